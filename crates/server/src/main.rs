@@ -1,0 +1,2 @@
+//! The Pulsewire binary.
+fn main() {}
