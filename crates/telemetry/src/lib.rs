@@ -1,1 +1,40 @@
-//! Under construction.
+//! What Pulsewire counts, how it is shown, and what it logs.
+//!
+//! [`catalog`] declares every metric family once; the exposition, `docs/metrics.md` and the tests
+//! come from it. Code that does things says what happened through the verbs of [`ShardMetrics`]
+//! (one writer, plain stores) and [`SharedMetrics`] (many writers, atomic additions); what *is*
+//! (connections, queues, memory) is never counted up and down but read from the table that owns
+//! it into a [`Current`] when somebody scrapes. [`logs`] sets up the log lines.
+
+mod block;
+pub mod catalog;
+mod current;
+mod custom;
+mod docs;
+mod event_types;
+mod labels;
+mod layout;
+pub mod logs;
+mod process;
+mod record;
+mod registry;
+mod render;
+mod view;
+
+pub use current::{Current, Spread};
+pub use custom::{CustomError, CustomMetrics};
+pub use docs::docs_markdown;
+pub use event_types::{EventTypeId, EventTypes};
+pub use labels::{
+    AuthFailure, AuthOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
+    HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MessageError, MessageType, Proof,
+    PublishOutcome, PublishSource, RateScope, ReconnectOutcome, RejectReason, RejectStage, SeriesSet,
+    SlowAction, Stage, Status, Transport,
+};
+pub use process::Process;
+pub use record::{Closed, Sent, ShardMetrics, SharedMetrics};
+pub use registry::{Options, Telemetry};
+pub use render::{Format, content_type, negotiate, numbers, render};
+
+#[doc(hidden)]
+pub use tracing;

@@ -1,0 +1,759 @@
+//! The declarations.
+
+use super::data::Data;
+use super::{Buckets, Family, Kind, Label, Values};
+use crate::labels::{
+    AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, Codec, ConnectionError, Direction, DisconnectReason,
+    DropCause, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MessageError, Proof,
+    PublishOutcome, PublishSource, RateScope, ReconnectOutcome, RejectReason, RejectStage, SeriesSet,
+    SlowAction, Stage, Status, Transport,
+};
+use crate::layout as at;
+use crate::layout::histogram;
+
+const NO_BUCKETS: Buckets = Buckets { recorded: &[], bound_scale: 1.0, sum_scale: 1.0 };
+
+/// Bounds in nanoseconds, sum in microseconds, shown in milliseconds.
+const fn millis(recorded: &'static [u64]) -> Buckets {
+    Buckets { recorded, bound_scale: 1e6, sum_scale: 1e3 }
+}
+
+/// Bounds in nanoseconds, sum in microseconds, shown in seconds.
+const fn seconds(recorded: &'static [u64]) -> Buckets {
+    Buckets { recorded, bound_scale: 1e9, sum_scale: 1e6 }
+}
+
+/// Bounds and sum in milliseconds, shown in seconds.
+const fn long_seconds(recorded: &'static [u64]) -> Buckets {
+    Buckets { recorded, bound_scale: 1e3, sum_scale: 1e3 }
+}
+
+/// Counts or bytes as they are.
+const fn plain(recorded: &'static [u64]) -> Buckets {
+    Buckets { recorded, bound_scale: 1.0, sum_scale: 1.0 }
+}
+
+const fn label(name: &'static str, values: &'static [&'static str]) -> Label {
+    Label { name, values: Values::Closed(values) }
+}
+
+const EVENT_TYPE: &[Label] = &[Label { name: "event_type", values: Values::EventTypes }];
+
+const fn counter(
+    name: &'static str,
+    source: &'static str,
+    labels: &'static [Label],
+    data: Data,
+    help: &'static str,
+) -> Family {
+    Family { name, kind: Kind::Counter, help, labels, buckets: NO_BUCKETS, source, data }
+}
+
+const fn gauge(
+    name: &'static str,
+    source: &'static str,
+    labels: &'static [Label],
+    data: Data,
+    help: &'static str,
+) -> Family {
+    Family { name, kind: Kind::Gauge, help, labels, buckets: NO_BUCKETS, source, data }
+}
+
+const fn spread(
+    name: &'static str,
+    source: &'static str,
+    labels: &'static [Label],
+    buckets: Buckets,
+    data: Data,
+    help: &'static str,
+) -> Family {
+    let kind = if matches!(data, Data::Spread(_)) { Kind::GaugeHistogram } else { Kind::Histogram };
+    Family { name, kind, help, labels, buckets, source, data }
+}
+
+/// Every family, in the order of the exposition.
+pub(crate) const FAMILIES: &[Family] = &[
+    // --- connections ---
+    gauge(
+        "websocket_active_connections",
+        "000 001",
+        &[],
+        Data::Number(|v| v.current.active_connections() as f64),
+        "Live client connections over every transport.",
+    ),
+    counter(
+        "websocket_connections_total",
+        "000 001",
+        &[label("status", Status::NAMES)],
+        Data::Counters(at::CONNECTIONS),
+        "Connections established, ended, and attempts that failed or were refused.",
+    ),
+    counter(
+        "websocket_disconnections_total",
+        "000",
+        &[],
+        Data::Counters(at::CONNECTIONS + Status::Closed as usize),
+        "Connections that ended.",
+    ),
+    spread(
+        "websocket_connection_duration_seconds",
+        "000 001",
+        &[],
+        long_seconds(&at::DURATION_MS),
+        Data::Histograms(at::DURATION),
+        "How long ended connections had lasted.",
+    ),
+    counter(
+        "websocket_auth_failures_total",
+        "001",
+        &[label("reason", AuthFailure::NAMES)],
+        Data::Counters(at::AUTH_FAILURES),
+        "Failed authentications.",
+    ),
+    counter(
+        "websocket_reconnections_total",
+        "001",
+        &[],
+        Data::Number(|v| v.sum(at::RECONNECTIONS, ReconnectOutcome::COUNT)),
+        "Clients that came back to a session.",
+    ),
+    // --- subscriptions ---
+    gauge(
+        "websocket_subscriptions_total",
+        "001",
+        &[],
+        Data::Number(|v| v.current.subscriptions as f64),
+        "Present subscriptions; a gauge in spite of its name, and not shown in OpenMetrics: use websocket_active_subscriptions.",
+    ),
+    gauge(
+        "websocket_active_subscriptions",
+        "own",
+        &[],
+        Data::Number(|v| v.current.subscriptions as f64),
+        "Present subscriptions.",
+    ),
+    gauge(
+        "websocket_subscriptions_by_project",
+        "001",
+        &[Label { name: "project_id", values: Values::Projects }],
+        Data::Projects,
+        "Present subscriptions to the channels of the projects that have the most.",
+    ),
+    spread(
+        "websocket_subscriptions_per_connection",
+        "001",
+        &[],
+        plain(&at::SUBSCRIPTIONS),
+        Data::Spread(|v| v.current.subscriptions_per_connection.clone()),
+        "Live connections by their number of subscriptions now; each is counted once.",
+    ),
+    // --- events and messages ---
+    counter(
+        "websocket_events_emitted_total",
+        "000",
+        EVENT_TYPE,
+        Data::TypeCounter(at::EMITTED),
+        "Publications accepted, once each however many receive them.",
+    ),
+    counter(
+        "websocket_events_received_total",
+        "000",
+        EVENT_TYPE,
+        Data::TypeCounter(at::RECEIVED),
+        "Events sent by clients.",
+    ),
+    counter(
+        "websocket_event_errors_total",
+        "000",
+        EVENT_TYPE,
+        Data::TypeCounter(at::ERRORS),
+        "Events of clients whose handling failed.",
+    ),
+    spread(
+        "websocket_event_latency_milliseconds",
+        "000",
+        EVENT_TYPE,
+        millis(&at::LATENCY_NS),
+        Data::TypeHistogram(at::EVENT_LATENCY),
+        "From the acceptance of a publication to its last byte being handed to the kernel, for each recipient.",
+    ),
+    spread(
+        "websocket_initial_state_latency_milliseconds",
+        "000",
+        &[],
+        millis(&at::INITIAL_STATE_NS),
+        Data::Histograms(at::INITIAL_STATE),
+        "From an accepted request to the last byte of the initial state being handed to the kernel.",
+    ),
+    counter(
+        "websocket_messages_total",
+        "001",
+        &[label("direction", Direction::NAMES), Label { name: "type", values: Values::MessageTypes }],
+        Data::Messages,
+        "Messages received from and sent to clients, once for each recipient.",
+    ),
+    spread(
+        "websocket_message_latency_milliseconds",
+        "001",
+        EVENT_TYPE,
+        millis(&at::LATENCY_NS),
+        Data::TypeHistogram(at::MESSAGE_LATENCY),
+        "From the acceptance of a publication to its receipt by a client (sampled: the client's receipt, else TCP's acknowledgement).",
+    ),
+    counter(
+        "websocket_message_errors_total",
+        "001",
+        &[label("error_type", MessageError::NAMES)],
+        Data::Counters(at::MESSAGE_ERRORS),
+        "Messages that could not be read, used or written.",
+    ),
+    counter(
+        "websocket_messages_dropped_total",
+        "own",
+        &[label("reason", DropCause::NAMES)],
+        Data::Counters(at::DROPPED),
+        "Messages discarded instead of delivered or handled.",
+    ),
+    // --- heartbeat ---
+    counter(
+        "websocket_heartbeats_sent_total",
+        "001",
+        &[],
+        Data::Counters(at::HEARTBEATS_SENT),
+        "Pings sent.",
+    ),
+    spread(
+        "websocket_heartbeat_rtt_milliseconds",
+        "000",
+        &[],
+        millis(&at::HEARTBEAT_NS),
+        Data::Histograms(at::HEARTBEAT_RTT),
+        "From a ping to its pong.",
+    ),
+    spread(
+        "websocket_heartbeat_latency_milliseconds",
+        "001",
+        &[],
+        millis(&at::HEARTBEAT_NS),
+        Data::Histograms(at::HEARTBEAT_RTT),
+        "The same as websocket_heartbeat_rtt_milliseconds.",
+    ),
+    counter(
+        "websocket_heartbeat_timeouts_total",
+        "001",
+        &[],
+        Data::Counters(at::HEARTBEAT_TIMEOUTS),
+        "Pings that were not answered in time.",
+    ),
+    // --- resources ---
+    gauge(
+        "websocket_memory_usage_bytes",
+        "001",
+        &[],
+        Data::Number(|v| {
+            let classes = MemoryClass::ALL.iter().filter(|class| class.belongs_to_connections());
+            classes.map(|&class| v.current.memory_bytes[class as usize]).sum::<u64>() as f64
+        }),
+        "Memory attributed to connections: structures, subscriptions, queued frames, read buffers. Kernel memory is not in it.",
+    ),
+    gauge(
+        "websocket_cpu_usage_percent",
+        "001",
+        &[],
+        Data::Number(|v| v.cpu_percent),
+        "CPU time of the connection threads since the last scrape, as a share of all cores.",
+    ),
+    // --- collaboration runs (document 003): aliases ---
+    gauge(
+        "orchestrator_websocket_active_connections",
+        "003",
+        &[],
+        Data::Number(|v| v.current.active_connections() as f64),
+        "Live client connections.",
+    ),
+    counter(
+        "orchestrator_websocket_connections_total",
+        "003",
+        &[],
+        Data::Counters(at::CONNECTIONS + Status::Opened as usize),
+        "Connections established.",
+    ),
+    counter(
+        "orchestrator_websocket_disconnections_total",
+        "003",
+        &[],
+        Data::Counters(at::CONNECTIONS + Status::Closed as usize),
+        "Connections that ended.",
+    ),
+    counter(
+        "orchestrator_websocket_reconnections_total",
+        "003",
+        &[],
+        Data::Number(|v| v.sum(at::RECONNECTIONS, ReconnectOutcome::COUNT)),
+        "Clients that came back to a session.",
+    ),
+    counter(
+        "orchestrator_websocket_messages_in_total",
+        "003",
+        &[],
+        Data::Number(|v| v.messages(Direction::Received)),
+        "Messages received from clients.",
+    ),
+    counter(
+        "orchestrator_websocket_messages_out_total",
+        "003",
+        &[],
+        Data::Number(|v| v.messages(Direction::Sent)),
+        "Messages sent to clients.",
+    ),
+    counter(
+        "orchestrator_websocket_message_failures_total",
+        "003",
+        &[],
+        Data::Counters(at::MESSAGE_FAILURES),
+        "Messages that did not reach a live subscriber.",
+    ),
+    spread(
+        "orchestrator_websocket_message_latency",
+        "003",
+        &[],
+        seconds(&at::LATENCY_NS),
+        Data::EachHistogram(|v, _| v.merged_rows(at::MESSAGE_LATENCY, histogram(&at::LATENCY_NS))),
+        "Seconds from the acceptance of a publication to its receipt by a client (sampled).",
+    ),
+    counter(
+        "orchestrator_websocket_fallback_http_total",
+        "003",
+        &[],
+        Data::Counters(at::FALLBACK_HTTP),
+        "Sessions that fell back to HTTP.",
+    ),
+    // --- connections, own ---
+    gauge(
+        "pulsewire_connections",
+        "own",
+        &[label("transport", Transport::NAMES), label("codec", Codec::NAMES)],
+        Data::Connections,
+        "Live client connections by transport and codec.",
+    ),
+    gauge(
+        "pulsewire_connections_limit",
+        "own",
+        &[],
+        Data::Number(|v| v.current.connections_hard_limit as f64),
+        "Connections the node allows.",
+    ),
+    gauge(
+        "websocket_connections_limit",
+        "own",
+        &[],
+        Data::Number(|v| v.current.connections_hard_limit as f64),
+        "Connections the node allows.",
+    ),
+    gauge(
+        "websocket_connections_soft_limit",
+        "own",
+        &[],
+        Data::Number(|v| v.current.connections_soft_limit as f64),
+        "Connections at which the node warns.",
+    ),
+    gauge(
+        "websocket_connections_hard_limit",
+        "own",
+        &[],
+        Data::Number(|v| v.current.connections_hard_limit as f64),
+        "Connections the node allows.",
+    ),
+    gauge(
+        "websocket_draining",
+        "own",
+        &[],
+        Data::Number(|v| f64::from(u8::from(v.current.draining))),
+        "1 while the node sends its clients away.",
+    ),
+    gauge(
+        "pulsewire_sessions_detached",
+        "own",
+        &[],
+        Data::Number(|v| v.current.sessions_detached as f64),
+        "Sessions without a connection that can still be resumed.",
+    ),
+    gauge(
+        "pulsewire_channels",
+        "own",
+        &[],
+        Data::Number(|v| v.current.channels as f64),
+        "Channels with an audience or a log.",
+    ),
+    spread(
+        "pulsewire_connection_age_seconds",
+        "own",
+        &[],
+        long_seconds(&at::DURATION_MS),
+        Data::Spread(|v| v.current.connection_age_ms.clone()),
+        "Live connections by their age now.",
+    ),
+    counter(
+        "pulsewire_disconnects_total",
+        "own",
+        &[label("reason", DisconnectReason::NAMES), label("initiator", Initiator::NAMES)],
+        Data::Counters(at::DISCONNECTS),
+        "Connections that ended, by why and by whom.",
+    ),
+    counter(
+        "websocket_closes_total",
+        "own",
+        &[label("code", &CLOSE_CODE_NAMES), label("initiator", Initiator::NAMES)],
+        Data::Counters(at::CLOSES),
+        "Connections that ended, by close code (1005: none given, 1006: no Close frame).",
+    ),
+    counter(
+        "pulsewire_connection_errors_total",
+        "own",
+        &[label("kind", ConnectionError::NAMES)],
+        Data::Counters(at::CONNECTION_ERRORS),
+        "Errors of connection attempts and live connections.",
+    ),
+    spread(
+        "pulsewire_handshake_seconds",
+        "own",
+        &[label("outcome", HandshakeOutcome::NAMES)],
+        seconds(&at::LATENCY_NS),
+        Data::Histograms(at::HANDSHAKE),
+        "From an accepted TCP connection to the end of its handshake.",
+    ),
+    counter(
+        "websocket_rejected_total",
+        "own",
+        &[label("stage", RejectStage::NAMES), label("reason", RejectReason::NAMES)],
+        Data::Counters(at::REJECTED),
+        "Connection attempts refused.",
+    ),
+    counter(
+        "pulsewire_accept_rejected_total",
+        "own",
+        &[label("cause", RejectReason::NAMES)],
+        Data::Each(|v, at| {
+            (0..RejectStage::COUNT)
+                .map(|stage| v.sum(at::REJECTED + stage * RejectReason::COUNT + at, 1))
+                .sum()
+        }),
+        "Connection attempts refused, over all stages.",
+    ),
+    counter(
+        "pulsewire_reconnections_total",
+        "own",
+        &[label("outcome", ReconnectOutcome::NAMES)],
+        Data::Counters(at::RECONNECTIONS),
+        "Clients that came back: session resumed, missed events replayed, or state reset.",
+    ),
+    counter(
+        "pulsewire_gaps_total",
+        "own",
+        &[label("reason", GapReason::NAMES)],
+        Data::Counters(at::GAPS),
+        "Times a reader was told that events are missing.",
+    ),
+    // --- publish and delivery, own ---
+    counter(
+        "pulsewire_publish_total",
+        "own",
+        &[label("source", PublishSource::NAMES), label("outcome", PublishOutcome::NAMES)],
+        Data::Counters(at::PUBLISH),
+        "Publish requests answered.",
+    ),
+    spread(
+        "pulsewire_stage_seconds",
+        "own",
+        &[label("stage", Stage::NAMES)],
+        seconds(&at::LATENCY_NS),
+        Data::EachHistogram(|v, at| {
+            let len = histogram(&at::LATENCY_NS);
+            match Stage::ALL[at] {
+                Stage::Fanout => v.totals.fixed[at::STAGE_FANOUT..at::STAGE_FANOUT + len].to_vec(),
+                Stage::Queue => v.totals.fixed[at::STAGE_QUEUE..at::STAGE_QUEUE + len].to_vec(),
+                Stage::Kernel => v.merged_rows(at::EVENT_LATENCY, len),
+            }
+        }),
+        "From the acceptance of a publication to its reaching a stage: fan-out begun, outbox, kernel.",
+    ),
+    spread(
+        "pulsewire_delivery_seconds",
+        "own",
+        &[label("proof", Proof::NAMES)],
+        seconds(&at::LATENCY_NS),
+        Data::EachHistogram(|v, at| {
+            let len = histogram(&at::LATENCY_NS);
+            match Proof::ALL[at] {
+                Proof::Handoff => v.merged_rows(at::EVENT_LATENCY, len),
+                Proof::TcpAck => v.totals.fixed[at::RECEIPT_TCP..at::RECEIPT_TCP + len].to_vec(),
+                Proof::AppAck => v.totals.fixed[at::RECEIPT_APP..at::RECEIPT_APP + len].to_vec(),
+            }
+        }),
+        "From the acceptance of a publication to its delivery, by what shows the delivery.",
+    ),
+    spread(
+        "pulsewire_fanout_size",
+        "own",
+        &[],
+        plain(&at::FANOUT),
+        Data::Histograms(at::FANOUT_SIZE),
+        "Subscribers a publication matched, on each shard that has any.",
+    ),
+    counter(
+        "pulsewire_frames_total",
+        "own",
+        &[label("direction", Direction::NAMES)],
+        Data::Each(|v, at| v.messages(Direction::ALL[at]) + v.sum(at::EXTRA_FRAMES + at, 1)),
+        "WebSocket frames: messages, their fragments, control frames.",
+    ),
+    counter(
+        "pulsewire_bytes_total",
+        "own",
+        &[label("direction", Direction::NAMES), label("layer", Layer::NAMES)],
+        Data::Counters(at::BYTES),
+        "Bytes exchanged with clients: message payloads, and everything on the socket.",
+    ),
+    counter(
+        "pulsewire_write_calls_total",
+        "own",
+        &[],
+        Data::Counters(at::WRITE_CALLS),
+        "Write system calls to client sockets.",
+    ),
+    spread(
+        "pulsewire_outbound_queue_bytes",
+        "own",
+        &[],
+        plain(&at::QUEUE_BYTES),
+        Data::Spread(|v| v.current.outbound_queue_bytes.clone()),
+        "Live connections by the bytes waiting in their outbox now.",
+    ),
+    gauge(
+        "websocket_outbound_queue_bytes",
+        "own",
+        &[],
+        Data::Number(|v| v.current.outbound_queue_bytes.sum() as f64),
+        "Bytes waiting in all outboxes.",
+    ),
+    counter(
+        "websocket_slow_consumer_total",
+        "own",
+        &[label("action", SlowAction::NAMES)],
+        Data::Counters(at::SLOW),
+        "What was done about readers that could not keep up.",
+    ),
+    counter(
+        "pulsewire_slow_events_total",
+        "own",
+        &[label("action", SlowAction::NAMES)],
+        Data::Counters(at::SLOW),
+        "The same as websocket_slow_consumer_total.",
+    ),
+    counter(
+        "pulsewire_dropped_total",
+        "own",
+        &[label("cause", DropCause::NAMES)],
+        Data::Counters(at::DROPPED),
+        "Messages discarded instead of delivered or handled.",
+    ),
+    counter(
+        "pulsewire_conflated_total",
+        "own",
+        &[],
+        Data::Counters(at::CONFLATED),
+        "Messages replaced by newer ones before they were sent.",
+    ),
+    // --- network, own ---
+    spread(
+        "pulsewire_heartbeat_rtt_seconds",
+        "own",
+        &[],
+        seconds(&at::HEARTBEAT_NS),
+        Data::Histograms(at::HEARTBEAT_RTT),
+        "From a ping to its pong.",
+    ),
+    gauge(
+        "pulsewire_kernel_unsent_bytes",
+        "own",
+        &[],
+        Data::Number(|v| v.current.kernel_unsent_bytes as f64),
+        "Bytes the kernel has accepted and not sent, at each connection's last sample.",
+    ),
+    gauge(
+        "pulsewire_kernel_unacked_bytes",
+        "own",
+        &[],
+        Data::Number(|v| v.current.kernel_unacked_bytes as f64),
+        "Bytes sent and not acknowledged, at each connection's last sample.",
+    ),
+    gauge(
+        "pulsewire_kernel_socket_bytes",
+        "own",
+        &[],
+        Data::Number(|v| v.current.kernel_socket_bytes as f64),
+        "Kernel memory of client sockets, estimated from samples.",
+    ),
+    spread(
+        "pulsewire_tcp_unsent_bytes",
+        "own",
+        &[],
+        plain(&at::QUEUE_BYTES),
+        Data::Histograms(at::TCP_UNSENT),
+        "Samples of the bytes a connection's kernel queue holds unsent.",
+    ),
+    spread(
+        "pulsewire_tcp_unacked_bytes",
+        "own",
+        &[],
+        plain(&at::QUEUE_BYTES),
+        Data::Histograms(at::TCP_UNACKED),
+        "Samples of the bytes a connection has in flight.",
+    ),
+    spread(
+        "pulsewire_tcp_rtt_seconds",
+        "own",
+        &[],
+        seconds(&at::TCP_RTT_NS),
+        Data::Histograms(at::TCP_RTT),
+        "Samples of TCP's smoothed round trip.",
+    ),
+    counter(
+        "pulsewire_tcp_retransmits_total",
+        "own",
+        &[],
+        Data::Counters(at::TCP_RETRANSMITS),
+        "TCP segments sent again, as seen by samples.",
+    ),
+    // --- authentication, limits, hooks, own ---
+    counter(
+        "pulsewire_auth_total",
+        "own",
+        &[label("outcome", AuthOutcome::NAMES)],
+        Data::Each(|v, at| match AuthOutcome::ALL[at] {
+            AuthOutcome::Success => v.sum(at::AUTH_SUCCEEDED, 1),
+            AuthOutcome::Failure => v.sum(at::AUTH_FAILURES, AuthFailure::COUNT),
+        }),
+        "Authentications.",
+    ),
+    counter(
+        "websocket_rate_limited_total",
+        "own",
+        &[label("scope", RateScope::NAMES)],
+        Data::Counters(at::RATE_LIMITED),
+        "Refusals by a rate limit.",
+    ),
+    counter(
+        "pulsewire_ratelimited_total",
+        "own",
+        &[label("scope", RateScope::NAMES)],
+        Data::Counters(at::RATE_LIMITED),
+        "The same as websocket_rate_limited_total.",
+    ),
+    spread(
+        "pulsewire_hook_seconds",
+        "own",
+        &[label("outcome", HookOutcome::NAMES)],
+        seconds(&at::LATENCY_NS),
+        Data::Histograms(at::HOOK),
+        "Calls of the HTTP hook for client events.",
+    ),
+    spread(
+        "pulsewire_collector_seconds",
+        "own",
+        &[],
+        seconds(&at::LATENCY_NS),
+        Data::Histograms(at::COLLECTOR),
+        "Rounds of the host collector.",
+    ),
+    // --- telemetry and process ---
+    counter(
+        "pulsewire_series_dropped_total",
+        "own",
+        &[label("metric", SeriesSet::NAMES)],
+        Data::Each(|v, at| v.series_dropped[at] as f64),
+        "Label values refused because their set was full.",
+    ),
+    counter(
+        "websocket_metrics_series_dropped_total",
+        "own",
+        &[],
+        Data::Number(|v| v.series_dropped.iter().sum::<u64>() as f64),
+        "Label values refused because their set was full, over all sets.",
+    ),
+    gauge(
+        "pulsewire_memory_bytes",
+        "own",
+        &[label("class", MemoryClass::NAMES)],
+        Data::Each(|v, at| v.current.memory_bytes[at] as f64),
+        "Memory by what it is used for, as attributed by its owners.",
+    ),
+    gauge(
+        "pulsewire_process_rss_bytes",
+        "own",
+        &[],
+        Data::Number(|v| v.process.resident_bytes as f64),
+        "Resident memory of the process.",
+    ),
+    counter(
+        "process_cpu_seconds_total",
+        "000",
+        &[],
+        Data::Number(|v| v.process.cpu_seconds),
+        "User and system CPU time of the process.",
+    ),
+    gauge(
+        "process_resident_memory_bytes",
+        "000",
+        &[],
+        Data::Number(|v| v.process.resident_bytes as f64),
+        "Resident memory of the process.",
+    ),
+    gauge(
+        "process_virtual_memory_bytes",
+        "000",
+        &[],
+        Data::Number(|v| v.process.virtual_bytes as f64),
+        "Virtual memory of the process.",
+    ),
+    gauge(
+        "process_open_fds",
+        "000",
+        &[],
+        Data::Number(|v| v.process.fds_open as f64),
+        "Open file descriptors.",
+    ),
+    gauge(
+        "process_max_fds",
+        "000",
+        &[],
+        Data::Number(|v| v.process.fds_max as f64),
+        "File descriptors allowed.",
+    ),
+    gauge(
+        "process_threads",
+        "own",
+        &[],
+        Data::Number(|v| v.process.threads as f64),
+        "Threads of the process.",
+    ),
+    gauge(
+        "process_start_time_seconds",
+        "000",
+        &[],
+        Data::Number(|v| v.process.start_seconds),
+        "When the process started, Unix time.",
+    ),
+    Family {
+        name: "pulsewire_build_info",
+        kind: Kind::Info,
+        help: "Version and revision of the binary.",
+        labels: &[
+            Label { name: "version", values: Values::Constant },
+            Label { name: "revision", values: Values::Constant },
+        ],
+        buckets: NO_BUCKETS,
+        source: "own",
+        data: Data::Build,
+    },
+];

@@ -1,0 +1,240 @@
+//! What is, as opposed to what happened.
+//!
+//! A present quantity is read from the table that owns it at the moment of a scrape, never
+//! counted up and down. Each shard fills a [`Current`], the results are merged, and the server
+//! adds what only it knows (limits, draining).
+
+use crate::labels::{Codec, MemoryClass, Transport};
+use crate::layout::{DURATION_MS, QUEUE_BYTES, SUBSCRIPTIONS};
+
+/// The most bounds a [`Spread`] can have.
+const BOUNDS_MAX: usize = 16;
+
+/// How a present quantity is spread over the things that have it, in buckets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spread {
+    bounds: &'static [u64],
+    counts: [u64; BOUNDS_MAX],
+    sum: u64,
+}
+
+impl Spread {
+    fn new(bounds: &'static [u64]) -> Self {
+        debug_assert!(bounds.len() < BOUNDS_MAX);
+        Self { bounds, counts: [0; BOUNDS_MAX], sum: 0 }
+    }
+
+    /// Adds one thing that has `value` of the quantity.
+    pub fn observe(&mut self, value: u64) {
+        self.observe_many(value, 1);
+    }
+
+    /// Adds `n` things that have `value` of the quantity each.
+    pub fn observe_many(&mut self, value: u64, n: u64) {
+        let bucket: usize = self.bounds.iter().map(|&bound| usize::from(value > bound)).sum();
+        self.counts[bucket] += n;
+        self.sum += value * n;
+    }
+
+    /// Things observed.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The quantity they have together.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// The largest bound at or below which a share `q` (0 to 1) of the things lies; `None` if there are
+    /// no things or the share lies above every bound.
+    #[must_use]
+    pub fn quantile_bound(&self, q: f64) -> Option<u64> {
+        let count = self.count();
+        let wanted = (q.clamp(0.0, 1.0) * count as f64).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        self.bounds.iter().zip(&self.counts).find_map(|(bound, n)| {
+            seen += n;
+            (count > 0 && seen >= wanted).then_some(*bound)
+        })
+    }
+
+    /// Each bucket's count, not cumulative, `+Inf` last, and the sum.
+    pub(crate) fn slots(&self) -> Vec<u64> {
+        let mut slots = self.counts[..=self.bounds.len()].to_vec();
+        slots.push(self.sum);
+        slots
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.sum += other.sum;
+    }
+}
+
+/// The present quantities of a shard or, merged, of the node.
+#[derive(Clone, Debug)]
+pub struct Current {
+    /// Live connections by transport and codec; see [`Current::connection`].
+    pub connections: [[u64; Codec::COUNT]; Transport::COUNT],
+    /// Sessions without a connection that can still be resumed.
+    pub sessions_detached: u64,
+    /// Subscriptions of live connections and detached sessions.
+    pub subscriptions: u64,
+    /// Subscriptions to channels of the project namespace, by project; the exposition keeps the largest.
+    pub subscriptions_by_project: Vec<(String, u64)>,
+    /// Subscriptions to projects that are not in the list.
+    pub subscriptions_by_project_other: u64,
+    /// Subscriptions per live connection.
+    pub subscriptions_per_connection: Spread,
+    /// Bytes waiting in each live connection's outbox.
+    pub outbound_queue_bytes: Spread,
+    /// Age of each live connection, **milliseconds**; see [`Current::connection`].
+    pub connection_age_ms: Spread,
+    /// Channels with an audience or a log.
+    pub channels: u64,
+    /// Attributed memory by class, indexed by [`MemoryClass`], bytes.
+    pub memory_bytes: [u64; MemoryClass::COUNT],
+    /// Bytes the kernel has accepted and not sent, at each connection's last sample.
+    pub kernel_unsent_bytes: u64,
+    /// Bytes sent and not acknowledged, at each connection's last sample.
+    pub kernel_unacked_bytes: u64,
+    /// Kernel memory of our sockets, estimated from samples, bytes.
+    pub kernel_socket_bytes: u64,
+    /// CPU time used by the shard threads so far, seconds.
+    pub shard_cpu_seconds: f64,
+    /// Connections at which the node warns.
+    pub connections_soft_limit: u64,
+    /// Connections the node allows.
+    pub connections_hard_limit: u64,
+    /// Whether the node is draining.
+    pub draining: bool,
+}
+
+impl Default for Current {
+    fn default() -> Self {
+        Self {
+            connections: Default::default(),
+            sessions_detached: 0,
+            subscriptions: 0,
+            subscriptions_by_project: Vec::new(),
+            subscriptions_by_project_other: 0,
+            subscriptions_per_connection: Spread::new(&SUBSCRIPTIONS),
+            outbound_queue_bytes: Spread::new(&QUEUE_BYTES),
+            connection_age_ms: Spread::new(&DURATION_MS),
+            channels: 0,
+            memory_bytes: [0; MemoryClass::COUNT],
+            kernel_unsent_bytes: 0,
+            kernel_unacked_bytes: 0,
+            kernel_socket_bytes: 0,
+            shard_cpu_seconds: 0.0,
+            connections_soft_limit: 0,
+            connections_hard_limit: 0,
+            draining: false,
+        }
+    }
+}
+
+impl Current {
+    /// Adds one live connection to every figure that is about connections.
+    pub fn connection(
+        &mut self,
+        transport: Transport,
+        codec: Codec,
+        subscriptions: u64,
+        queue_bytes: u64,
+        age_ms: u64,
+    ) {
+        self.connections[transport as usize][codec as usize] += 1;
+        self.subscriptions_per_connection.observe(subscriptions);
+        self.outbound_queue_bytes.observe(queue_bytes);
+        self.connection_age_ms.observe(age_ms);
+    }
+
+    /// Live connections over every transport.
+    #[must_use]
+    pub fn active_connections(&self) -> u64 {
+        self.connections.iter().flatten().sum()
+    }
+
+    /// Adds another shard's figures. Limits take the larger value: they are the node's, not a shard's.
+    pub fn merge(&mut self, other: &Self) {
+        for (row, more) in self.connections.iter_mut().zip(&other.connections) {
+            for (count, n) in row.iter_mut().zip(more) {
+                *count += n;
+            }
+        }
+        for (bytes, more) in self.memory_bytes.iter_mut().zip(&other.memory_bytes) {
+            *bytes += more;
+        }
+        self.sessions_detached += other.sessions_detached;
+        self.subscriptions += other.subscriptions;
+        self.subscriptions_by_project.extend_from_slice(&other.subscriptions_by_project);
+        self.subscriptions_by_project_other += other.subscriptions_by_project_other;
+        self.subscriptions_per_connection.merge(&other.subscriptions_per_connection);
+        self.outbound_queue_bytes.merge(&other.outbound_queue_bytes);
+        self.connection_age_ms.merge(&other.connection_age_ms);
+        self.channels = self.channels.max(other.channels);
+        self.kernel_unsent_bytes += other.kernel_unsent_bytes;
+        self.kernel_unacked_bytes += other.kernel_unacked_bytes;
+        self.kernel_socket_bytes += other.kernel_socket_bytes;
+        self.shard_cpu_seconds += other.shard_cpu_seconds;
+        self.connections_soft_limit = self.connections_soft_limit.max(other.connections_soft_limit);
+        self.connections_hard_limit = self.connections_hard_limit.max(other.connections_hard_limit);
+        self.draining |= other.draining;
+    }
+
+    /// The `top` projects with the most subscriptions and what all others have.
+    ///
+    /// A project in several shards' lists is one project; a project named `__other__` is not listed.
+    pub(crate) fn projects(&self, top: usize) -> (Vec<(&str, u64)>, u64) {
+        let mut sums = std::collections::HashMap::<&str, u64>::new();
+        let mut other = self.subscriptions_by_project_other;
+        for (name, n) in &self.subscriptions_by_project {
+            if name == crate::catalog::PROJECT_OTHER {
+                other += n;
+            } else {
+                *sums.entry(name).or_default() += n;
+            }
+        }
+        let mut list: Vec<_> = sums.into_iter().collect();
+        list.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        other += list.iter().skip(top).map(|entry| entry.1).sum::<u64>();
+        list.truncate(top);
+        (list, other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merged_shards_give_the_largest_projects_and_the_rest() {
+        let shard = |list: &[(&str, u64)], other| Current {
+            subscriptions_by_project: list.iter().map(|(name, n)| ((*name).into(), *n)).collect(),
+            subscriptions_by_project_other: other,
+            ..Current::default()
+        };
+        let mut node = shard(&[("a", 5), ("b", 3), ("__other__", 1)], 2);
+        node.merge(&shard(&[("b", 4), ("c", 1)], 0));
+        assert_eq!(node.projects(2), (vec![("b", 7), ("a", 5)], 4));
+    }
+
+    #[test]
+    fn a_spread_counts_each_connection_once_and_names_the_bound_of_a_share() {
+        let mut now = Current::default();
+        for subscriptions in [0, 1, 1, 3, 400] {
+            now.connection(Transport::WebSocket, Codec::Json, subscriptions, 0, 10);
+        }
+        assert_eq!(now.subscriptions_per_connection.slots(), [1, 2, 0, 1, 0, 0, 0, 0, 1, 405]);
+        assert_eq!(now.subscriptions_per_connection.quantile_bound(0.5), Some(1));
+        assert_eq!(now.subscriptions_per_connection.quantile_bound(1.0), None);
+        assert_eq!(now.active_connections(), 5);
+        assert_eq!(Current::default().connection_age_ms.quantile_bound(0.5), None);
+    }
+}

@@ -1,0 +1,155 @@
+//! Where each number lives in a [`Block`](crate::block::Block).
+//!
+//! A block is a fixed array of counters followed by one row for each event type, so that merging
+//! blocks is an element-wise sum and recording is one addition at a constant place. A histogram
+//! takes a place for each bound, one for `+Inf` and one for its sum; its count is the sum of its
+//! buckets, so the two can never disagree.
+
+use crate::labels::{
+    AuthFailure, CLOSE_CODE_NAMES, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
+    HandshakeOutcome, HookOutcome, Initiator, Layer, MessageError, MessageType, PublishOutcome,
+    PublishSource, RateScope, ReconnectOutcome, RejectReason, RejectStage, SlowAction, Status,
+};
+
+/// Bounds of delivery latencies in nanoseconds: 0.1 ms to 5 s, a superset of documents 000 and 001 (C3).
+pub(crate) const LATENCY_NS: [u64; 15] = [
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+];
+/// Bounds of round trips in nanoseconds: document 000's, 2.5 s and 5 s (C4).
+pub(crate) const HEARTBEAT_NS: [u64; 11] = [
+    1_000_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+];
+/// Bounds of the initial state's latency in nanoseconds: document 000's and three below them.
+pub(crate) const INITIAL_STATE_NS: [u64; 12] = [
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+];
+/// Bounds of connection durations in milliseconds: both documents' and up to a day (C2).
+pub(crate) const DURATION_MS: [u64; 14] = [
+    1_000, 5_000, 10_000, 15_000, 30_000, 60_000, 300_000, 600_000, 1_800_000, 3_600_000, 7_200_000,
+    21_600_000, 43_200_000, 86_400_000,
+];
+/// Bounds of TCP's smoothed round trip in nanoseconds.
+pub(crate) const TCP_RTT_NS: [u64; 12] = [
+    100_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+];
+/// Bounds of queue lengths in bytes: powers of four from 256 B to 16 MiB.
+pub(crate) const QUEUE_BYTES: [u64; 10] =
+    [0, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216];
+/// Bounds of the number of subscribers an event was sent to.
+pub(crate) const FANOUT: [u64; 12] = [0, 1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000];
+/// Bounds of subscriptions per connection: document 001's and 100.
+pub(crate) const SUBSCRIPTIONS: [u64; 8] = [0, 1, 2, 5, 10, 20, 50, 100];
+
+/// The places a histogram takes.
+pub(crate) const fn histogram(bounds: &[u64]) -> usize {
+    bounds.len() + 2
+}
+
+/// Gives each name the next free place, and the last name the total.
+macro_rules! places {
+    ($total:ident @ $at:expr;) => { pub(crate) const $total: usize = $at; };
+    ($total:ident @ $at:expr; $name:ident: $count:expr, $($rest:tt)*) => {
+        pub(crate) const $name: usize = $at;
+        places! { $total @ $name + ($count); $($rest)* }
+    };
+}
+
+places! { FIXED @ 0;
+    CONNECTIONS: Status::COUNT,
+    DURATION: histogram(&DURATION_MS),
+    DISCONNECTS: DisconnectReason::COUNT * Initiator::COUNT,
+    CLOSES: CLOSE_CODE_NAMES.len() * Initiator::COUNT,
+    CONNECTION_ERRORS: ConnectionError::COUNT,
+    REJECTED: RejectStage::COUNT * RejectReason::COUNT,
+    HANDSHAKE: HandshakeOutcome::COUNT * histogram(&LATENCY_NS),
+    RECONNECTIONS: ReconnectOutcome::COUNT,
+    FALLBACK_HTTP: 1,
+    AUTH_SUCCEEDED: 1,
+    AUTH_FAILURES: AuthFailure::COUNT,
+    MESSAGES: Direction::COUNT * MessageType::COUNT,
+    EXTRA_FRAMES: Direction::COUNT,
+    BYTES: Direction::COUNT * Layer::COUNT,
+    WRITE_CALLS: 1,
+    MESSAGE_ERRORS: MessageError::COUNT,
+    MESSAGE_FAILURES: 1,
+    STAGE_FANOUT: histogram(&LATENCY_NS),
+    STAGE_QUEUE: histogram(&LATENCY_NS),
+    FANOUT_SIZE: histogram(&FANOUT),
+    RECEIPT_TCP: histogram(&LATENCY_NS),
+    RECEIPT_APP: histogram(&LATENCY_NS),
+    INITIAL_STATE: histogram(&INITIAL_STATE_NS),
+    HEARTBEATS_SENT: 1,
+    HEARTBEAT_TIMEOUTS: 1,
+    HEARTBEAT_RTT: histogram(&HEARTBEAT_NS),
+    TCP_RTT: histogram(&TCP_RTT_NS),
+    TCP_RETRANSMITS: 1,
+    TCP_UNSENT: histogram(&QUEUE_BYTES),
+    TCP_UNACKED: histogram(&QUEUE_BYTES),
+    DROPPED: DropCause::COUNT,
+    CONFLATED: 1,
+    SLOW: SlowAction::COUNT,
+    RATE_LIMITED: RateScope::COUNT,
+    GAPS: GapReason::COUNT,
+    PUBLISH: PublishSource::COUNT * PublishOutcome::COUNT,
+    HOOK: HookOutcome::COUNT * histogram(&LATENCY_NS),
+    COLLECTOR: histogram(&LATENCY_NS),
+}
+
+// One row for each event type.
+places! { ROW @ 0;
+    EMITTED: 1,
+    RECEIVED: 1,
+    ERRORS: 1,
+    SENT: 1,
+    EVENT_LATENCY: histogram(&LATENCY_NS),
+    MESSAGE_LATENCY: histogram(&LATENCY_NS),
+}
+
+// 1,000 fixed places are 8 KB a shard; a row of 320 bytes times 201 types is 64 KB.
+const _: () = assert!(FIXED <= 1_000 && ROW <= 40);

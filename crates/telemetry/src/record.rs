@@ -1,0 +1,379 @@
+//! The verbs by which the rest of Pulsewire says what happened.
+//!
+//! A verb names an event of the domain in the past tense and decides here which numbers move, so
+//! two families about one event cannot disagree. Nothing allocates, formats or locks: a verb is a
+//! few additions at constant places. A shard owns its block and adds by plain load and store; code
+//! on many threads shares one block and adds atomically. Both have the same verbs.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::block::Block;
+use crate::event_types::EventTypeId;
+use crate::labels::{
+    AuthFailure, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome,
+    HookOutcome, Initiator, Layer, MessageError, MessageType, Proof, PublishOutcome, PublishSource,
+    RateScope, ReconnectOutcome, RejectReason, RejectStage, SlowAction, Status, close_code_index,
+};
+use crate::layout as at;
+
+/// How additions are made; sealed, because a wrong one loses counts.
+pub trait Writer: sealed::Add {}
+
+mod sealed {
+    /// Adds to one cell.
+    pub trait Add {
+        fn add(cell: &std::sync::atomic::AtomicU64, n: u64);
+    }
+}
+
+/// One thread writes: a plain load and store. Not `Sync`, so the compiler holds callers to it.
+#[derive(Debug)]
+pub struct OneWriter(Cell<()>);
+
+/// Any thread writes: an atomic addition.
+#[derive(Debug)]
+pub struct ManyWriters(());
+
+impl sealed::Add for OneWriter {
+    #[inline(always)]
+    fn add(cell: &AtomicU64, n: u64) {
+        cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+}
+
+impl sealed::Add for ManyWriters {
+    #[inline(always)]
+    fn add(cell: &AtomicU64, n: u64) {
+        cell.fetch_add(n, Relaxed);
+    }
+}
+
+impl Writer for OneWriter {}
+impl Writer for ManyWriters {}
+
+/// The verbs, over one block of counters.
+pub struct Recorder<W: Writer> {
+    block: Arc<Block>,
+    writer: PhantomData<W>,
+}
+
+/// A shard's own counters: one thread writes, whoever scrapes reads.
+pub type ShardMetrics = Recorder<OneWriter>;
+
+/// The counters of code that runs on many threads.
+pub type SharedMetrics = Recorder<ManyWriters>;
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Closed {
+    /// The close code sent or received; 1005 if the Close frame had none, 1006 if there was no frame.
+    pub code: u16,
+    /// Why.
+    pub reason: DisconnectReason,
+    /// Who began it.
+    pub initiator: Initiator,
+    /// From the handshake to the end, nanoseconds.
+    pub lasted_ns: u64,
+}
+
+/// What a sent message was: an application's event, or a message of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// A publication, counted under its event type.
+    Event(EventTypeId),
+    /// Anything else, counted under its protocol type.
+    Message(MessageType),
+}
+
+impl From<EventTypeId> for Sent {
+    fn from(id: EventTypeId) -> Self {
+        Self::Event(id)
+    }
+}
+
+impl From<MessageType> for Sent {
+    fn from(kind: MessageType) -> Self {
+        Self::Message(kind)
+    }
+}
+
+impl<W: Writer> Recorder<W> {
+    pub(crate) fn new(block: Arc<Block>) -> Self {
+        Self { block, writer: PhantomData }
+    }
+
+    // --- connections ---
+
+    /// A connection was established.
+    pub fn connection_opened(&self) {
+        self.add(at::CONNECTIONS + Status::Opened as usize, 1);
+    }
+
+    /// An established connection ended. Call it exactly once for each [`Self::connection_opened`].
+    pub fn connection_closed(&self, closed: &Closed) {
+        let initiator = closed.initiator as usize;
+        self.add(at::CONNECTIONS + Status::Closed as usize, 1);
+        self.add(at::DISCONNECTS + closed.reason as usize * Initiator::COUNT + initiator, 1);
+        self.add(at::CLOSES + close_code_index(closed.code) * Initiator::COUNT + initiator, 1);
+        self.observe(at::DURATION, &at::DURATION_MS, closed.lasted_ns / 1_000_000, 1);
+    }
+
+    /// An attempt failed before it became a connection. Refusals are [`Self::rejected`], not this.
+    pub fn connection_failed(&self, kind: ConnectionError) {
+        self.add(at::CONNECTIONS + Status::Failed as usize, 1);
+        self.connection_errored(kind);
+    }
+
+    /// A live connection met an error; its end is reported separately.
+    pub fn connection_errored(&self, kind: ConnectionError) {
+        self.add(at::CONNECTION_ERRORS + kind as usize, 1);
+    }
+
+    /// We refused an attempt before it became a connection; counts as a failed connection too.
+    pub fn rejected(&self, stage: RejectStage, reason: RejectReason) {
+        self.add(at::CONNECTIONS + Status::Failed as usize, 1);
+        self.add(at::REJECTED + stage as usize * RejectReason::COUNT + reason as usize, 1);
+    }
+
+    /// A WebSocket handshake ended, `ns` after the connection was accepted.
+    pub fn handshake(&self, outcome: HandshakeOutcome, ns: u64) {
+        let place = at::HANDSHAKE + outcome as usize * at::histogram(&at::LATENCY_NS);
+        self.observe_ns(place, &at::LATENCY_NS, ns, 1);
+    }
+
+    /// A client came back to its session.
+    pub fn reconnected(&self, outcome: ReconnectOutcome) {
+        self.add(at::RECONNECTIONS + outcome as usize, 1);
+    }
+
+    /// A session fell back to HTTP: its first poll or event stream.
+    pub fn fell_back_to_http(&self) {
+        self.add(at::FALLBACK_HTTP, 1);
+    }
+
+    // --- authentication and limits ---
+
+    /// A client proved who it is.
+    pub fn auth_succeeded(&self) {
+        self.add(at::AUTH_SUCCEEDED, 1);
+    }
+
+    /// A client did not.
+    pub fn auth_failed(&self, reason: AuthFailure) {
+        self.add(at::AUTH_FAILURES + reason as usize, 1);
+    }
+
+    /// A rate limit refused something.
+    pub fn rate_limited(&self, scope: RateScope) {
+        self.add(at::RATE_LIMITED + scope as usize, 1);
+    }
+
+    // --- messages ---
+
+    /// A protocol message arrived. A client's event is [`Self::event_received`] instead.
+    pub fn message_received(&self, kind: MessageType) {
+        self.add(at::MESSAGES + Direction::Received as usize * MessageType::COUNT + kind as usize, 1);
+    }
+
+    /// A client's event arrived; it counts as a received message of its own type too.
+    pub fn event_received(&self, id: EventTypeId) {
+        self.add_row(id, at::RECEIVED, 1);
+    }
+
+    /// Handling a client's event failed.
+    pub fn event_failed(&self, id: EventTypeId) {
+        self.add_row(id, at::ERRORS, 1);
+    }
+
+    /// `n` messages of `bytes` payload bytes in all were handed to the kernel.
+    pub fn message_sent(&self, what: impl Into<Sent>, n: u64, bytes: u64) {
+        match what.into() {
+            Sent::Event(id) => self.add_row(id, at::SENT, n),
+            Sent::Message(kind) => {
+                self.add(at::MESSAGES + Direction::Sent as usize * MessageType::COUNT + kind as usize, n);
+            }
+        }
+        self.bytes(Direction::Sent, Layer::Payload, bytes);
+    }
+
+    /// A received message could not be used, or a sent one could not be written.
+    pub fn message_error(&self, error: MessageError) {
+        self.add(at::MESSAGE_ERRORS + error as usize, 1);
+    }
+
+    /// `n` messages did not reach a live subscriber (document 003).
+    pub fn message_failed(&self, n: u64) {
+        self.add(at::MESSAGE_FAILURES, n);
+    }
+
+    /// Bytes moved. [`Self::message_sent`] has counted its payload already.
+    pub fn bytes(&self, direction: Direction, layer: Layer, n: u64) {
+        self.add(at::BYTES + direction as usize * Layer::COUNT + layer as usize, n);
+    }
+
+    /// WebSocket frames that were not the only frame of a message: control frames and fragments.
+    pub fn extra_frames(&self, direction: Direction, n: u64) {
+        self.add(at::EXTRA_FRAMES + direction as usize, n);
+    }
+
+    /// One `write` or `writev` was made.
+    pub fn write_call(&self) {
+        self.add(at::WRITE_CALLS, 1);
+    }
+
+    // --- delivery ---
+
+    /// The bus accepted `n` publications of a type.
+    pub fn event_emitted(&self, id: EventTypeId, n: u64) {
+        self.add_row(id, at::EMITTED, n);
+    }
+
+    /// A publish request was answered.
+    pub fn publish(&self, source: PublishSource, outcome: PublishOutcome) {
+        self.add(at::PUBLISH + source as usize * PublishOutcome::COUNT + outcome as usize, 1);
+    }
+
+    /// Fan-out of a publication began, `latency_ns` after its acceptance, to `matched` subscribers.
+    pub fn fanout_started(&self, latency_ns: u64, matched: u64) {
+        self.observe_ns(at::STAGE_FANOUT, &at::LATENCY_NS, latency_ns, 1);
+        self.observe(at::FANOUT_SIZE, &at::FANOUT, matched, 1);
+    }
+
+    /// `n` subscribers' outboxes held a publication, `latency_ns` after its acceptance.
+    pub fn stage_queue(&self, latency_ns: u64, n: u64) {
+        self.observe_ns(at::STAGE_QUEUE, &at::LATENCY_NS, latency_ns, n);
+    }
+
+    /// The last byte of an event was handed to the kernel for `n` subscribers, `latency_ns` after its acceptance.
+    pub fn delivered(&self, id: EventTypeId, latency_ns: u64, n: u64) {
+        self.observe_row(id, at::EVENT_LATENCY, latency_ns, n);
+    }
+
+    /// A client was shown to have an event, `latency_ns` after its acceptance.
+    pub fn receipt(&self, id: EventTypeId, latency_ns: u64, proof: Proof) {
+        let place = match proof {
+            Proof::Handoff => return self.delivered(id, latency_ns, 1),
+            Proof::TcpAck => at::RECEIPT_TCP,
+            Proof::AppAck => at::RECEIPT_APP,
+        };
+        self.observe_ns(place, &at::LATENCY_NS, latency_ns, 1);
+        self.observe_row(id, at::MESSAGE_LATENCY, latency_ns, 1);
+    }
+
+    /// A connecting client had its initial state handed to the kernel, `ns` after its request was accepted.
+    pub fn initial_state_sent(&self, ns: u64) {
+        self.observe_ns(at::INITIAL_STATE, &at::INITIAL_STATE_NS, ns, 1);
+    }
+
+    /// `n` messages were discarded instead of delivered.
+    pub fn dropped(&self, cause: DropCause, n: u64) {
+        self.add(at::DROPPED + cause as usize, n);
+    }
+
+    /// `n` messages were replaced by newer ones before they were sent.
+    pub fn conflated(&self, n: u64) {
+        self.add(at::CONFLATED, n);
+    }
+
+    /// Something was done about a reader that cannot keep up.
+    pub fn slow(&self, action: SlowAction) {
+        self.add(at::SLOW + action as usize, 1);
+    }
+
+    /// A reader was told that events are missing.
+    pub fn gap(&self, reason: GapReason) {
+        self.add(at::GAPS + reason as usize, 1);
+    }
+
+    // --- heartbeat and kernel ---
+
+    /// A ping was sent.
+    pub fn heartbeat_sent(&self) {
+        self.add(at::HEARTBEATS_SENT, 1);
+    }
+
+    /// A ping was answered after `rtt_ns`.
+    pub fn heartbeat_answered(&self, rtt_ns: u64) {
+        self.observe_ns(at::HEARTBEAT_RTT, &at::HEARTBEAT_NS, rtt_ns, 1);
+    }
+
+    /// A ping was not answered in time.
+    pub fn heartbeat_timed_out(&self) {
+        self.add(at::HEARTBEAT_TIMEOUTS, 1);
+    }
+
+    /// The kernel's view of one connection: smoothed round trip, retransmitted segments since the
+    /// last sample, bytes not yet sent, bytes sent and not acknowledged.
+    pub fn tcp_sample(&self, rtt_ns: u64, retransmits_delta: u64, unsent_bytes: u64, unacked_bytes: u64) {
+        self.observe_ns(at::TCP_RTT, &at::TCP_RTT_NS, rtt_ns, 1);
+        self.add(at::TCP_RETRANSMITS, retransmits_delta);
+        self.observe(at::TCP_UNSENT, &at::QUEUE_BYTES, unsent_bytes, 1);
+        self.observe(at::TCP_UNACKED, &at::QUEUE_BYTES, unacked_bytes, 1);
+    }
+
+    // --- around the core ---
+
+    /// A hook call ended after `ns`.
+    pub fn hook(&self, outcome: HookOutcome, ns: u64) {
+        let place = at::HOOK + outcome as usize * at::histogram(&at::LATENCY_NS);
+        self.observe_ns(place, &at::LATENCY_NS, ns, 1);
+    }
+
+    /// One round of the host collector took `ns`.
+    pub fn collector(&self, ns: u64) {
+        self.observe_ns(at::COLLECTOR, &at::LATENCY_NS, ns, 1);
+    }
+
+    // --- how ---
+
+    #[inline(always)]
+    fn add(&self, place: usize, n: u64) {
+        W::add(&self.block.fixed[place], n);
+    }
+
+    #[inline(always)]
+    fn add_row(&self, id: EventTypeId, place: usize, n: u64) {
+        // An id of another registry is counted as `other` rather than lost or fatal.
+        let row = self.block.rows.get(usize::from(id.0)).unwrap_or(&self.block.rows[0]);
+        W::add(&row.0[place], n);
+    }
+
+    /// Adds `n` observations; the sum is in the unit of the bounds.
+    #[inline]
+    fn observe<const N: usize>(&self, place: usize, bounds: &[u64; N], value: u64, n: u64) {
+        self.add(place + bucket(bounds, value), n);
+        self.add(place + N + 1, value.saturating_mul(n));
+    }
+
+    /// Adds `n` observations of nanoseconds; the sum is in microseconds, see [`micros`].
+    #[inline]
+    fn observe_ns<const N: usize>(&self, place: usize, bounds: &[u64; N], ns: u64, n: u64) {
+        self.add(place + bucket(bounds, ns), n);
+        self.add(place + N + 1, micros(ns, n));
+    }
+
+    #[inline]
+    fn observe_row(&self, id: EventTypeId, place: usize, ns: u64, n: u64) {
+        let row = self.block.rows.get(usize::from(id.0)).unwrap_or(&self.block.rows[0]);
+        W::add(&row.0[place + bucket(&at::LATENCY_NS, ns)], n);
+        W::add(&row.0[place + at::LATENCY_NS.len() + 1], micros(ns, n));
+    }
+}
+
+/// The first bucket whose upper bound is not below the value.
+#[inline]
+fn bucket<const N: usize>(bounds: &[u64; N], value: u64) -> usize {
+    // Counting without branches beats searching: the arrays are short and the compiler vectorises it.
+    bounds.iter().map(|&bound| usize::from(value > bound)).sum()
+}
+
+/// `n` times `ns` in whole microseconds, rounded.
+///
+/// In nanoseconds, a million deliveries a second of 100 ms each would overflow 64 bits in two days.
+#[inline]
+fn micros(ns: u64, n: u64) -> u64 {
+    ns.saturating_mul(n).saturating_add(500) / 1_000
+}
