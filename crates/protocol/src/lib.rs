@@ -1,1 +1,37 @@
-//! Under construction.
+//! Every byte a client or a peer of Pulsewire sees.
+//!
+//! This crate owns names, positions, messages, codes and the two encodings, and nothing that waits: no I/O,
+//! no async, no clock. A value of one of its types has been checked, so the crates after it never check
+//! again. `docs/protocol.md` numbers the rules that the comments here cite (R1, R2, …).
+
+mod answer;
+mod channel;
+mod code;
+mod event;
+mod frame;
+pub mod generated;
+mod json;
+mod metric;
+mod position;
+mod request;
+mod session_id;
+pub mod transcode;
+
+pub use answer::{
+    Ack, Answer, Connected, ErrorAnswer, GapReason, History, Publication, Published, Refused, encode_event,
+};
+pub use channel::{ChannelName, ChannelNameError, ChannelPattern, ChannelPatternError};
+pub use code::{CloseCode, ErrorCode, Reconnect};
+pub use event::{Event, EventError, EventType, MessageId, Tags};
+pub use frame::{Encoding, Frame, Opcode};
+pub use json::DEPTH_MAX;
+pub use metric::{Interval, MetricKind, MetricSet, Number, Sample, Shape, encode_grouped, encode_points};
+pub use position::{Epoch, Position, PositionError, Sequence};
+pub use request::{
+    Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId, Subscribe, Wanted, parse,
+    request_from_msgpack,
+};
+pub use session_id::{SessionId, SessionIdError};
+
+/// The most events one publish request may carry. More is refused with `too_large`.
+pub const BATCH_EVENTS_MAX: usize = 500;
