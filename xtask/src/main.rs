@@ -1,2 +1,45 @@
-//! Build and test commands.
-fn main() {}
+//! `cargo xtask`: the commands that check and test the repository, for people and for CI alike.
+//!
+//! This file only maps words to the modules of the library.
+
+use std::process::ExitCode;
+
+use xtask::{budgets, check, generated, test, workspace::Workspace};
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  check [STEP…]   format, links, dependencies, layers, clippy, docs, generated
+  generate        rewrite the files that are generated from code
+  test [STAGE…]   everything: setup, tests, fuzz, budgets
+  budgets         instructions, system calls and memory, counted exactly
+
+CARGO_TARGET_DIR, PULSEWIRE_SIM_SEEDS (schedules per simulation test), PULSEWIRE_FUZZ_SECONDS (per fuzz
+target) and PULSEWIRE_ADVISORY_DB (a checkout of the RustSec database) are honoured when set.
+Exit codes: 0 ok, 1 something failed, 2 not understood.";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, names)) = words.split_first() else {
+        eprintln!("{HELP}");
+        return ExitCode::from(2);
+    };
+    let outcome = Workspace::find().and_then(|workspace| match command.as_str() {
+        "check" => check::run(&workspace, names),
+        "generate" => generated::write(&workspace),
+        "test" => test::run(&workspace, names),
+        "budgets" => budgets::run(&workspace),
+        "help" | "--help" | "-h" => {
+            eprintln!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        unknown => {
+            eprintln!("unknown command `{unknown}`\n\n{HELP}");
+            Ok(ExitCode::from(2))
+        }
+    });
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,114 @@
+//! Files that are written by code and kept in the repository for readers.
+//!
+//! Each comes from one small program that prints it, so xtask need not link the crates it watches over. The programs
+//! are built as the tests are (same profile, whole workspace), so a test run afterwards compiles nothing twice.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::steps::quietly;
+use crate::workspace::Workspace;
+
+/// A generated file and the program that prints it.
+struct Generated {
+    path: &'static str,
+    /// Below the folder of built programs.
+    program: &'static str,
+    arguments: &'static [&'static str],
+}
+
+const FILES: [Generated; 3] = [
+    Generated { path: "docs/codes.md", program: "examples/codes_markdown", arguments: &[] },
+    Generated { path: "docs/metrics.md", program: "examples/metrics_markdown", arguments: &[] },
+    Generated { path: "docs/settings.md", program: "pulsewire", arguments: &["config", "doc"] },
+];
+
+/// Compares every generated file with what the code prints today.
+///
+/// # Errors
+///
+/// One line per file that is missing or old.
+pub fn check(workspace: &Workspace) -> Result<String> {
+    let programs = build(workspace)?;
+    let mut old = Vec::new();
+    for file in &FILES {
+        let current = std::fs::read_to_string(workspace.path(file.path)).unwrap_or_default();
+        if let Some(line) = first_difference(&current, &file.print(workspace, &programs)?) {
+            old.push(format!("{}: not what the code says, from line {line}", file.path));
+        }
+    }
+    if !old.is_empty() {
+        bail!("{}", old.join("\n"));
+    }
+    Ok(FILES.map(|file| file.path).join(", "))
+}
+
+/// Writes every generated file anew.
+///
+/// # Errors
+///
+/// When a program does not build or run, or a file cannot be written.
+pub fn write(workspace: &Workspace) -> Result<ExitCode> {
+    let programs = build(workspace)?;
+    for file in &FILES {
+        let text = file.print(workspace, &programs)?;
+        std::fs::write(workspace.path(file.path), text)
+            .with_context(|| format!("cannot write {}", file.path))?;
+        println!("wrote {}", file.path);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the programs and returns the folder they are in.
+fn build(workspace: &Workspace) -> Result<PathBuf> {
+    quietly(&mut workspace.cargo([
+        "build",
+        "--quiet",
+        "--profile=test",
+        "--workspace",
+        "--bins",
+        "--examples",
+    ]))?;
+    Ok(workspace.metadata()?.target_directory.join("debug"))
+}
+
+impl Generated {
+    fn print(&self, workspace: &Workspace, programs: &Path) -> Result<String> {
+        let program = programs.join(self.program);
+        let output = workspace
+            .command(&program)
+            .args(self.arguments)
+            .output()
+            .with_context(|| format!("cannot start {}, which prints {}", self.program, self.path))?;
+        ensure!(
+            output.status.success(),
+            "{} failed: {}",
+            self.program,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).with_context(|| format!("{} did not print text", self.program))
+    }
+}
+
+fn first_difference(current: &str, printed: &str) -> Option<usize> {
+    if current == printed {
+        return None;
+    }
+    let same = current.lines().zip(printed.lines()).take_while(|(a, b)| a == b).count();
+    Some(same + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_file_is_pointed_into() {
+        assert_eq!(first_difference("a\nb\n", "a\nb\n"), None);
+        assert_eq!(first_difference("a\nb\n", "a\nc\n"), Some(2));
+        assert_eq!(first_difference("", "a\n"), Some(1));
+        assert_eq!(first_difference("a\n", "a\nb\n"), Some(2));
+    }
+}

@@ -1,0 +1,77 @@
+//! Debian packages that tests need, installed when missing.
+//!
+//! Only what is missing is installed, only as root, and only by `apt-get`; anybody else is told the command.
+
+use std::path::Path;
+use std::process::Command;
+
+/// A package of the system and what it is for.
+pub struct Package {
+    /// Its Debian name.
+    pub name: &'static str,
+    /// A program it brings, by which its presence is recognised.
+    pub program: &'static str,
+    /// What cannot be tested without it.
+    pub needed_for: &'static str,
+}
+
+/// Everything any test needs.
+pub const PACKAGES: [Package; 2] = [
+    Package {
+        name: "valgrind",
+        program: "valgrind",
+        needed_for: "budgets: instructions per delivery (callgrind)",
+    },
+    Package { name: "strace", program: "strace", needed_for: "budgets: system calls per delivery" },
+];
+
+/// Installs what is missing where that is possible, and returns what is missing still.
+pub fn ensure() -> Vec<&'static Package> {
+    let missing: Vec<_> = PACKAGES.iter().filter(|package| !installed(package.program)).collect();
+    if missing.is_empty() {
+        return missing;
+    }
+    let names: Vec<_> = missing.iter().map(|package| package.name).collect();
+    println!("setup: missing packages: {}", names.join(" "));
+    if !installed("apt-get") || !is_root() || !install(&names) {
+        println!(
+            "setup: install them with: sudo apt-get update && sudo apt-get install -y {}",
+            names.join(" ")
+        );
+    }
+    missing.into_iter().filter(|package| !installed(package.program)).collect()
+}
+
+/// Whether a program is found on the path.
+pub fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+fn install(names: &[&str]) -> bool {
+    let apt = |arguments: &[&str]| {
+        Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    // The package lists of a fresh machine are empty, those of an old one may name what is gone.
+    apt(&["update", "-qq"]);
+    apt(&[&["install", "-y", "-qq", "--no-install-recommends"], names].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_only_if_it_exists() {
+        assert!(installed("sh"));
+        assert!(!installed("no-such-program-anywhere"));
+    }
+}
