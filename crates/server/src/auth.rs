@@ -1,0 +1,4 @@
+//! Who is connecting, and what they may do.
+
+pub mod api_key;
+pub mod words;

@@ -1,0 +1,114 @@
+//! Namespaces: the settings that channels share.
+//!
+//! A channel belongs to the first namespace whose pattern matches its name; a channel that none
+//! matches does not exist. The tables of the file come first, the shipped ones after them; a table
+//! with the name of a shipped one replaces it.
+
+use pulsewire_protocol::{ChannelName, ChannelPattern};
+
+use super::{
+    kind::{Choice, Count, Flag, Pattern, Text, Texts, words},
+    table::section,
+};
+
+words! {
+    /// What a channel promises about its events.
+    ChannelKind "channel kind" {
+        /// A total order with history and replay.
+        Log = "log",
+        /// Events for those who listen now; nothing is kept.
+        Ephemeral = "ephemeral",
+        /// Samples of numbers, rolled up.
+        Metrics = "metrics",
+    }
+}
+
+words! {
+    /// Who may publish to a namespace's channels, beside needing the grant.
+    Publishers "publishers" {
+        /// Everybody with the grant.
+        Granted = "granted",
+        /// Only the server itself.
+        Server = "server",
+    }
+}
+
+section! {
+    /// Settings shared by the channels whose names match `pattern`. Tables are tried in their order.
+    Namespace => Namespace "namespace." |namespace| *namespace;
+
+    /// The name in errors, the documentation and metric labels.
+    name: Text = "";
+    /// The channels it holds: `*` stands for any run of characters.
+    pattern: Pattern = "*";
+    /// `log`, `ephemeral` or `metrics`.
+    kind: Choice<ChannelKind> = "log";
+    /// Events a log channel keeps; the oldest go first.
+    history_max: Count = "1000", range("0", "1000000");
+    /// Event types that are kept beyond `history_max` and replayed to late joiners.
+    critical_types: Texts = "";
+    /// Critical events a channel keeps; the oldest go first.
+    critical_max: Count = "10000", range("0", "1000000");
+    /// Whether a connection without a token may subscribe.
+    anonymous: Flag = "false";
+    /// Who may publish: `granted` or `server`.
+    publish: Choice<Publishers> = "granted";
+}
+
+impl Namespace {
+    fn shipped(name: &str, pattern: &str, kind: ChannelKind) -> Self {
+        let pattern = ChannelPattern::parse(pattern).expect("a shipped pattern is a pattern");
+        Self { name: name.to_owned(), pattern, kind, ..Self::default() }
+    }
+
+    /// The namespaces every server has. `--dev` adds `demo:*` (ephemeral) and `demo` (log).
+    #[must_use]
+    pub fn defaults(dev: bool) -> Vec<Self> {
+        let critical = ["GRAFT", "PRUNE", "FLAG"].map(str::to_owned).to_vec();
+        let mut all = vec![
+            Self { publish: Publishers::Server, ..Self::shipped("sys", "$sys.*", ChannelKind::Ephemeral) },
+            Self { critical_types: critical, ..Self::shipped("run", "run:*", ChannelKind::Log) },
+            Self::shipped("project", "project:*", ChannelKind::Log),
+            Self::shipped("workspace", "workspace", ChannelKind::Log),
+            Self::shipped("metrics", "*.metrics", ChannelKind::Metrics),
+            Self::shipped("upstream", "upstream:*", ChannelKind::Ephemeral),
+        ];
+        if dev {
+            all.push(Self::shipped("demo-live", "demo:*", ChannelKind::Ephemeral));
+            all.push(Self::shipped("demo", "demo", ChannelKind::Log));
+        }
+        all
+    }
+}
+
+/// The namespace that holds `channel`: the first whose pattern matches.
+#[must_use]
+pub fn namespace_of<'a>(namespaces: &'a [Namespace], channel: &ChannelName) -> Option<&'a Namespace> {
+    namespaces.iter().find(|namespace| namespace.pattern.matches(channel))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_namespaces_hold_the_channels_of_the_documents() {
+        let table = [
+            ("run:42", Some("run")),
+            ("project:7", Some("project")),
+            ("workspace", Some("workspace")),
+            ("system.metrics", Some("metrics")),
+            ("upstream:orders", Some("upstream")),
+            ("$sys.metrics", Some("sys")),
+            ("demo", Some("demo")),
+            ("demo:cursors", Some("demo-live")),
+            ("workspaces", None),
+        ];
+        let namespaces = Namespace::defaults(true);
+        for (channel, name) in table {
+            let channel = ChannelName::parse(channel).unwrap();
+            assert_eq!(namespace_of(&namespaces, &channel).map(|it| it.name.as_str()), name, "{channel}");
+        }
+        assert_eq!(Namespace::defaults(false).len(), 6);
+    }
+}

@@ -1,0 +1,216 @@
+//! Every setting, declared: name, kind, default, range, help and the documents' variables.
+//!
+//! This is the list to read and to extend. The order is that of `docs/settings.md`.
+
+use super::{
+    Settings,
+    access::{AlgorithmName, ApiKeys, DefaultGrants},
+    kind::{
+        Address, Choice, Count, File, Flag, Optional, SecretText, Size, Span, Tags, Text, Texts, Url, words,
+    },
+    table::{DocumentVariable, section},
+};
+
+const fn variable(name: &'static str) -> DocumentVariable {
+    DocumentVariable { name, unit: "" }
+}
+
+words! {
+    /// How log lines are written.
+    LogFormat "log format" {
+        /// Text on a terminal, JSON otherwise.
+        Auto = "auto",
+        /// Lines for people.
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
+}
+
+section! {
+    /// Where the server listens, keeps its files and how it stops.
+    Settings => Server "server." |settings| settings.server;
+
+    /// The public address and port. Reachable from elsewhere only when it is not loopback.
+    listen: Address = "127.0.0.1:8000", documents(&[variable("WS_HOST"), variable("WS_PORT")]);
+    /// A second address that serves metrics, health and admin; off when not set.
+    internal_listen: Optional<Address> = "";
+    /// The folder of the server's files. It is created when missing.
+    data_dir: File = "./data";
+    /// Threads for HTTP and hooks; 0 means one for each core.
+    workers: Count = "0", range("0", "1024");
+    /// Threads that own the sockets; 0 means one for each core.
+    shards: Count = "0", range("0", "255");
+    /// How long a stop may take before remaining connections are cut.
+    shutdown_deadline: Span = "30s", range("0s", "1h");
+    /// Host names accepted on admin and internal requests, beside loopback names and the listening addresses.
+    allowed_hosts: Texts = "";
+}
+
+section! {
+    /// What is logged and how.
+    Settings => Log "log." |settings| settings.log;
+
+    /// `text`, `json`, or `auto`: text on a terminal, else JSON.
+    format: Choice<LogFormat> = "auto";
+    /// The least severe level shown, or a filter such as `info,pulsewire_edge=debug`.
+    level: Text = "info", reloadable();
+}
+
+section! {
+    /// Who may connect and what they may do.
+    Settings => Auth "auth." |settings| settings.auth;
+
+    /// The key that signs tokens under HS256, HS384 and HS512: at least 32 bytes.
+    secret: Optional<SecretText> = "", documents(&[variable("JWT_SECRET_KEY")]), secret();
+    /// The one algorithm that tokens may use: HS256, HS384, HS512, RS256, ES256 or EdDSA.
+    algorithm: Choice<AlgorithmName> = "HS256", documents(&[variable("JWT_ALGORITHM")]);
+    /// The PEM file of the public key that verifies tokens under RS256, ES256 and EdDSA.
+    public_key_file: Optional<File> = "";
+    /// The PEM file of the private key; needed by `token create` only.
+    private_key_file: Optional<File> = "";
+    /// The `iss` that every token must carry; not checked when not set.
+    issuer: Optional<Text> = "";
+    /// The `aud` that every token must name; when not set, a token with an `aud` is refused.
+    audience: Optional<Text> = "";
+    /// How far the clocks of issuer and server may differ.
+    leeway: Span = "5s", range("0s", "1m");
+    /// Whether a connection needs a token. Without one, only namespaces with `anonymous = true` are open.
+    required: Flag = "true";
+    /// How long a connection may stay silent before it presents its token.
+    timeout: Span = "5s", range("100ms", "5m"), reloadable();
+    /// Whether `?token=` in the URL is accepted. It is redacted from every log.
+    token_in_query: Flag = "true";
+    /// The cookie that may carry the token; empty turns cookies off.
+    cookie: Text = "";
+    /// What a token without `caps` may do. Roles publisher and admin may also publish where they may subscribe.
+    default_grants: DefaultGrants = "*=subscribe|history|presence", reloadable();
+    /// Keys of applications that publish: their id, the SHA-256 of the whole key and the channels they may publish to.
+    api_keys: ApiKeys = "", reloadable();
+    /// A file with further `[[api_keys]]` tables.
+    api_keys_file: Optional<File> = "", reloadable();
+    /// Failed attempts a minute that one address may make before it is answered 429; 0 means no limit.
+    attempts_per_minute: Count = "60", reloadable();
+}
+
+section! {
+    /// Which web pages may connect.
+    Settings => Origins "origins." |settings| settings.origins;
+
+    /// Origins accepted exactly (scheme, host and port); `*` accepts any. The server's own origin always is.
+    allowed: Texts = "", reloadable();
+    /// Whether a request without `Origin` is accepted, as programs send it.
+    allow_missing: Flag = "true", reloadable();
+}
+
+section! {
+    /// How dead connections are found.
+    Settings => Heartbeat "heartbeat." |settings| settings.heartbeat;
+
+    /// The time between pings to a connection.
+    interval: Span = "30s", range("1s", "1h"), documents(&[DocumentVariable { name: "WS_HEARTBEAT_INTERVAL", unit: "s" }]);
+    /// How long the answer may take before the connection is closed with 4003.
+    timeout: Span = "10s", range("100ms", "10m");
+}
+
+section! {
+    /// What outlives a connection.
+    Settings => Session "session." |settings| settings.session;
+
+    /// How long a session waits for its client to come back.
+    resume_window: Span = "2m", range("0s", "1h");
+    /// Sessions that wait at the same time; the oldest is dropped for a new one.
+    detached_max: Count = "10000";
+}
+
+section! {
+    /// What one client, one address and the whole node may use.
+    Settings => Limits "limits." |settings| settings.limits;
+
+    /// Connections at the same time; more are answered 503 with a time to retry.
+    connections_max: Count = "10000", range("1", "16777216"), reloadable();
+    /// Connections from which a warning is given; lowered to 80 % of `limits.connections_max` when not set.
+    connections_soft: Count = "8000", range("1", "16777216"), reloadable();
+    /// Connections from one address; 0 means no limit. Raise it behind a proxy, which is one address. 0 with `--dev`.
+    connections_per_address: Count = "1000", reloadable();
+    /// Connections of one user (`sub`); 0 means no limit. 0 with `--dev`.
+    connections_per_user: Count = "100", reloadable();
+    /// Channels one session may be subscribed to.
+    subscriptions_per_session: Count = "1000", range("1", "65535"), reloadable();
+    /// The largest message from a client; a larger one closes the connection with 1009.
+    message_bytes_max: Size = "64KiB", range("1KiB", "16MiB");
+    /// Fragments of one message; more close the connection with 1008.
+    fragments_max: Count = "1024", range("1", "65536");
+    /// Pings and pongs a second from one client; more close the connection with 1008.
+    control_frames_per_second: Count = "20", range("1", "10000");
+    /// Messages a minute from one client; more are dropped and answered `rate_limited`.
+    messages_per_minute: Count = "1000", range("1", "10000000"), documents(&[variable("RATE_LIMIT_MAX_MESSAGES_PER_MINUTE")]), reloadable();
+    /// Refused messages a minute from one client; more close the connection with 4509.
+    errors_per_minute: Count = "20", range("1", "100000"), reloadable();
+    /// Bytes that may wait for one reader; at the limit it is closed with 4004 and may resume.
+    outbox_bytes_max: Size = "64KiB", range("4KiB", "64MiB");
+    /// How long a reader may take nothing while bytes wait before it is closed with 4004.
+    slow_after: Span = "30s", range("100ms", "1h");
+    /// Unsent bytes the kernel may hold for one connection (TCP_NOTSENT_LOWAT).
+    kernel_unsent_bytes: Size = "64KiB", range("4KiB", "16MiB");
+    /// How long a request's head and a handshake may take.
+    handshake_timeout: Span = "10s", range("100ms", "5m");
+    /// The largest head of a request; a larger one is answered 431.
+    header_bytes_max: Size = "16KiB", range("1KiB", "1MiB");
+    /// Header lines in one request; more are answered 431.
+    headers_max: Count = "64", range("8", "1000");
+    /// The largest body of a request; a larger one is answered 413.
+    http_body_bytes_max: Size = "1MiB", range("1KiB", "256MiB");
+    /// Events in one publish request; more are answered `limit_exceeded`.
+    publish_batch_max: Count = "500", range("1", "10000"), reloadable();
+    /// Channels the node keeps; an unknown channel beyond is refused.
+    channels_max: Count = "100000", range("1", "100000000");
+    /// Publications and commands that may wait for one shard; publishers beyond wait or are answered `overloaded`.
+    inbox_max: Count = "65536", range("16", "16777216");
+}
+
+section! {
+    /// The HTTP hook that answers the events clients send.
+    Settings => Hook "hook." |settings| settings.hook;
+
+    /// Where client events are posted; without it they are published to `hook.channel`.
+    url: Optional<Url> = "", reloadable();
+    /// The key of the HMAC-SHA256 signature sent with every call.
+    secret: Optional<SecretText> = "", secret(), reloadable();
+    /// How long the hook may take before the client is answered `hook_timeout`.
+    timeout: Span = "5s", range("10ms", "1m"), reloadable();
+    /// The event types clients may send.
+    events: Texts = "task_assign,draft_approve,draft_reject,message_send,state_sync", reloadable();
+    /// The channel that takes client events when there is no hook.
+    channel: Text = "workspace", reloadable();
+    /// Calls at the same time; further events are answered `overloaded`.
+    in_flight_max: Count = "64", range("1", "10000"), reloadable();
+}
+
+section! {
+    /// The host's own numbers, published on `system.metrics`.
+    Settings => Collector "collector." |settings| settings.collector;
+
+    /// Whether they are collected.
+    enabled: Flag = "true";
+    /// The time between two collections.
+    interval: Span = "1s", range("100ms", "1h");
+    /// Tags on every sample.
+    tags: Tags = "";
+}
+
+section! {
+    /// What `/metrics` shows.
+    Settings => Metrics "metrics." |settings| settings.metrics;
+
+    /// Whether the families of the requirement documents are exported beside `pulsewire_*`.
+    compat: Flag = "true";
+    /// The prefix of the second name of some families, as in `orchestrator_websocket_connections_active`; empty for none.
+    alias_prefix: Text = "orchestrator";
+    /// Event types with their own label value; later ones are counted as `other`.
+    event_types_max: Count = "200", range("1", "10000");
+    /// The bearer token scrapers must send; none is asked for when not set.
+    token: Optional<SecretText> = "", secret(), reloadable();
+    /// Projects with their own label value; the others are counted as `__other__`.
+    projects_max: Count = "50", range("1", "1000");
+}
