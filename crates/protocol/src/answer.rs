@@ -83,7 +83,8 @@ pub enum Ack<'a> {
     /// The results of `publish`, in the order of its events. One result is written into the message itself
     /// (a single refusal as an `error` message), several as `results`.
     Published(&'a [Result<Published, Refused>]),
-    /// The answer of the application's hook to a client event.
+    /// The answer of the application's hook to a client event; `null` on the wire if nested deeper than
+    /// [`DEPTH_MAX`](crate::DEPTH_MAX).
     Data(&'a RawValue),
     /// Done, and nothing to say about it.
     Done,
@@ -179,7 +180,8 @@ pub struct History<'a> {
     pub channel: &'a ChannelName,
     /// The epoch its sequences count in, on channels that have one.
     pub epoch: Option<&'a Epoch>,
-    /// Complete JSON messages, oldest first, as [`encode_event`] or `encode_grouped` write them.
+    /// Complete JSON messages, oldest first: payloads of frames that [`encode_event`] or `encode_grouped`
+    /// made.
     pub events: &'a [&'a [u8]],
     /// Ask again from here for the next page; absent on the last.
     pub next_sequence: Option<Sequence>,
@@ -219,7 +221,7 @@ fn write_event(publication: &Publication<'_>, out: &mut Vec<u8>) {
         object.shown("previous", previous);
     }
     object.text("event", event.event_type.as_str());
-    object.raw("data", event.data.get().as_bytes());
+    object.payload("data", &event.data);
     object.shown("timestamp", publication.timestamp_ms);
     if let Some(id) = &event.id {
         object.text("id", id.as_str());
@@ -381,7 +383,7 @@ fn write_ack(ack: &Ack<'_>, object: &mut Object<'_>) {
                 object.close();
             });
         }
-        Ack::Data(data) => object.raw("data", data.get().as_bytes()),
+        Ack::Data(data) => object.payload("data", data),
         Ack::Done => {}
     }
 }

@@ -4,10 +4,10 @@
 //! one piece of memory. Servers do not mask (RFC 6455 §5.1) and never fragment here. Several messages may be
 //! concatenated into one `Frame` so that one write carries them all.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use crate::code::CloseCode;
-use crate::transcode;
+use crate::{DEPTH_MAX, transcode};
 
 /// How a connection writes its messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -66,6 +66,8 @@ pub struct Frame(Bytes);
 
 /// The longest header of an unmasked frame.
 const HEADER_MAX: usize = 10;
+/// How deep our own messages put a payload: message, list of events, event.
+const ENVELOPE_DEPTH_MAX: usize = 4;
 /// The longest payload of a control frame (RFC 6455 §5.5).
 const CONTROL_MAX: usize = 125;
 
@@ -126,14 +128,7 @@ impl Frame {
         write(&mut bytes);
         match encoding {
             Encoding::Json => Self::seal(Opcode::Text, bytes),
-            Encoding::MsgPack => {
-                let json = &bytes[HEADER_MAX..];
-                let mut packed = Vec::with_capacity(bytes.len());
-                packed.resize(HEADER_MAX, 0);
-                transcode::json_to_msgpack_into(json, &mut packed)
-                    .expect("our own JSON is valid and shallow");
-                Self::seal(Opcode::Binary, packed)
-            }
+            Encoding::MsgPack => Self::packed(&bytes[HEADER_MAX..]),
         }
     }
 
@@ -194,6 +189,18 @@ impl Frame {
         })
     }
 
+    /// The JSON as MessagePack. What this crate writes always converts; JSON that a caller handed in for a
+    /// payload might not, and then the reader gets nil rather than the server a panic.
+    fn packed(json: &[u8]) -> Self {
+        let mut packed = Vec::with_capacity(HEADER_MAX + json.len());
+        packed.resize(HEADER_MAX, 0);
+        if transcode::pack_json(json, DEPTH_MAX + ENVELOPE_DEPTH_MAX, &mut packed).is_err() {
+            packed.truncate(HEADER_MAX);
+            packed.push(0xC0);
+        }
+        Self::seal(Opcode::Binary, packed)
+    }
+
     fn of(opcode: Opcode, payload: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(HEADER_MAX + payload.len());
         bytes.resize(HEADER_MAX, 0);
@@ -221,7 +228,11 @@ impl Frame {
                 0
             }
         };
-        Self(Bytes::from(bytes).slice(start..))
+        // Frames wait in rings and outboxes: memory that was only reserved must not wait with them.
+        bytes.shrink_to_fit();
+        let mut bytes = Bytes::from(bytes);
+        bytes.advance(start);
+        Self(bytes)
     }
 
     /// Header and payload length of the first message.

@@ -48,6 +48,12 @@ impl<'o> Object<'o> {
         self.key(key).extend_from_slice(value);
     }
 
+    /// A payload as its writer wrote it, or `null` if it is nested too deeply for anyone to read.
+    pub(crate) fn payload(&mut self, key: &str, value: &RawValue) {
+        let json = value.get().as_bytes();
+        self.raw(key, if is_shallow(json) { json } else { b"null" });
+    }
+
     pub(crate) fn text(&mut self, key: &str, value: &str) {
         push_text(self.key(key), value);
     }

@@ -58,13 +58,14 @@ pub fn output_bytes_max(input_bytes: usize) -> usize {
 /// [`TranscodeError::Syntax`], [`TranscodeError::TooDeep`] or [`TranscodeError::Utf8`].
 pub fn json_to_msgpack(json: &[u8]) -> Result<Vec<u8>, TranscodeError> {
     let mut out = Vec::with_capacity(json.len());
-    json_to_msgpack_into(json, &mut out)?;
+    pack_json(json, DEPTH_MAX, &mut out)?;
     Ok(out)
 }
 
-pub(crate) fn json_to_msgpack_into(json: &[u8], out: &mut Vec<u8>) -> Result<(), TranscodeError> {
+/// Appends to `out`. Our own messages put an envelope around payloads, so they may nest a little deeper.
+pub(crate) fn pack_json(json: &[u8], depth_max: usize, out: &mut Vec<u8>) -> Result<(), TranscodeError> {
     let text = std::str::from_utf8(json).map_err(|_| TranscodeError::Utf8)?;
-    pack::pack(text, out)
+    pack::pack(text, depth_max, out)
 }
 
 /// Decodes one MessagePack value as JSON into `out`, which is cleared first and may be kept for reuse.

@@ -1,10 +1,9 @@
 //! JSON to MessagePack.
 
 use super::TranscodeError::{self, TooDeep};
-use crate::DEPTH_MAX;
 
-pub(super) fn pack(json: &str, out: &mut Vec<u8>) -> Result<(), TranscodeError> {
-    let mut packer = Packer { json, at: 0, out };
+pub(super) fn pack(json: &str, depth_max: usize, out: &mut Vec<u8>) -> Result<(), TranscodeError> {
+    let mut packer = Packer { json, at: 0, depth_max, out };
     packer.space();
     packer.value(0)?;
     packer.space();
@@ -14,6 +13,7 @@ pub(super) fn pack(json: &str, out: &mut Vec<u8>) -> Result<(), TranscodeError> 
 struct Packer<'j, 'o> {
     json: &'j str,
     at: usize,
+    depth_max: usize,
     out: &'o mut Vec<u8>,
 }
 
@@ -40,7 +40,7 @@ impl Packer<'_, '_> {
     /// Writes a one-byte header, then the items, then widens the header if there were more than 15. Counting
     /// first would read every nested item once per level.
     fn container(&mut self, container: Container, end: u8, depth: usize) -> Result<(), TranscodeError> {
-        if depth > DEPTH_MAX {
+        if depth > self.depth_max {
             return Err(TooDeep);
         }
         let header = self.out.len();
@@ -92,23 +92,21 @@ impl Packer<'_, '_> {
         self.expect(b'"')?;
         let start = self.at;
         let special = |byte: &u8| *byte == b'"' || *byte == b'\\' || *byte < 0x20;
-        loop {
-            let rest = &self.json.as_bytes()[self.at..];
-            self.at += rest.iter().position(special).unwrap_or(rest.len());
-            match self.peek() {
-                Some(b'"') => {
-                    let text = &self.json[start..self.at];
-                    self.at += 1;
-                    self.push_text(text.as_bytes());
-                    return Ok(());
-                }
-                Some(b'\\') => return self.escaped_text(start),
-                _ => return Err(self.wrong()),
+        let rest = &self.json.as_bytes()[self.at..];
+        self.at += rest.iter().position(special).unwrap_or(rest.len());
+        match self.peek() {
+            Some(b'"') => {
+                let text = &self.json[start..self.at];
+                self.at += 1;
+                self.push_text(text.as_bytes());
+                Ok(())
             }
+            Some(b'\\') => self.escaped_text(start),
+            _ => Err(self.wrong()),
         }
     }
 
-    /// A text with escapes: unescaped into place behind the longest header, then closed up.
+    /// A text with escapes. Its length is known only at its end, so it is unescaped beside the output.
     fn escaped_text(&mut self, start: usize) -> Result<(), TranscodeError> {
         let mut text = Vec::with_capacity(self.at - start + 16);
         text.extend_from_slice(&self.json.as_bytes()[start..self.at]);
@@ -223,7 +221,7 @@ impl Packer<'_, '_> {
                 if token != "-0"
                     && let Ok(value) = token.parse() =>
             {
-                self.push_negative(value)
+                self.push_negative(value);
             }
             _ => {
                 let value: f64 = token.parse().map_err(|_| self.wrong())?;
