@@ -1,0 +1,232 @@
+//! The client as an application holds it: a handle to publish and close, and a stream of deliveries.
+
+use std::time::Duration;
+
+use pulsewire_protocol::{Position, Sequence};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::backoff::Backoff;
+use crate::message::{Ack, Event, Narrow, NewEvent, ServerError};
+use crate::session::{Command, Session};
+use crate::state::{Reason, State};
+use crate::tracker::Start;
+use crate::url::Endpoint;
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Connecting, upgrading and being welcomed together. Default 5 s.
+    pub connect: Duration,
+    /// The server's ping interval, until it says its own. Default 25 s.
+    pub ping_interval: Duration,
+    /// A server silent for longer than its ping interval plus this is probed. Default 10 s.
+    pub ping_grace: Duration,
+    /// A probe unanswered for so long ends the connection. Default 3 s.
+    pub probe: Duration,
+    /// A publish unanswered for so long is sent again with the same id. Default 5 s.
+    pub ack: Duration,
+    /// How long [`Client::close`] waits for answers that are due. Default 5 s.
+    pub flush: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        let seconds = Duration::from_secs;
+        Timeouts {
+            connect: seconds(5),
+            ping_interval: seconds(25),
+            ping_grace: seconds(10),
+            probe: seconds(3),
+            ack: seconds(5),
+            flush: seconds(5),
+        }
+    }
+}
+
+/// What a client connects to and wants.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// The bearer token.
+    pub token: Option<String>,
+    /// The channels to subscribe to, with where to begin.
+    pub channels: Vec<(String, Start)>,
+    /// Tags and roll-up of all of them.
+    pub narrow: Narrow,
+    /// The wait between attempts.
+    pub backoff: Backoff,
+    /// The other times.
+    pub timeouts: Timeouts,
+}
+
+impl Options {
+    /// Options with every default and no channel.
+    pub fn new(endpoint: Endpoint) -> Options {
+        Options {
+            endpoint,
+            token: None,
+            channels: Vec::new(),
+            narrow: Narrow::default(),
+            backoff: Backoff::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// Something that reached the client.
+#[derive(Debug)]
+pub enum Delivery {
+    /// The connection changed.
+    State {
+        /// Where it was.
+        from: State,
+        /// Where it is now.
+        to: State,
+        /// Why it ended, when it did.
+        reason: Option<Reason>,
+    },
+    /// The server accepted a subscription; `position` is where the channel's log stands, if it has one.
+    Subscribed {
+        /// The channel.
+        channel: String,
+        /// The end of its log.
+        position: Option<Position>,
+    },
+    /// A publication, each at most once and in order.
+    Event(Event),
+    /// A frame that is no publication: a metric, presence, statistics.
+    Message {
+        /// Its `type`.
+        kind: String,
+        /// Its channel, if it has one.
+        channel: Option<String>,
+        /// The frame as it came.
+        text: String,
+    },
+    /// Events are missing for good.
+    Gap {
+        /// The channel.
+        channel: String,
+        /// The first missing sequence.
+        from: Sequence,
+        /// The last missing sequence.
+        to: Sequence,
+        /// `trimmed`, `corrupt`, or `missed` when only this client noticed.
+        reason: String,
+    },
+    /// The channel's log is a new one; state built from the old one is void.
+    Reset {
+        /// The channel.
+        channel: String,
+        /// Where the new log stands.
+        position: Position,
+    },
+    /// Events of an ephemeral channel were dropped because this client read too slowly.
+    Dropped {
+        /// The channel.
+        channel: String,
+        /// How many.
+        count: u64,
+    },
+    /// What was asked for from the past has been delivered; what follows is live.
+    ReplayEnd {
+        /// The channel.
+        channel: String,
+    },
+    /// The server refused something that nobody waits for, such as a subscription.
+    Refused(ServerError),
+}
+
+/// Why a publish has no acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The server refused it; nothing was stored.
+    #[error("{0}")]
+    Rejected(ServerError),
+    /// Three attempts got no answer. It may have been stored: publish again with the same id to find out.
+    #[error("no acknowledgement after {attempts} attempts")]
+    NoAck {
+        /// How often it was sent.
+        attempts: u32,
+    },
+    /// 1,000 publishes are waiting for their answer.
+    #[error("more than {} publishes wait for an acknowledgement", PUBLISHES_WAITING_MAX)]
+    QueueFull,
+    /// The client is closed.
+    #[error("the client is closed")]
+    Closed,
+}
+
+/// The most publishes of one client that wait for an answer.
+pub const PUBLISHES_WAITING_MAX: usize = 1_000;
+
+/// A handle to a running client. Cheap to clone; the client ends when it is closed, or when its
+/// [`Deliveries`] are dropped.
+#[derive(Debug, Clone)]
+pub struct Client {
+    commands: mpsc::Sender<Command>,
+    state: watch::Receiver<State>,
+}
+
+/// The deliveries of one client, in order.
+///
+/// At most 1,024 wait here; then the client stops reading and the server holds back, which is what bounds memory.
+#[derive(Debug)]
+pub struct Deliveries {
+    receiver: mpsc::Receiver<Delivery>,
+}
+
+impl Deliveries {
+    /// The next delivery; `None` once the client is closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no delivery.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        self.receiver.recv().await
+    }
+}
+
+impl Client {
+    /// Starts a client on the current tokio runtime. It connects at once and keeps reconnecting until it is closed or
+    /// the server says that coming back is pointless.
+    pub fn start(options: Options) -> (Client, Deliveries) {
+        let (commands, command_receiver) = mpsc::channel(64);
+        let (deliveries, receiver) = mpsc::channel(1_024);
+        let (state_sender, state) = watch::channel(State::Idle);
+        let session = Session::new(options, command_receiver, deliveries, state_sender);
+        tokio::spawn(session.run());
+        (Client { commands, state }, Deliveries { receiver })
+    }
+
+    /// The state now; [`watch::Receiver::changed`] waits for the next.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// Publishes an event and waits for the server's answer. While the connection is down the event waits; after a
+    /// reconnect it is sent again with the same id, which the server answers with the first outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`] says whether the event may have been stored.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not take the event back.
+    pub async fn publish(&self, event: NewEvent) -> Result<Ack, PublishError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Publish { event: Box::new(event), reply };
+        self.commands.send(command).await.map_err(|_| PublishError::Closed)?;
+        answer.await.unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// Says goodbye to the server and ends the client; waits until publishes are answered, at most
+    /// [`Timeouts::flush`].
+    pub async fn close(&self) {
+        if self.commands.send(Command::Close).await.is_ok() {
+            self.commands.closed().await;
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! Messages: what the server says, read; what the client says, written.
+//!
+//! One flat struct takes every frame, so a frame with an unknown `type` is handed on as it came instead of refused:
+//! newer servers may say more than this client knows.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use pulsewire_protocol::{Epoch, Position, Sequence};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::tracker::Start;
+
+/// A publication as it was delivered.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Its channel.
+    pub channel: String,
+    /// What the application calls it.
+    pub event_type: String,
+    /// The payload, as published.
+    pub data: Box<RawValue>,
+    /// Its place in the channel; none on an ephemeral channel.
+    pub sequence: Option<Sequence>,
+    /// When the server accepted it, in milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+    /// The publisher's message id.
+    pub id: Option<String>,
+    /// Who published it.
+    pub user: Option<String>,
+    /// The key whose value it replaces.
+    pub key: Option<String>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// Whether it is kept longer than others and replayed to late joiners.
+    pub critical: bool,
+    /// It was published before the subscription became live.
+    pub replayed: bool,
+}
+
+/// An error the server sent in answer to a request, or about the connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message} ({code}){}", .help.as_ref().map(|help| format!("; {help}")).unwrap_or_default())]
+pub struct ServerError {
+    /// The stable code.
+    pub code: String,
+    /// What happened.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// How long to wait before that.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// What the server answered for one published event.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ack {
+    /// The event's place in its channel; none on an ephemeral channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// The log the sequence belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
+    /// The server knew the message id and answers with the first outcome.
+    #[serde(default)]
+    pub duplicate: bool,
+    /// How many subscribers of this node it went to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Welcome { client_id: Option<String> },
+    Connected { session: Option<String>, heartbeat_ms: Option<u64> },
+    Subscribed { channels: Vec<String>, positions: BTreeMap<String, Position> },
+    Event { event: Event, previous: Option<Sequence> },
+    Ack { id: Option<String>, acks: Vec<Ack> },
+    Error { id: Option<String>, error: ServerError },
+    Ping { timestamp: Option<Box<RawValue>> },
+    Gap { channel: String, from: Sequence, to: Sequence, reason: String },
+    Reset { channel: String, position: Position },
+    Dropped { channel: String, count: u64 },
+    Passed { channel: String, sequence: Sequence },
+    ReplayEnd { channel: String, sequence: Option<Sequence> },
+    Reconnect { retry_ms: u64 },
+    Quiet,
+    Other { kind: String, channel: Option<String> },
+}
+
+#[derive(Serialize, Deserialize)]
+struct WirePosition {
+    epoch: String,
+    sequence: u64,
+}
+
+impl WirePosition {
+    fn check(self) -> Option<Position> {
+        let sequence = Some(Sequence(self.sequence)).filter(|sequence| *sequence <= Sequence::MAX)?;
+        Some(Position { epoch: Epoch::parse(&self.epoch).ok()?, sequence })
+    }
+
+    fn of(position: &Position) -> WirePosition {
+        WirePosition { epoch: position.epoch.as_str().to_owned(), sequence: position.sequence.0 }
+    }
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    id: Option<&'a RawValue>,
+    #[serde(default)]
+    client_id: Option<String>,
+    #[serde(default)]
+    session: Option<String>,
+    #[serde(default)]
+    heartbeat_ms: Option<u64>,
+    #[serde(default)]
+    channel: Option<String>,
+    #[serde(default)]
+    channels: Vec<String>,
+    #[serde(default)]
+    positions: BTreeMap<String, WirePosition>,
+    #[serde(default)]
+    event: Option<String>,
+    #[serde(default, borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    timestamp: Option<&'a RawValue>,
+    #[serde(default)]
+    sequence: Option<u64>,
+    #[serde(default)]
+    previous: Option<u64>,
+    #[serde(default)]
+    epoch: Option<String>,
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default)]
+    key: Option<String>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+    #[serde(default)]
+    critical: bool,
+    #[serde(default)]
+    results: Vec<Ack>,
+    #[serde(default)]
+    duplicate: bool,
+    #[serde(default)]
+    matched: Option<u64>,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    help: Option<String>,
+    #[serde(default)]
+    retryable: bool,
+    #[serde(default)]
+    retry_after_ms: Option<u64>,
+    #[serde(default)]
+    retry_ms: Option<u64>,
+    #[serde(default)]
+    from: Option<u64>,
+    #[serde(default)]
+    to: Option<u64>,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    count: Option<u64>,
+}
+
+/// Reads one text message. `None` means that it is not a JSON object with a `type`, or a field has the wrong shape.
+pub(crate) fn read(text: &str) -> Option<Incoming> {
+    let Ok(wire) = serde_json::from_str::<Wire<'_>>(text) else { return read_other(text) };
+    let id = wire.id.map(|id| id.get().trim_matches('"').to_owned());
+    Some(match &*wire.kind {
+        "welcome" => Incoming::Welcome { client_id: wire.client_id },
+        "connected" => {
+            Incoming::Connected { session: wire.session.or(wire.client_id), heartbeat_ms: wire.heartbeat_ms }
+        }
+        "subscribed" => {
+            let positions = wire.positions.into_iter();
+            let positions =
+                positions.filter_map(|(channel, position)| Some((channel, position.check()?))).collect();
+            Incoming::Subscribed { channels: wire.channels, positions }
+        }
+        "event" => {
+            let event = Event {
+                channel: wire.channel?,
+                event_type: wire.event?,
+                data: wire.data.map_or_else(|| RawValue::NULL.to_owned(), ToOwned::to_owned),
+                sequence: wire.sequence.map(Sequence),
+                timestamp_ms: wire
+                    .timestamp
+                    .and_then(|number| number.get().parse::<f64>().ok())
+                    .map(|ms| ms as i64),
+                id,
+                user: wire.user,
+                key: wire.key,
+                tags: wire.tags,
+                critical: wire.critical,
+                replayed: false,
+            };
+            Incoming::Event { event, previous: wire.previous.map(Sequence) }
+        }
+        "ack" if !wire.results.is_empty() => Incoming::Ack { id, acks: wire.results },
+        "ack" => {
+            let ack = Ack {
+                sequence: wire.sequence,
+                epoch: wire.epoch,
+                duplicate: wire.duplicate,
+                matched: wire.matched,
+            };
+            Incoming::Ack { id, acks: vec![ack] }
+        }
+        "error" => Incoming::Error {
+            id,
+            error: ServerError {
+                code: wire.code.unwrap_or_default(),
+                message: wire.message.unwrap_or_default(),
+                help: wire.help,
+                retryable: wire.retryable,
+                retry_after_ms: wire.retry_after_ms,
+            },
+        },
+        "ping" => Incoming::Ping { timestamp: wire.timestamp.map(ToOwned::to_owned) },
+        "pong" | "unsubscribed" => Incoming::Quiet,
+        "gap" => Incoming::Gap {
+            channel: wire.channel?,
+            from: Sequence(wire.from?),
+            to: Sequence(wire.to?),
+            reason: wire.reason.unwrap_or_default(),
+        },
+        "reset" => {
+            let position = WirePosition { epoch: wire.epoch?, sequence: wire.sequence? }.check()?;
+            Incoming::Reset { channel: wire.channel?, position }
+        }
+        "dropped" => Incoming::Dropped { channel: wire.channel?, count: wire.count.unwrap_or(1) },
+        "pos" => Incoming::Passed { channel: wire.channel?, sequence: Sequence(wire.sequence?) },
+        "replay_end" => Incoming::ReplayEnd { channel: wire.channel?, sequence: wire.sequence.map(Sequence) },
+        "reconnect" => Incoming::Reconnect { retry_ms: wire.retry_ms.unwrap_or_default() },
+        _ => Incoming::Other { kind: wire.kind.into_owned(), channel: wire.channel },
+    })
+}
+
+/// A frame whose fields mean something else than here, such as a metric named `count`, is handed on untouched.
+fn read_other(text: &str) -> Option<Incoming> {
+    #[derive(Deserialize)]
+    struct Minimal {
+        #[serde(rename = "type")]
+        kind: String,
+        #[serde(default)]
+        channel: Option<String>,
+    }
+    let Minimal { kind, channel } = serde_json::from_str(text).ok()?;
+    Some(Incoming::Other { kind, channel })
+}
+
+/// An event to publish.
+#[derive(Debug, Clone, Serialize)]
+pub struct NewEvent {
+    /// Where to.
+    pub channel: String,
+    /// What it is called, 1–64 characters of `A–Z a–z 0–9 _ : . - /`.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// Any JSON.
+    pub data: Box<RawValue>,
+    /// The idempotency key; the client makes one when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The key whose value it replaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Tags for filters.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// Keep it longer and replay it to late joiners; `None` lets the channel decide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critical: Option<bool>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Wanted<'a> {
+    Live(&'a str),
+    Last { channel: &'a str, last: u32 },
+    Since { channel: &'a str, since: WirePosition },
+    Critical { channel: &'a str, replay: &'static str },
+}
+
+/// The narrowing of all subscriptions of a client.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Narrow {
+    /// Only events with all of these tags.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// The roll-up of metric channels: `1s 5s 1m 5m 1h`.
+    #[serde(rename = "aggregation_interval", skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Subscribe<'a> {
+    channels: Vec<Wanted<'a>>,
+    #[serde(flatten)]
+    narrow: &'a Narrow,
+}
+
+#[derive(Serialize)]
+struct Outgoing<'a, D> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    data: D,
+}
+
+#[derive(Serialize)]
+struct Connect<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscribe: Option<Subscribe<'a>>,
+}
+
+fn subscribe<'a>(wanted: &'a [(&'a str, Start)], narrow: &'a Narrow) -> Subscribe<'a> {
+    let channels = wanted
+        .iter()
+        .map(|(channel, start)| match start {
+            Start::Live | Start::After(_) => Wanted::Live(channel),
+            Start::Last(last) => Wanted::Last { channel, last: *last },
+            Start::Since(since) => Wanted::Since { channel, since: WirePosition::of(since) },
+            Start::Critical => Wanted::Critical { channel, replay: "critical" },
+        })
+        .collect();
+    Subscribe { channels, narrow }
+}
+
+fn write(kind: &'static str, id: &str, data: impl Serialize) -> String {
+    // Strings, numbers and maps with string keys always serialise.
+    serde_json::to_string(&Outgoing { kind, id, data }).unwrap_or_default()
+}
+
+pub(crate) fn write_connect(
+    id: &str,
+    session: Option<&str>,
+    wanted: &[(&str, Start)],
+    narrow: &Narrow,
+) -> String {
+    let subscribe = (!wanted.is_empty()).then(|| subscribe(wanted, narrow));
+    write("connect", id, Connect { session, subscribe })
+}
+
+pub(crate) fn write_subscribe(id: &str, wanted: &[(&str, Start)], narrow: &Narrow) -> String {
+    write("subscribe", id, subscribe(wanted, narrow))
+}
+
+pub(crate) fn write_unsubscribe(id: &str, channels: &[&str]) -> String {
+    #[derive(Serialize)]
+    struct Channels<'a> {
+        channels: &'a [&'a str],
+    }
+    write("unsubscribe", id, Channels { channels })
+}
+
+pub(crate) fn write_publish(id: &str, event: &NewEvent) -> String {
+    // On the socket `type` and `id` belong to the message, so the event's own are `event` and `message_id`.
+    #[derive(Serialize)]
+    struct Publish<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        id: &'a str,
+        channel: &'a str,
+        event: &'a str,
+        data: &'a RawValue,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message_id: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<&'a str>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        tags: &'a BTreeMap<String, String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        critical: Option<bool>,
+    }
+    let NewEvent { channel, event_type, data, id: message_id, key, tags, critical } = event;
+    let publish = Publish {
+        kind: "publish",
+        id,
+        channel,
+        event: event_type,
+        data,
+        message_id: message_id.as_deref(),
+        key: key.as_deref(),
+        tags,
+        critical: *critical,
+    };
+    serde_json::to_string(&publish).unwrap_or_default()
+}
+
+pub(crate) fn write_pong(timestamp: Option<&RawValue>) -> String {
+    match timestamp {
+        Some(timestamp) => format!(r#"{{"type":"pong","timestamp":{}}}"#, timestamp.get()),
+        None => r#"{"type":"pong"}"#.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_read_with_everything_it_carries() {
+        let text = r#"{"type":"event","channel":"run:42","sequence":42,"event":"GRAFT","data":{"node":"a7"},"timestamp":1699459200123,"id":"m1","user":"u","tags":{"a":"b"},"critical":true,"previous":40}"#;
+        let Some(Incoming::Event { event, previous }) = read(text) else { panic!("not read as an event") };
+        assert_eq!(
+            (event.channel.as_str(), event.event_type.as_str(), event.sequence),
+            ("run:42", "GRAFT", Some(Sequence(42)))
+        );
+        assert_eq!(
+            (event.data.get(), event.timestamp_ms, previous),
+            (r#"{"node":"a7"}"#, Some(1_699_459_200_123), Some(Sequence(40)))
+        );
+        assert!(event.critical);
+        assert_eq!(event.id.as_deref(), Some("m1"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_handed_on() {
+        let Some(Incoming::Other { kind, channel }) =
+            read(r#"{"type":"metric","channel":"system.metrics","count":"x"}"#)
+        else {
+            panic!("refused")
+        };
+        assert_eq!((kind.as_str(), channel.as_deref()), ("metric", Some("system.metrics")));
+        assert!(read("[]").is_none());
+        assert!(read("{}").is_none());
+    }
+
+    #[test]
+    fn wanted_channels_are_written_with_their_start() {
+        let position = Position { epoch: Epoch::parse("e").unwrap(), sequence: Sequence(42) };
+        let wanted = [
+            ("a", Start::Live),
+            ("b", Start::Last(10)),
+            ("c", Start::Since(position)),
+            ("d", Start::Critical),
+        ];
+        assert_eq!(
+            write_connect("1", Some("S"), &wanted, &Narrow::default()),
+            r#"{"type":"connect","id":"1","data":{"session":"S","subscribe":{"channels":["a",{"channel":"b","last":10},{"channel":"c","since":{"epoch":"e","sequence":42}},{"channel":"d","replay":"critical"}]}}}"#
+        );
+    }
+}
