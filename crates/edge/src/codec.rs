@@ -7,11 +7,24 @@
 //! so an idle connection holds eight bytes here.
 //!
 //! What always holds: memory grows with the bytes that arrived, never with a length that was declared,
-//! and stays below `message_bytes_max` plus one control frame; a violation is reported at the first byte
-//! that proves it, after every message before it has been delivered; nothing a peer sends can panic.
+//! and stays below `message_bytes_max` plus one control frame; a violation is reported with the header or
+//! the payload byte that proves it, after every message before it; nothing a peer sends can panic.
 //!
 //! The decoder refuses; it answers nothing. Pongs, the echoed close and the close frame of a violation
 //! are the caller's to send, with `pulsewire_protocol`'s control frames.
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//! use pulsewire_edge::codec::{ControlBudget, Decoder, Inbound, Limits};
+//!
+//! let mut read = [0x81, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2]; // a masked text frame
+//! let (mut decoder, mut budget) = (Decoder::default(), ControlBudget::default());
+//! decoder.decode(&mut read, &Limits::default(), 0, &mut budget, &mut |inbound| {
+//!     assert_eq!(inbound, Inbound::Text("hi"));
+//!     ControlFlow::Continue(())
+//! })?;
+//! # Ok::<(), pulsewire_edge::codec::Violation>(())
+//! ```
 
 mod budget;
 mod close;
@@ -294,8 +307,8 @@ fn deliver(
 ) -> Result<ControlFlow<()>, Violation> {
     Ok(sink(match kind {
         MessageKind::Binary => Inbound::Binary(payload),
-        // A message that came in pieces was checked as it came; checking it again is what safe code
-        // pays for a `&str`, at memory speed.
+        // A message that came in pieces was checked as it came, but for its end; checking it again whole,
+        // at memory speed, is what safe code pays for a `&str`.
         MessageKind::Text => {
             Inbound::Text(simdutf8::basic::from_utf8(payload).map_err(|_| violation::INVALID_UTF8)?)
         }

@@ -63,10 +63,7 @@ impl Partial {
         self.message.extend_from_slice(payload);
         match kind {
             MessageKind::Binary => Ok(()),
-            MessageKind::Text => {
-                let last = header.fin && received + payload.len() == header.payload_bytes as usize;
-                self.check_utf8(last)
-            }
+            MessageKind::Text => self.check_utf8(),
         }
     }
 
@@ -76,12 +73,12 @@ impl Partial {
         self.control.extend_from_slice(payload);
     }
 
-    fn check_utf8(&mut self, last: bool) -> Result<(), Violation> {
-        let unchecked = &self.message[self.utf8_bytes..];
-        match simdutf8::compat::from_utf8(unchecked) {
-            Ok(_) => self.utf8_bytes = self.message.len(),
-            // A code point may be split between two reads or fragments, not by the end of the message.
-            Err(error) if error.error_len().is_none() && !last => self.utf8_bytes += error.valid_up_to(),
+    /// Refuses text that no further byte can make valid. A code point may be split between two reads or
+    /// fragments; one split by the end of the message is found when the message is delivered.
+    fn check_utf8(&mut self) -> Result<(), Violation> {
+        match simdutf8::compat::from_utf8(&self.message[self.utf8_bytes..]) {
+            Ok(text) => self.utf8_bytes += text.len(),
+            Err(error) if error.error_len().is_none() => self.utf8_bytes += error.valid_up_to(),
             Err(_) => return Err(violation::INVALID_UTF8),
         }
         Ok(())
