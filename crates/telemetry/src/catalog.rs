@@ -22,6 +22,24 @@ pub fn families() -> &'static [Family] {
     FAMILIES
 }
 
+/// Whether a name may begin the alias family's names: a metric name under which none of them
+/// takes the name of another family.
+#[must_use]
+pub fn alias_prefix_allowed(prefix: &str) -> bool {
+    let taken = |name: &str| FAMILIES.iter().any(|family| family.name == name);
+    let aliases = FAMILIES.iter().filter_map(|family| family.name.strip_prefix(ALIAS_PREFIX));
+    prefix == ALIAS_PREFIX
+        || (is_metric_name(prefix) && !aliases.into_iter().any(|rest| taken(&format!("{prefix}{rest}"))))
+}
+
+/// `[a-zA-Z_:][a-zA-Z0-9_:]*`
+pub(crate) fn is_metric_name(name: &str) -> bool {
+    let allowed = |(at, byte): (usize, u8)| {
+        byte.is_ascii_alphabetic() || b"_:".contains(&byte) || (at > 0 && byte.is_ascii_digit())
+    };
+    !name.is_empty() && name.bytes().enumerate().all(allowed)
+}
+
 /// The kind of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -106,9 +124,11 @@ impl Family {
             .find(|unit| base.ends_with(&format!("_{unit}")))
     }
 
-    /// Whether a requirement document names it; such families are shown unless `metrics.compat` is off.
+    /// Whether it exists because a requirement document names it, so that `metrics.compat = false` hides it.
+    ///
+    /// `process_*` is every Prometheus client's convention and always shown.
     #[must_use]
     pub fn is_compat(&self) -> bool {
-        self.source != "own"
+        self.source != "own" && !self.name.starts_with("process_")
     }
 }

@@ -12,8 +12,8 @@ use crate::catalog;
 use crate::registry::unix_ms_now;
 
 /// The registry of pushed metrics.
-#[derive(Default)]
 pub struct CustomMetrics {
+    alias_prefix: String,
     inner: Mutex<Inner>,
 }
 
@@ -52,7 +52,7 @@ pub enum CustomError {
     Reserved,
     /// A counter's name ends in `_total` and a gauge's has no reserved ending.
     #[error(
-        "a counter's name must end in _total, a gauge's must not end in _total _bucket _count _sum _created or _info"
+        "a counter's name must end in _total; before that, or at a gauge's end, _total _created _info _bucket _count _sum _gcount _gsum are reserved"
     )]
     BadSuffix,
     /// Not a label name, a label given twice, or a value that is too long.
@@ -79,13 +79,16 @@ pub enum CustomError {
     /// The registry or the metric is full.
     #[error("no room for another series")]
     Full,
-    /// The value is not a finite number, or a counter's increment is negative.
+    /// The value or a counter's new sum is not a finite number, or a counter's increment is negative.
     #[error("the value must be a finite number, and a counter's increment not negative")]
     BadValue,
 }
 
 /// Beginnings of names that are ours.
 const RESERVED: [&str; 6] = ["websocket_", "ws_manager_", "pulsewire_", "process_", "scrape_", "__"];
+
+/// Ends of names that the formats give a meaning.
+const SUFFIXES: [&str; 8] = ["_total", "_created", "_info", "_bucket", "_count", "_sum", "_gcount", "_gsum"];
 
 impl CustomMetrics {
     /// Names at most.
@@ -100,6 +103,11 @@ impl CustomMetrics {
     pub const NAME_BYTES_MAX: usize = 64;
     /// Bytes of a label value at most.
     pub const VALUE_BYTES_MAX: usize = 64;
+
+    /// An empty registry; names that begin with `alias_prefix` are ours.
+    pub(crate) fn new(alias_prefix: &str) -> Self {
+        Self { alias_prefix: alias_prefix.into(), inner: Mutex::default() }
+    }
 
     /// Sets a gauge.
     ///
@@ -137,7 +145,7 @@ impl CustomMetrics {
         value: f64,
         counter: bool,
     ) -> Result<(), CustomError> {
-        check_name(name, counter)?;
+        self.check_name(name, counter)?;
         let labels = check_labels(labels)?;
         if !value.is_finite() || (counter && value < 0.0) {
             return Err(CustomError::BadValue);
@@ -147,12 +155,27 @@ impl CustomMetrics {
         inner.refused += u64::from(result == Err(CustomError::Full));
         result
     }
+
+    fn check_name(&self, name: &str, counter: bool) -> Result<(), CustomError> {
+        if name.len() > Self::NAME_BYTES_MAX || !catalog::is_metric_name(name) {
+            return Err(CustomError::BadName);
+        }
+        let ours = RESERVED.iter().any(|prefix| name.starts_with(prefix));
+        if ours || name.starts_with(&self.alias_prefix) {
+            return Err(CustomError::Reserved);
+        }
+        // A base that ends like a generated series could take that series' name.
+        let base = if counter { name.strip_suffix("_total") } else { Some(name) };
+        let fits =
+            base.is_some_and(|base| !base.is_empty() && !SUFFIXES.iter().any(|end| base.ends_with(end)));
+        if fits { Ok(()) } else { Err(CustomError::BadSuffix) }
+    }
 }
 
 impl Inner {
     fn record(&mut self, name: &str, labels: Labels, value: f64, counter: bool) -> Result<(), CustomError> {
         // In OpenMetrics `jobs` and `jobs_total` are the same family name.
-        let twin = if counter { name.trim_end_matches("_total").to_owned() } else { format!("{name}_total") };
+        let twin = name.strip_suffix("_total").map_or_else(|| format!("{name}_total"), str::to_owned);
         if self.families.contains_key(&twin) {
             return Err(CustomError::OtherKind);
         }
@@ -175,7 +198,11 @@ impl Inner {
             return Err(CustomError::OtherLabels);
         }
         if let Some(series) = family.series.get_mut(&labels) {
-            series.value = if counter { series.value + value } else { value };
+            let next = if counter { series.value + value } else { value };
+            if !next.is_finite() {
+                return Err(CustomError::BadValue);
+            }
+            series.value = next;
             return Ok(());
         }
         if !room || family.series.len() >= CustomMetrics::SERIES_MAX {
@@ -185,25 +212,6 @@ impl Inner {
         self.bytes += bytes;
         Ok(())
     }
-}
-
-fn check_name(name: &str, counter: bool) -> Result<(), CustomError> {
-    let allowed = |at: usize, byte: u8| {
-        byte.is_ascii_alphabetic() || b"_:".contains(&byte) || (at > 0 && byte.is_ascii_digit())
-    };
-    if name.is_empty()
-        || name.len() > CustomMetrics::NAME_BYTES_MAX
-        || !name.bytes().enumerate().all(|(at, byte)| allowed(at, byte))
-    {
-        return Err(CustomError::BadName);
-    }
-    if RESERVED.iter().any(|prefix| name.starts_with(prefix)) || name.starts_with(catalog::ALIAS_PREFIX) {
-        return Err(CustomError::Reserved);
-    }
-    let reserved_end =
-        ["_bucket", "_count", "_sum", "_created", "_info", "_total"].iter().any(|end| name.ends_with(end));
-    let fits = if counter { name.ends_with("_total") && name.len() > "_total".len() } else { !reserved_end };
-    if fits { Ok(()) } else { Err(CustomError::BadSuffix) }
 }
 
 fn check_labels(labels: &[(&str, &str)]) -> Result<Labels, CustomError> {

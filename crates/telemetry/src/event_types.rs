@@ -22,7 +22,7 @@ impl EventTypeId {
 }
 
 /// The names of document 000, which have series before anything happened.
-pub const EVENT_TYPES_KNOWN: [&str; 12] = [
+pub(crate) const EVENT_TYPES_KNOWN: [&str; 12] = [
     "agent:status",
     "task:progress",
     "task:completed",

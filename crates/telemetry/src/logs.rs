@@ -1,8 +1,18 @@
-//! Log lines: set-up, redaction, rate limits.
+//! Log lines: where they go, what may be in them, and how many there may be.
+//!
+//! What a peer sends can end up in a log line, so three things hold: a line is one line (control
+//! characters are escaped, whatever wrote them), a line has a maximum length, and secrets in URLs
+//! are shown as `***`. Payloads are never logged; that is up to the callers, who have no helper for it.
 
-use std::fmt;
+mod gate;
+mod redact;
+mod writer;
 
 use tracing_subscriber::EnvFilter;
+
+pub use gate::Gate;
+pub use redact::{Clean, Redacted};
+pub use writer::{LINE_BYTES_MAX, LineWriter};
 
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +40,10 @@ pub enum LogError {
     AlreadySet,
 }
 
-/// Sends log lines of at least `level` (or what a filter such as `info,pulsewire_hub=debug` lets through) to standard error.
+/// Sends log lines to standard error.
+///
+/// `level` is the least level shown (`error`, `warn`, `info`, `debug`, `trace`, `off`), or a filter
+/// such as `info,pulsewire_hub=debug`.
 ///
 /// # Errors
 ///
@@ -38,20 +51,13 @@ pub enum LogError {
 pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
     let filter =
         EnvFilter::try_new(level).map_err(|source| LogError::BadLevel { level: level.into(), source })?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr);
+    // Colours are escape sequences, and those are what the writer is there to remove.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     let result = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => builder.with_writer(move || LineWriter::new(std::io::stderr(), format)).try_init(),
+        LogFormat::Json => {
+            builder.json().with_writer(move || LineWriter::new(std::io::stderr(), format)).try_init()
+        }
     };
     result.map_err(|_| LogError::AlreadySet)
-}
-
-/// A URL shown without its secrets.
-pub struct Redacted<'a>(pub &'a str);
-
-impl fmt::Display for Redacted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.split('?').next().unwrap_or_default())
-    }
 }

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 
 use crate::block::{Block, Totals};
+use crate::catalog::{ALIAS_PREFIX, alias_prefix_allowed};
 use crate::custom::CustomMetrics;
 use crate::event_types::EventTypes;
 use crate::process::CpuMeter;
@@ -18,7 +19,8 @@ pub struct Options {
     pub event_types_max: usize,
     /// Whether the families that the requirement documents name are shown. Default true.
     pub compat: bool,
-    /// What the alias family's names begin with. Default `orchestrator_websocket`.
+    /// What the alias family's names begin with. Default `orchestrator_websocket`, which also replaces a
+    /// prefix that [`alias_prefix_allowed`](crate::catalog::alias_prefix_allowed) refuses.
     pub alias_prefix: String,
     /// Projects with a series of their own in `websocket_subscriptions_by_project`. Default 50, at most 500.
     pub projects_max: usize,
@@ -33,7 +35,7 @@ impl Default for Options {
         Self {
             event_types_max: 200,
             compat: true,
-            alias_prefix: crate::catalog::ALIAS_PREFIX.into(),
+            alias_prefix: ALIAS_PREFIX.into(),
             projects_max: 50,
             version: env!("CARGO_PKG_VERSION").into(),
             revision: option_env!("PULSEWIRE_REVISION").unwrap_or("unknown").into(),
@@ -55,17 +57,20 @@ pub struct Telemetry {
 impl Telemetry {
     /// Telemetry with every closed series at zero.
     #[must_use]
-    pub fn new(options: Options) -> Arc<Self> {
+    pub fn new(mut options: Options) -> Arc<Self> {
+        if !alias_prefix_allowed(&options.alias_prefix) {
+            options.alias_prefix = ALIAS_PREFIX.into();
+        }
         let event_types = EventTypes::new(options.event_types_max);
         let block = Arc::new(Block::new(event_types.rows()));
         Arc::new(Self {
-            options,
             created_ms: unix_ms_now(),
             cpu: Mutex::new(CpuMeter::new(Instant::now())),
             event_types,
-            custom: CustomMetrics::default(),
+            custom: CustomMetrics::new(&options.alias_prefix),
             shared: Recorder::new(Arc::clone(&block)),
             blocks: Mutex::new(vec![block]),
+            options,
         })
     }
 

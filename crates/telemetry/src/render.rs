@@ -150,11 +150,14 @@ impl Page {
         bounds: &[String],
     ) {
         let (counts, sum) = split(slots, family);
+        // Everything before the bound is the same for every bucket.
+        let mut start = format!("{name}_bucket{}", label_text(family, point, "\0"));
+        start.truncate(start.len() - "\0\"}".len());
         let mut seen = 0;
         for (at, n) in counts.iter().enumerate() {
             seen += n;
             let le = bounds.get(at).map_or("+Inf", String::as_str);
-            self.line(&format!("{name}_bucket"), &label_text(family, point, le), seen as f64);
+            let _ = writeln!(self.out, "{start}{le}\"}} {seen}");
         }
         let present = family.kind == Kind::GaugeHistogram && self.format == Format::OpenMetrics;
         let (count_name, sum_name) = if present { ("_gcount", "_gsum") } else { ("_count", "_sum") };

@@ -1,0 +1,232 @@
+//! What each verb moves, and nothing else.
+
+use std::collections::BTreeMap;
+
+use pulsewire_telemetry::{
+    AuthFailure, Closed, Codec, ConnectionError, Current, Direction, DisconnectReason, DropCause,
+    EventTypeId, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MessageError,
+    MessageType, Options, Proof, PublishOutcome, PublishSource, RateScope, ReconnectOutcome, RejectReason,
+    RejectStage, ShardMetrics, SlowAction, Telemetry, Transport, numbers,
+};
+
+fn seen(telemetry: &Telemetry, now: &Current) -> BTreeMap<String, f64> {
+    let mut seen = numbers(telemetry, now);
+    seen.retain(|name, _| !name.starts_with("process_") && !name.starts_with("pulsewire_process"));
+    seen
+}
+
+/// Series that differ, each as `name{labels} value`, `websocket_` written as `w_`, `pulsewire_` as `p_`, `orchestrator_` as `o_`.
+fn moved(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> String {
+    let changed = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
+    let lines: Vec<String> = changed.map(|(name, value)| format!("{name} {value}")).collect();
+    let short = |line: &String| {
+        let line = line.replacen("orchestrator_websocket_", "o_", 1).replace('"', "");
+        match (line.strip_prefix("websocket_"), line.strip_prefix("pulsewire_")) {
+            (Some(rest), _) => format!("w_{rest}"),
+            (_, Some(rest)) => format!("p_{rest}"),
+            _ => line,
+        }
+    };
+    lines.iter().map(short).collect::<Vec<_>>().join(" | ")
+}
+
+fn check(verb: impl FnOnce(&ShardMetrics), expected: &str) {
+    let telemetry = Telemetry::new(Options::default());
+    let now = Current::default();
+    let before = seen(&telemetry, &now);
+    verb(&telemetry.shard());
+    assert_eq!(moved(&before, &seen(&telemetry, &now)), expected);
+}
+
+/// `agent:status`, the first of document 000's names.
+const AGENT: EventTypeId = EventTypeId(1);
+
+#[test]
+fn connections_open_and_close() {
+    check(|m| m.connection_opened(), "o_connections_total 1 | w_connections_total{status=opened} 1");
+    check(
+        |m| {
+            m.connection_closed(&Closed {
+                code: 4004,
+                reason: DisconnectReason::SlowConsumer,
+                initiator: Initiator::Server,
+                lasted_ns: 2_500_000_000,
+            });
+        },
+        "o_disconnections_total 1 | p_disconnects_total{reason=slow_consumer,initiator=server} 1 | \
+         w_closes_total{code=4004,initiator=server} 1 | w_connection_duration_seconds_count 1 | \
+         w_connection_duration_seconds_sum 2.5 | w_connections_total{status=closed} 1 | w_disconnections_total 1",
+    );
+    check(
+        |m| m.connection_failed(ConnectionError::Tls),
+        "p_connection_errors_total{kind=tls} 1 | w_connections_total{status=failed} 1",
+    );
+    check(|m| m.connection_errored(ConnectionError::Reset), "p_connection_errors_total{kind=reset} 1");
+    check(
+        |m| m.rejected(RejectStage::Handshake, RejectReason::Origin),
+        "p_accept_rejected_total{cause=origin} 1 | w_connections_total{status=failed} 1 | \
+         w_rejected_total{stage=handshake,reason=origin} 1",
+    );
+    check(
+        |m| m.handshake(HandshakeOutcome::Accepted, 2_000_000),
+        "p_handshake_seconds_count{outcome=accepted} 1 | p_handshake_seconds_sum{outcome=accepted} 0.002",
+    );
+    check(
+        |m| m.reconnected(ReconnectOutcome::Replayed),
+        "o_reconnections_total 1 | p_reconnections_total{outcome=replayed} 1 | w_reconnections_total 1",
+    );
+    check(|m| m.fell_back_to_http(), "o_fallback_http_total 1");
+}
+
+#[test]
+fn authentication_and_limits() {
+    check(|m| m.auth_succeeded(), "p_auth_total{outcome=success} 1");
+    check(
+        |m| m.auth_failed(AuthFailure::ExpiredToken),
+        "p_auth_total{outcome=failure} 1 | w_auth_failures_total{reason=expired_token} 1",
+    );
+    check(
+        |m| m.rate_limited(RateScope::User),
+        "p_ratelimited_total{scope=user} 1 | w_rate_limited_total{scope=user} 1",
+    );
+}
+
+#[test]
+fn messages_and_events() {
+    check(
+        |m| m.message_received(MessageType::Subscribe),
+        "o_messages_in_total 1 | p_frames_total{direction=received} 1 | \
+         w_messages_total{direction=received,type=subscribe} 1",
+    );
+    check(
+        |m| m.event_received(AGENT),
+        "o_messages_in_total 1 | p_frames_total{direction=received} 1 | \
+         w_events_received_total{event_type=agent:status} 1 | w_messages_total{direction=received,type=agent:status} 1",
+    );
+    check(|m| m.event_failed(AGENT), "w_event_errors_total{event_type=agent:status} 1");
+    check(
+        |m| m.message_sent(AGENT, 3, 300),
+        "o_messages_out_total 3 | p_bytes_total{direction=sent,layer=payload} 300 | p_frames_total{direction=sent} 3 | \
+         w_messages_total{direction=sent,type=agent:status} 3",
+    );
+    check(
+        |m| m.message_sent(MessageType::Welcome, 1, 80),
+        "o_messages_out_total 1 | p_bytes_total{direction=sent,layer=payload} 80 | p_frames_total{direction=sent} 1 | \
+         w_messages_total{direction=sent,type=welcome} 1",
+    );
+    check(|m| m.message_error(MessageError::ParseError), "w_message_errors_total{error_type=parse_error} 1");
+    check(|m| m.message_failed(2), "o_message_failures_total 2");
+    check(|m| m.extra_frames(Direction::Received, 2), "p_frames_total{direction=received} 2");
+    check(|m| m.bytes(Direction::Received, Layer::Wire, 9), "p_bytes_total{direction=received,layer=wire} 9");
+    check(|m| m.write_call(), "p_write_calls_total 1");
+}
+
+#[test]
+fn publication_and_delivery() {
+    check(|m| m.event_emitted(AGENT, 2), "w_events_emitted_total{event_type=agent:status} 2");
+    check(
+        |m| m.publish(PublishSource::Http, PublishOutcome::Duplicate),
+        "p_publish_total{source=http,outcome=duplicate} 1",
+    );
+    check(
+        |m| m.fanout_started(1_000_000, 7),
+        "p_fanout_size_count 1 | p_fanout_size_sum 7 | p_stage_seconds_count{stage=fanout} 1 | \
+         p_stage_seconds_sum{stage=fanout} 0.001",
+    );
+    check(
+        |m| m.stage_queue(1_000_000, 2),
+        "p_stage_seconds_count{stage=queue} 2 | p_stage_seconds_sum{stage=queue} 0.002",
+    );
+    check(
+        |m| m.delivered(AGENT, 4_000_000, 2),
+        "p_delivery_seconds_count{proof=handoff} 2 | p_delivery_seconds_sum{proof=handoff} 0.008 | \
+         p_stage_seconds_count{stage=kernel} 2 | p_stage_seconds_sum{stage=kernel} 0.008 | \
+         w_event_latency_milliseconds_count{event_type=agent:status} 2 | \
+         w_event_latency_milliseconds_sum{event_type=agent:status} 8",
+    );
+    check(
+        |m| m.receipt(AGENT, 4_000_000, Proof::TcpAck),
+        "o_message_latency_count 1 | o_message_latency_sum 0.004 | p_delivery_seconds_count{proof=tcp_ack} 1 | \
+         p_delivery_seconds_sum{proof=tcp_ack} 0.004 | w_message_latency_milliseconds_count{event_type=agent:status} 1 | \
+         w_message_latency_milliseconds_sum{event_type=agent:status} 4",
+    );
+    check(
+        |m| m.initial_state_sent(3_000_000),
+        "w_initial_state_latency_milliseconds_count 1 | w_initial_state_latency_milliseconds_sum 3",
+    );
+    check(
+        |m| m.dropped(DropCause::QueueFull, 4),
+        "p_dropped_total{cause=queue_full} 4 | w_messages_dropped_total{reason=queue_full} 4",
+    );
+    check(|m| m.conflated(5), "p_conflated_total 5");
+    check(
+        |m| m.slow(SlowAction::Close),
+        "p_slow_events_total{action=close} 1 | w_slow_consumer_total{action=close} 1",
+    );
+    check(|m| m.gap(GapReason::Trimmed), "p_gaps_total{reason=trimmed} 1");
+}
+
+#[test]
+fn heartbeat_kernel_hooks_and_collector() {
+    check(|m| m.heartbeat_sent(), "w_heartbeats_sent_total 1");
+    check(
+        |m| m.heartbeat_answered(20_000_000),
+        "p_heartbeat_rtt_seconds_count 1 | p_heartbeat_rtt_seconds_sum 0.02 | w_heartbeat_latency_milliseconds_count 1 | \
+         w_heartbeat_latency_milliseconds_sum 20 | w_heartbeat_rtt_milliseconds_count 1 | \
+         w_heartbeat_rtt_milliseconds_sum 20",
+    );
+    check(|m| m.heartbeat_timed_out(), "w_heartbeat_timeouts_total 1");
+    check(
+        |m| m.tcp_sample(1_000_000, 2, 300, 40),
+        "p_tcp_retransmits_total 2 | p_tcp_rtt_seconds_count 1 | p_tcp_rtt_seconds_sum 0.001 | \
+         p_tcp_unacked_bytes_count 1 | p_tcp_unacked_bytes_sum 40 | p_tcp_unsent_bytes_count 1 | \
+         p_tcp_unsent_bytes_sum 300",
+    );
+    check(
+        |m| m.hook(HookOutcome::TimedOut, 5_000_000_000),
+        "p_hook_seconds_count{outcome=timed_out} 1 | p_hook_seconds_sum{outcome=timed_out} 5",
+    );
+    check(|m| m.collector(2_000_000), "p_collector_seconds_count 1 | p_collector_seconds_sum 0.002");
+}
+
+#[test]
+fn present_quantities_are_what_their_owners_say() {
+    let telemetry = Telemetry::new(Options::default());
+    let before = seen(&telemetry, &Current::default());
+    let mut shard = Current { subscriptions: 5, sessions_detached: 1, channels: 2, ..Current::default() };
+    shard.connection(Transport::WebSocket, Codec::MsgPack, 2, 700, 1_500);
+    shard.memory_bytes[MemoryClass::Sessions as usize] = 300;
+    shard.memory_bytes[MemoryClass::Channels as usize] = 9_000;
+    shard.subscriptions_by_project.push(("apollo".into(), 3));
+    (shard.kernel_unsent_bytes, shard.kernel_unacked_bytes, shard.kernel_socket_bytes) = (11, 12, 13);
+    let mut now = Current {
+        connections_soft_limit: 8,
+        connections_hard_limit: 9,
+        draining: true,
+        ..Current::default()
+    };
+    now.merge(&shard);
+    now.merge(&shard);
+    assert_eq!(
+        moved(&before, &seen(&telemetry, &now)),
+        "o_active_connections 2 | p_channels 2 | p_connection_age_seconds_count 2 | p_connection_age_seconds_sum 3 | \
+         p_connections_limit 9 | p_connections{transport=websocket,codec=msgpack} 2 | p_kernel_socket_bytes 26 | \
+         p_kernel_unacked_bytes 24 | p_kernel_unsent_bytes 22 | p_memory_bytes{class=channels} 18000 | \
+         p_memory_bytes{class=sessions} 600 | p_outbound_queue_bytes_count 2 | p_outbound_queue_bytes_sum 1400 | \
+         p_sessions_detached 2 | w_active_connections 2 | w_active_subscriptions 10 | w_connections_hard_limit 9 | \
+         w_connections_limit 9 | w_connections_soft_limit 8 | w_draining 1 | w_memory_usage_bytes 600 | \
+         w_outbound_queue_bytes 1400 | w_subscriptions_by_project{project_id=apollo} 6 | \
+         w_subscriptions_per_connection_count 2 | w_subscriptions_per_connection_sum 4 | w_subscriptions_total 10"
+    );
+}
+
+#[test]
+fn an_event_type_named_like_a_protocol_message_shares_its_series() {
+    let telemetry = Telemetry::new(Options::default());
+    let ping = telemetry.event_types().intern("ping");
+    telemetry.shared().message_sent(ping, 2, 0);
+    telemetry.shared().message_sent(MessageType::Ping, 3, 0);
+    let seen = seen(&telemetry, &Current::default());
+    assert_eq!(seen["websocket_messages_total{direction=\"sent\",type=\"ping\"}"], 5.0);
+    assert_eq!(seen["orchestrator_websocket_messages_out_total"], 5.0);
+}
