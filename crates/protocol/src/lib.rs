@@ -29,7 +29,7 @@ pub use metric::{Interval, MetricKind, MetricSet, Number, Sample, Shape, encode_
 pub use position::{Epoch, Position, PositionError, Sequence};
 pub use request::{
     Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId, Subscribe, Wanted, parse,
-    request_from_msgpack,
+    parse_text, request_from_msgpack,
 };
 pub use session_id::{SessionId, SessionIdError};
 

@@ -178,13 +178,16 @@ impl Interval {
 }
 
 /// Encodes the whole set as one document. Of samples with the same name the last counts; a name that is also
-/// the prefix of another (`cpu` beside `cpu.percent`) becomes that object's member `value`.
+/// the prefix of another (`cpu` beside `cpu.percent`) becomes that object's member `value`. Samples named
+/// `channel` or `timestamp` would take the place of the document's own members and are left out.
 #[must_use]
 pub fn encode_grouped(set: &MetricSet, encoding: Encoding) -> Frame {
     Frame::build(encoding, |out| {
         let mut root = Group::default();
         for sample in &set.samples {
-            root.insert(&sample.name, sample.value);
+            if !matches!(sample.name.split('.').next(), Some("channel" | "timestamp")) {
+                root.insert(&sample.name, sample.value);
+            }
         }
         let mut object = Object::open(out);
         object.text("channel", set.channel.as_str());

@@ -179,11 +179,19 @@ impl RequestError {
 ///
 /// [`RequestError`]; `bad_request` unless a more precise code fits. The connection lives on.
 pub fn parse(json: &[u8]) -> Result<Request<'_>, RequestError> {
-    let text = std::str::from_utf8(json).map_err(|_| RequestError::bad("message is not UTF-8"))?;
-    if !json::is_shallow(json) {
+    parse_text(std::str::from_utf8(json).map_err(|_| RequestError::bad("message is not UTF-8"))?)
+}
+
+/// [`parse`] for a message whose UTF-8 has been checked, as the frame codec does.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_text(json: &str) -> Result<Request<'_>, RequestError> {
+    if !json::is_shallow(json.as_bytes()) {
         return Err(RequestError::bad(format!("message nests deeper than {} levels", json::DEPTH_MAX)));
     }
-    read::request(text)
+    read::request(json)
 }
 
 /// Reads one MessagePack message by way of JSON, so that there is one parser. `scratch` holds the JSON while

@@ -1,0 +1,273 @@
+//! Every transcript in `tests/golden` is what this crate reads and writes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use pulsewire_protocol::{
+    Ack, Answer, ChannelName, CloseCode, Connected, Encoding, Epoch, ErrorAnswer, ErrorCode, Event,
+    EventType, Frame, GapReason, History, MessageId, MetricKind, MetricSet, Number, Position, Publication,
+    Published, RequestId, Sample, Sequence, SessionId, Tags, encode_event, encode_grouped, encode_points,
+    parse, request_from_msgpack, transcode,
+};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+const SESSION: &str = "01HF6ZQ8G00000000000000000";
+
+#[test]
+fn every_line_of_every_transcript_is_read_or_written_as_it_stands() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            check_transcript(&path.display().to_string(), &std::fs::read_to_string(&path).unwrap());
+            files += 1;
+        }
+    }
+    assert!(files >= 7, "only {files} transcripts found");
+}
+
+fn check_transcript(name: &str, text: &str) {
+    let mut refused: Option<(ErrorCode, Option<RequestId>, String)> = None;
+    for (at, line) in text.lines().enumerate() {
+        let place = format!("{name}:{}", at + 1);
+        match line.split_at_checked(2) {
+            Some(("# " | "@ " | ". ", _)) => {}
+            Some(("> ", message)) => {
+                assert!(refused.is_none(), "{place}: the refused request before this line was not answered");
+                refused = check_client_line(&place, &filled(message));
+            }
+            Some(("< ", message)) => {
+                let message = filled(message);
+                if let Some((code, id, detail)) = refused.take() {
+                    let error = ErrorAnswer { detail: detail.into(), ..ErrorAnswer::new(code) };
+                    let frame = Answer::Error(error).encode(id.as_ref(), Encoding::Json);
+                    assert_eq!(std::str::from_utf8(frame.payload()).unwrap(), message, "{place}");
+                }
+                check_server_line(&place, &message);
+            }
+            _ => panic!("{place}: not a transcript line"),
+        }
+    }
+}
+
+fn check_client_line(place: &str, json: &str) -> Option<(ErrorCode, Option<RequestId>, String)> {
+    let packed = transcode::json_to_msgpack(json.as_bytes()).unwrap();
+    let mut scratch = Vec::new();
+    let from_msgpack = request_from_msgpack(&packed, &mut scratch);
+    let from_json = parse(json.as_bytes());
+    assert_eq!(format!("{from_json:?}"), format!("{from_msgpack:?}"), "{place}: the encodings differ");
+    from_json.err().map(|error| (error.code, error.id, error.detail))
+}
+
+fn check_server_line(place: &str, json: &str) {
+    let written =
+        |encoding| write(json, encoding).unwrap_or_else(|| panic!("{place}: no answer writes this"));
+    assert_eq!(std::str::from_utf8(written(Encoding::Json).payload()).unwrap(), json, "{place}");
+    let mut back = Vec::new();
+    transcode::msgpack_to_json(written(Encoding::MsgPack).payload(), &mut back).unwrap();
+    assert_eq!(std::str::from_utf8(&back).unwrap(), json, "{place}: MessagePack says something else");
+}
+
+/// Puts one possible value where a placeholder stands.
+fn filled(line: &str) -> String {
+    let mut line = line.to_owned();
+    if line.contains("\"<help>\"") {
+        let code = line.split("\"code\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        let help = serde_json::to_string(ErrorCode::from_name(code).unwrap().help()).unwrap();
+        line = line.replace("\"<help>\"", &help);
+    }
+    let values = [
+        ("\"<time>\"", "1699459200.0"),
+        ("\"<ms>\"", "1699459200000"),
+        ("<iso>", "2025-11-08T12:00:00Z"),
+        ("<session>", SESSION),
+        ("<session1>", SESSION),
+        ("<session2>", "01HF6ZQ8G00000000000000001"),
+        ("<epoch1>", "e1"),
+        ("<epoch>", "e1"),
+        ("\"<number>\"", "75.5"),
+        ("\"<whole>\"", "8"),
+        ("<id>", "m-9"),
+        ("<token>", "header.payload.signature"),
+    ];
+    for (placeholder, value) in values {
+        line = line.replace(placeholder, value);
+    }
+    assert!(!line.contains("\"<"), "unknown placeholder in {line}");
+    line
+}
+
+/// Reads a server line into the value that should write it, and writes it.
+fn write(json: &str, encoding: Encoding) -> Option<Frame> {
+    let raw: BTreeMap<String, Box<RawValue>> = serde_json::from_str(json).unwrap();
+    let value: Value = serde_json::from_str(json).unwrap();
+    let text = |key: &str| value[key].as_str().map(str::to_owned);
+    let number = |key: &str| value[key].as_u64();
+    let channel = text("channel").map(|name| ChannelName::parse(&name).unwrap());
+    let sequence = number("sequence").map(Sequence);
+    let epoch = text("epoch").map(|epoch| Epoch::parse(&epoch).unwrap());
+    let channels: Vec<ChannelName> = value["channels"].as_array().map_or(Vec::new(), |names| {
+        names.iter().map(|name| ChannelName::parse(name.as_str().unwrap()).unwrap()).collect()
+    });
+    let timestamp_ms = value["timestamp"].as_f64().unwrap_or(0.0);
+    let name = text("type");
+    if name.as_deref() == Some("event") {
+        return Some(write_event(&raw, &value, encoding));
+    }
+    if matches!(name.as_deref(), None | Some("gauge" | "counter" | "histogram")) {
+        return Some(write_metric(&value, json, encoding));
+    }
+    let id = raw.get("id").map(|id| RequestId::from_raw(id).unwrap());
+    let (positions, results);
+    let error_detail;
+    let answer = match name.as_deref()? {
+        "welcome" => Answer::Welcome {
+            client_id: SessionId::parse(&text("client_id")?).unwrap(),
+            timestamp_ms: (timestamp_ms * 1000.0) as i64,
+        },
+        "connected" => Answer::Connected(Connected {
+            session: SessionId::parse(&text("session")?).unwrap(),
+            resumed: value["resumed"].as_bool()?,
+            user: value["user"].as_str()?,
+            expires_at_ms: value["expires_at"].as_i64(),
+            heartbeat_ms: number("heartbeat_ms")? as u32,
+            epoch: value["epoch"].as_str(),
+        }),
+        "refreshed" => Answer::Refreshed { expires_at_ms: value["expires_at"].as_i64() },
+        "subscribed" => {
+            let position = |(name, at): (&String, &Value)| {
+                let epoch = Epoch::parse(at["epoch"].as_str().unwrap()).unwrap();
+                let sequence = Sequence(at["sequence"].as_u64().unwrap());
+                (ChannelName::parse(name).unwrap(), Position { epoch, sequence })
+            };
+            positions = value["positions"]
+                .as_object()
+                .map_or(Vec::new(), |map| map.iter().map(position).collect::<Vec<_>>());
+            Answer::Subscribed { channels: &channels, positions: &positions }
+        }
+        "unsubscribed" => Answer::Unsubscribed { channels: &channels },
+        "ack" => match (raw.get("data"), value["results"].as_array()) {
+            (Some(data), _) => Answer::Ack(Ack::Data(data)),
+            (None, Some(list)) => {
+                results = list.iter().map(|result| Ok(published(result))).collect::<Vec<_>>();
+                Answer::Ack(Ack::Published(&results))
+            }
+            (None, None) => {
+                results = vec![Ok(published(&value))];
+                Answer::Ack(Ack::Published(&results))
+            }
+        },
+        "error" => {
+            let code = ErrorCode::from_name(&text("code")?).unwrap();
+            let message = text("message")?;
+            let start = code.message_with("\u{0}").find('\u{0}').filter(|_| message != code.message());
+            error_detail = start.map_or(String::new(), |start| message[start..].to_owned());
+            Answer::Error(ErrorAnswer {
+                code,
+                detail: error_detail.into(),
+                channel: channel.as_ref().map(|channel| channel.as_str().into()),
+                retry_after_ms: number("retry_after_ms").map(|ms| ms as u32),
+            })
+        }
+        "ping" => Answer::Ping { timestamp_ms: (timestamp_ms * 1000.0) as i64 },
+        "pong" => Answer::Pong { timestamp: value["timestamp"].as_f64() },
+        "gap" => Answer::Gap {
+            channel: channel.as_ref()?,
+            from: Sequence(number("from")?),
+            to: Sequence(number("to")?),
+            reason: if text("reason")? == "trimmed" { GapReason::Trimmed } else { GapReason::Corrupt },
+        },
+        "reset" => Answer::Reset { channel: channel.as_ref()?, epoch: epoch.as_ref()?, sequence: sequence? },
+        "dropped" => Answer::Dropped { channel: channel.as_ref()?, count: number("count")? },
+        "conflated" => Answer::Conflated { channel: channel.as_ref()?, count: number("count")? },
+        "pos" => Answer::Pos { channel: channel.as_ref()?, sequence: sequence? },
+        "replay_end" => Answer::ReplayEnd { channel: channel.as_ref()?, sequence: sequence? },
+        "history" => Answer::History(History {
+            channel: channel.as_ref()?,
+            epoch: epoch.as_ref(),
+            events: &[],
+            next_sequence: number("next_sequence").map(Sequence),
+        }),
+        "reconnect" => Answer::Reconnect {
+            retry_ms: number("retry_ms")? as u32,
+            code: CloseCode::from_u16(number("code")? as u16)?,
+        },
+        "token_expiring" => Answer::TokenExpiring { expires_in_ms: number("expires_in_ms")? },
+        _ => return None,
+    };
+    assert_eq!(answer.name(), name?);
+    Some(answer.encode(id.as_ref(), encoding))
+}
+
+fn published(value: &Value) -> Published {
+    let epoch = value["epoch"].as_str().map(|epoch| Epoch::parse(epoch).unwrap());
+    let sequence = value["sequence"].as_u64().map(Sequence);
+    Published {
+        channel: ChannelName::parse(value["channel"].as_str().unwrap()).unwrap(),
+        position: epoch.zip(sequence).map(|(epoch, sequence)| Position { epoch, sequence }),
+        duplicate: value["duplicate"].as_bool().unwrap(),
+        matched: value["matched"].as_u64().unwrap(),
+    }
+}
+
+fn write_event(raw: &BTreeMap<String, Box<RawValue>>, value: &Value, encoding: Encoding) -> Frame {
+    let text = |key: &str| value[key].as_str();
+    let channel = ChannelName::parse(text("channel").unwrap()).unwrap();
+    let mut event =
+        Event::new(channel, EventType::parse(text("event").unwrap()).unwrap(), raw["data"].clone());
+    event.id = text("id").map(|id| MessageId::parse(id).unwrap());
+    event.key = text("key").map(Into::into);
+    event.tags = tags(&value["tags"]);
+    event.critical = value["critical"].as_bool();
+    let publication = Publication {
+        event: &event,
+        sequence: value["sequence"].as_u64().map(Sequence),
+        previous: value["previous"].as_u64().map(Sequence),
+        timestamp_ms: value["timestamp"].as_i64().unwrap(),
+        user: text("user"),
+    };
+    encode_event(&publication, encoding)
+}
+
+fn tags(value: &Value) -> Tags {
+    let pairs = value.as_object().into_iter().flatten();
+    Tags::new(pairs.map(|(key, value)| (key.as_str(), value.as_str().unwrap()))).unwrap()
+}
+
+/// A metric line has the channel of document 004; the samples are found by their dots.
+fn write_metric(value: &Value, json: &str, encoding: Encoding) -> Frame {
+    let number = |value: &Value| value.as_i64().map_or_else(|| value.as_f64().unwrap().into(), Number::Whole);
+    let sample = |name: String, value: Number, tags| Sample {
+        name: name.into(),
+        kind: MetricKind::Gauge,
+        value,
+        tags,
+    };
+    let set = |samples| MetricSet {
+        channel: ChannelName::parse(value["channel"].as_str().unwrap()).unwrap(),
+        timestamp_ms: value["timestamp"]
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+            .as_millisecond(),
+        samples,
+    };
+    if let Some(name) = value["name"].as_str() {
+        let sample = sample(name.to_owned(), number(&value["value"]), tags(&value["tags"]));
+        return encode_points(&set(vec![sample]), encoding).remove(0);
+    }
+    // The order of the members is the order in the line.
+    let mut samples = Vec::new();
+    for (group, members) in value.as_object().unwrap() {
+        for (name, member) in members.as_object().into_iter().flatten() {
+            let at = json.find(&format!("\"{group}\":{{")).unwrap();
+            let at = at + json[at..].find(&format!("\"{name}\":")).unwrap();
+            samples.push((at, sample(format!("{group}.{name}"), number(member), Tags::default())));
+        }
+    }
+    samples.sort_by_key(|(at, _)| *at);
+    encode_grouped(&set(samples.into_iter().map(|(_, sample)| sample).collect()), encoding)
+}
