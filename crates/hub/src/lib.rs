@@ -1,1 +1,29 @@
-//! Under construction.
+//! The hub decides who is told: sessions, subscriptions, limits, outboxes and fan-out.
+//!
+//! Its heart is [`Shard`], the deciding core of one thread: commands, decoded messages, readiness and
+//! time come in; calls on [`Net`] and requests to the [`Backend`] go out. It opens no socket, reads no
+//! clock and holds no lock, so the same code runs under epoll and in a seeded simulation of a hostile
+//! network (`tests/it`).
+
+mod admission;
+mod command;
+mod handle;
+mod inbox;
+mod ledger;
+mod net;
+mod principal;
+mod settings;
+mod shard;
+
+pub use admission::{Admission, Refused};
+pub use command::{
+    After, Arrival, Authenticated, Backend, BackendRequest, Carried, Command, ConnectWish, ConnectionInfo,
+    Drain, EventAnswer, Order, Reply, Resume, Target, Wish, Work,
+};
+pub use handle::Hub;
+pub use inbox::Inbox;
+pub use ledger::{Closed, Ledger};
+pub use net::{ConnKey, Net, TcpSample, Write};
+pub use principal::{Action, Actions, Grant, Principal, Role};
+pub use settings::{HubSettings, Limits};
+pub use shard::{Shard, ShardOptions, Violated};

@@ -1,0 +1,78 @@
+//! Settings shared by channels.
+//!
+//! A channel belongs to the first namespace whose pattern matches its name; a name that none
+//! matches is an unknown channel. The set is finite and comes from the settings, so a namespace
+//! may be a metric label where a channel never is.
+
+use pulsewire_protocol::{ChannelName, ChannelPattern};
+
+/// What a channel keeps and promises (`design.md` §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelKind {
+    /// Total order, sequence from 1 per epoch, the last events kept.
+    Log,
+    /// Order per publisher, nothing kept.
+    Ephemeral,
+    /// The latest value of each series.
+    Metrics,
+}
+
+/// The settings of one namespace.
+#[derive(Debug, Clone)]
+pub struct Namespace {
+    /// Its name: a metric label, so one of a finite set.
+    pub name: Box<str>,
+    /// Which channels belong to it.
+    pub pattern: ChannelPattern,
+    /// What its channels keep and promise.
+    pub kind: ChannelKind,
+    /// How many events a `log` channel keeps for replay. Default 1,000.
+    pub history_max: usize,
+    /// Event types that are critical without the publisher saying so.
+    pub critical_types: Box<[Box<str>]>,
+    /// How many critical events a `log` channel keeps beyond `history_max`. Default 10,000.
+    pub critical_max: usize,
+    /// Whether sessions without a token may subscribe.
+    pub anonymous: bool,
+    /// Whether clients and applications may not publish, because the server itself does.
+    pub read_only: bool,
+}
+
+/// The position of a namespace in [`Namespaces`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NamespaceId(pub u16);
+
+/// All namespaces, in the order in which they are tried.
+#[derive(Debug, Clone, Default)]
+pub struct Namespaces(Vec<Namespace>);
+
+impl Namespaces {
+    /// Namespaces in the order in which they are tried.
+    #[must_use]
+    pub fn new(list: Vec<Namespace>) -> Self {
+        Self(list)
+    }
+
+    /// The namespace of a channel: the first whose pattern matches.
+    #[must_use]
+    pub fn find(&self, channel: &ChannelName) -> Option<(NamespaceId, &Namespace)> {
+        let (index, namespace) =
+            self.0.iter().enumerate().find(|(_, namespace)| namespace.pattern.matches(channel))?;
+        Some((NamespaceId(u16::try_from(index).ok()?), namespace))
+    }
+
+    /// The namespace with this id.
+    ///
+    /// # Panics
+    ///
+    /// If the id comes from another set.
+    #[must_use]
+    pub fn get(&self, id: NamespaceId) -> &Namespace {
+        &self.0[usize::from(id.0)]
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Namespace> {
+        self.0.iter()
+    }
+}

@@ -1,0 +1,114 @@
+//! An event that a channel has accepted, and its frames.
+//!
+//! A publication is shared by everyone who is to receive it. Its frames are encoded at most once
+//! per encoding and shape, on first need, so the cost per subscriber is a reference.
+
+use std::sync::{Arc, OnceLock};
+
+use pulsewire_protocol::{
+    Encoding, Event, Frame, MetricSet, Sequence, Shape, encode_event, encode_grouped, encode_points,
+};
+use pulsewire_telemetry::EventTypeId;
+
+use crate::Channel;
+
+/// What was published.
+#[derive(Debug)]
+pub enum Body {
+    /// An application's event.
+    Event {
+        /// As it was accepted.
+        event: Event,
+        /// Who published it; `None` for the server itself.
+        user: Option<Box<str>>,
+        /// Unix milliseconds: the publisher's own time if given, else the time of acceptance.
+        timestamp_ms: i64,
+    },
+    /// Values of a metric channel's series, taken together.
+    Metrics(MetricSet),
+}
+
+/// In which shape and encoding a subscriber wants its frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// One document per set or one frame per value; events ignore it.
+    pub shape: Shape,
+    /// JSON text or MessagePack binary.
+    pub encoding: Encoding,
+}
+
+/// An event with its channel, sequence and time.
+#[derive(Debug)]
+pub struct Publication {
+    /// The channel that accepted it.
+    pub channel: Arc<Channel>,
+    /// Its place in the channel's order; 0 for kinds that number nothing.
+    pub sequence: Sequence,
+    /// When it was accepted, monotonic nanoseconds.
+    pub accepted_ns: u64,
+    /// Its type, for counting.
+    pub event_type: EventTypeId,
+    /// What was published.
+    pub body: Body,
+    frames: [OnceLock<Frame>; 4],
+}
+
+impl Publication {
+    /// A publication whose frames are not encoded yet.
+    #[must_use]
+    pub fn new(
+        channel: Arc<Channel>,
+        sequence: Sequence,
+        accepted_ns: u64,
+        event_type: EventTypeId,
+        body: Body,
+    ) -> Self {
+        Self { channel, sequence, accepted_ns, event_type, body, frames: Default::default() }
+    }
+
+    /// Its frame, or its frames one behind the other, encoded on first need.
+    #[must_use]
+    pub fn frame(&self, variant: Variant) -> &Frame {
+        let shape = match (&self.body, variant.shape) {
+            (Body::Metrics(_), Shape::Points) => 2,
+            _ => 0,
+        };
+        let encoding = match variant.encoding {
+            Encoding::Json => 0,
+            Encoding::MsgPack => 1,
+        };
+        self.frames[shape + encoding].get_or_init(|| match &self.body {
+            Body::Event { event, user, timestamp_ms } => {
+                let publication = pulsewire_protocol::Publication {
+                    event,
+                    sequence: (self.sequence.0 > 0).then_some(self.sequence),
+                    previous: None,
+                    timestamp_ms: *timestamp_ms,
+                    user: user.as_deref(),
+                };
+                encode_event(&publication, variant.encoding)
+            }
+            Body::Metrics(set) => match variant.shape {
+                Shape::Grouped => encode_grouped(set, variant.encoding),
+                Shape::Points => Frame::concat(&encode_points(set, variant.encoding)),
+            },
+        })
+    }
+
+    /// Whether a late joiner must see it.
+    #[must_use]
+    pub fn is_critical(&self) -> bool {
+        matches!(&self.body, Body::Event { event, .. } if event.critical == Some(true))
+    }
+
+    /// The bytes its event or values take in memory, roughly: what a history of it costs.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let body = match &self.body {
+            Body::Event { event, .. } => event.data.get().len(),
+            Body::Metrics(set) => set.samples.len() * 64,
+        };
+        let frames: usize = self.frames.iter().filter_map(OnceLock::get).map(Frame::len).sum();
+        size_of::<Self>() + body + frames
+    }
+}

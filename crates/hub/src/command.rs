@@ -1,0 +1,319 @@
+//! What a shard is told, and what it asks of the server.
+//!
+//! A shard never waits. Work that might take time (verifying a token, publishing, a hook, reading a
+//! page) leaves as a [`BackendRequest`] and comes back as an [`Order`] with the connection's key; if
+//! the connection has gone meanwhile, the answer falls to the ground.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use pulsewire_bus::{Channel, Page, Publication, ReadLimit, Receipt, Refusal};
+use pulsewire_protocol::{
+    ChannelName, CloseCode, Encoding, ErrorCode, Event, Heartbeat, Interval, Replay, RequestId, Sequence,
+    SessionId, Shape,
+};
+use pulsewire_telemetry::Current;
+use serde_json::value::RawValue;
+
+use crate::{ConnKey, HubSettings, Principal};
+
+/// A one-time answer to whoever asked.
+pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
+
+/// Something for a shard. `S` is what the network moves between shards: a socket.
+pub enum Command<S> {
+    /// A publication of a channel that the shard listens to.
+    Publish(Arc<Publication>),
+    /// A connection that has just been upgraded.
+    Arrive(S, Box<Arrival>),
+    /// A connection that belongs to a session of this shard.
+    Adopt(S, Box<Resume>),
+    /// Anything that concerns what is there already.
+    Order(Order),
+}
+
+/// Something that concerns what a shard already has.
+pub enum Order {
+    /// A token was verified.
+    Authenticated(ConnKey, Box<Authenticated>),
+    /// A client's publish was decided.
+    Published {
+        /// Who asked.
+        conn: ConnKey,
+        /// The request's id.
+        id: Option<RequestId>,
+        /// Whether it was one event rather than a batch.
+        single: bool,
+        /// What became of it.
+        outcome: Result<Vec<Receipt>, Refusal>,
+    },
+    /// A client's event was dealt with.
+    EventAnswered(ConnKey, Box<EventAnswer>),
+    /// A page for a subscription that is catching up.
+    Page {
+        /// Whose subscription.
+        conn: ConnKey,
+        /// The read this answers.
+        read: u32,
+        /// What was read.
+        page: Page,
+    },
+    /// Ends connections, and their sessions if the code is terminal.
+    Close {
+        /// Whose.
+        target: Target,
+        /// With which code.
+        code: CloseCode,
+        /// How many there were.
+        reply: Reply<usize>,
+    },
+    /// Counts everything there is.
+    Survey(Reply<Current>),
+    /// Lists connections and detached sessions.
+    List(Reply<Vec<ConnectionInfo>>),
+    /// Asks every client to come back later and closes all connections.
+    Drain(Drain),
+    /// Replaces the settings.
+    Settings(Arc<HubSettings>),
+}
+
+/// Whose connections are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// One session.
+    Session(SessionId),
+    /// All sessions of a user.
+    User(Box<str>),
+    /// All connections from an address.
+    Address(IpAddr),
+}
+
+/// What the accept loop knows of a connection.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Where it comes from.
+    pub remote: SocketAddr,
+    /// What it calls itself; shared by all that call themselves so.
+    pub user_agent: Arc<str>,
+    /// How its frames are encoded.
+    pub encoding: Encoding,
+    /// Whether the encoding was negotiated as a subprotocol: then no other is accepted.
+    pub encoding_strict: bool,
+    /// How it is pinged.
+    pub heartbeat: Heartbeat,
+    /// Who it is, if the handshake said so.
+    pub principal: Option<Arc<Principal>>,
+    /// The session it wants to go on with.
+    pub session: Option<SessionId>,
+    /// When it was accepted, monotonic nanoseconds.
+    pub accepted_ns: u64,
+}
+
+/// A connection on its way to the shard of its session.
+#[derive(Debug)]
+pub struct Resume {
+    /// What is known of the connection.
+    pub arrival: Arrival,
+    /// Who it is.
+    pub principal: Arc<Principal>,
+    /// What it asked for.
+    pub wish: ConnectWish,
+    /// Messages that came meanwhile.
+    pub stash: Vec<Carried>,
+}
+
+/// A message kept while something else had to be decided first.
+#[derive(Debug, Clone)]
+pub enum Carried {
+    /// A text message.
+    Text(Box<str>),
+    /// A binary message.
+    Binary(Box<[u8]>),
+}
+
+/// What a `connect` message asked for.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectWish {
+    /// The request's id.
+    pub id: Option<RequestId>,
+    /// Whether there was such a message; if not, `welcome` is the answer.
+    pub asked: bool,
+    /// The session to go on with.
+    pub session: Option<SessionId>,
+    /// What to subscribe to.
+    pub subscribe: Option<Wish>,
+    /// How to be pinged.
+    pub heartbeat: Option<Heartbeat>,
+}
+
+/// What a `subscribe` asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// Channels, unchecked, and from where to begin.
+    pub channels: Vec<(Box<str>, Replay)>,
+    /// Tags that must all be equal.
+    pub tags: Vec<(Box<str>, Box<str>)>,
+    /// How often values are wanted.
+    pub interval: Option<Interval>,
+    /// Whether these channels come as MessagePack.
+    pub compression: bool,
+    /// One document or one frame per value.
+    pub shape: Option<Shape>,
+}
+
+/// What became of a token.
+pub struct Authenticated {
+    /// Who it is, or why not.
+    pub outcome: Result<Arc<Principal>, ErrorCode>,
+    /// What it was for.
+    pub after: After,
+}
+
+/// What a token was for.
+#[derive(Debug, Clone)]
+pub enum After {
+    /// To begin.
+    Connect(ConnectWish),
+    /// To go on beyond the old token's end.
+    Refresh(Option<RequestId>),
+}
+
+/// What became of a client event.
+pub struct EventAnswer {
+    /// The request's id.
+    pub id: Option<RequestId>,
+    /// The event's type.
+    pub event_type: Box<str>,
+    /// The hook's answer, or why there is none.
+    pub outcome: Result<Option<Box<RawValue>>, (ErrorCode, String)>,
+}
+
+/// A shard's plan for going away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// Closes are spread over so many milliseconds.
+    pub within_ms: u64,
+    /// Clients are told to come back after between `retry_min_ms` …
+    pub retry_min_ms: u64,
+    /// … and so many milliseconds.
+    pub retry_max_ms: u64,
+}
+
+/// Something a shard asks of the server.
+pub struct BackendRequest {
+    /// The shard that asks.
+    pub shard: usize,
+    /// The connection for which it asks.
+    pub conn: ConnKey,
+    /// What it asks.
+    pub work: Work,
+}
+
+/// The kinds of work a shard gives away.
+pub enum Work {
+    /// Verify a token.
+    Authenticate {
+        /// The token.
+        token: Box<str>,
+        /// Where it came from, for limiting attempts.
+        remote: IpAddr,
+        /// What it is for.
+        after: After,
+    },
+    /// Publish events; the principal has been authorised.
+    Publish {
+        /// The request's id.
+        id: Option<RequestId>,
+        /// Who publishes.
+        principal: Arc<Principal>,
+        /// Whether it was one event rather than a batch.
+        single: bool,
+        /// The events.
+        events: Vec<Event>,
+    },
+    /// Deal with a client event of an allowed type.
+    ClientEvent {
+        /// The request's id.
+        id: Option<RequestId>,
+        /// Who sent it.
+        principal: Arc<Principal>,
+        /// In which session.
+        session: SessionId,
+        /// Its type.
+        event_type: Box<str>,
+        /// The channel it names, if any.
+        channel: Option<ChannelName>,
+        /// Its payload.
+        data: Box<RawValue>,
+    },
+    /// Read a page.
+    Read {
+        /// Of this channel.
+        channel: Arc<Channel>,
+        /// What follows this sequence.
+        after: Sequence,
+        /// Within this limit.
+        limit: ReadLimit,
+        /// To be given back.
+        read: u32,
+    },
+}
+
+/// Performs what a shard cannot.
+pub trait Backend: Send + Sync {
+    /// Takes a request; its answer comes as a command.
+    ///
+    /// # Errors
+    ///
+    /// Gives the request back if too many are waiting.
+    fn request(&self, request: Box<BackendRequest>) -> Result<(), Box<BackendRequest>>;
+}
+
+/// One connection or detached session, as the admin endpoints show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConnectionInfo {
+    /// Its session; `None` while it has not authenticated.
+    pub session: Option<SessionId>,
+    /// Its user; empty for the anonymous.
+    pub user: Box<str>,
+    /// Its channels.
+    pub channels: Vec<ChannelName>,
+    /// Where it comes from.
+    pub remote: SocketAddr,
+    /// What it calls itself.
+    pub user_agent: Arc<str>,
+    /// JSON or MessagePack.
+    pub encoding: Encoding,
+    /// When it connected, Unix milliseconds.
+    pub connected_at_ms: i64,
+    /// When it went away, Unix milliseconds; `None` while connected.
+    pub disconnected_at_ms: Option<i64>,
+    /// When something last came from it, Unix milliseconds.
+    pub last_activity_ms: i64,
+    /// How often its session has reconnected.
+    pub reconnections: u32,
+    /// Messages to it.
+    pub messages_sent: u64,
+    /// Messages from it.
+    pub messages_received: u64,
+    /// Messages meant for it that it did not get.
+    pub messages_failed: u64,
+    /// Bytes to it.
+    pub bytes_sent: u64,
+    /// Bytes from it.
+    pub bytes_received: u64,
+    /// Bytes waiting for it.
+    pub queued_bytes: u64,
+    /// The last heartbeat's round trip in nanoseconds; 0 if none was answered yet.
+    pub heartbeat_rtt_ns: u64,
+    /// Sum of measured message latencies in nanoseconds.
+    pub latency_sum_ns: u64,
+    /// How many there were.
+    pub latency_count: u32,
+    /// The longest.
+    pub latency_max_ns: u64,
+    /// TCP's own smoothed round trip in microseconds.
+    pub tcp_rtt_us: u32,
+    /// TCP segments sent again.
+    pub tcp_retransmits: u32,
+}

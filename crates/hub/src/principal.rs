@@ -1,0 +1,145 @@
+//! Who somebody is and what they may do.
+//!
+//! There is one question, [`Principal::may`], in front of every path that reads or writes a channel.
+//! Tokens are turned into principals by the server; nothing here trusts a claim on its own.
+
+use pulsewire_protocol::{ChannelName, ChannelPattern};
+
+/// What somebody may want to do with a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Say something in it.
+    Publish,
+    /// Hear what is said from now on.
+    Subscribe,
+    /// Read what was said before.
+    History,
+    /// See and be seen.
+    Presence,
+}
+
+/// A set of actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Actions(u8);
+
+impl Actions {
+    /// No action.
+    pub const NONE: Self = Self(0);
+    /// Every action.
+    pub const ALL: Self = Self(0b1111);
+
+    /// This set and one action more.
+    #[must_use]
+    pub const fn with(self, action: Action) -> Self {
+        Self(self.0 | 1 << action as u8)
+    }
+
+    /// Whether the action is in the set.
+    #[must_use]
+    pub const fn contains(self, action: Action) -> bool {
+        self.0 & (1 << action as u8) != 0
+    }
+}
+
+/// Actions granted on the channels that a pattern matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Which channels.
+    pub pattern: ChannelPattern,
+    /// Which actions.
+    pub actions: Actions,
+}
+
+/// What kind of party a principal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// A person's client.
+    #[default]
+    User,
+    /// An application's back end.
+    Publisher,
+    /// An operator: may read `$sys.*` and use the admin endpoints.
+    Admin,
+}
+
+/// An authenticated party, or an anonymous one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// The subject: a user id, at most 256 bytes; empty for the anonymous.
+    pub sub: Box<str>,
+    /// What kind of party it is.
+    pub role: Role,
+    /// What it may do where.
+    pub grants: Box<[Grant]>,
+    /// When its token ends, Unix milliseconds.
+    pub expires_at_ms: Option<i64>,
+    /// When its token was made, Unix milliseconds.
+    pub issued_at_ms: Option<i64>,
+    /// Its token's id, for revocation.
+    pub token_id: Option<Box<str>>,
+}
+
+impl Principal {
+    /// Someone without a token, who may do only what the grants say.
+    #[must_use]
+    pub fn anonymous(grants: Box<[Grant]>) -> Self {
+        Self {
+            sub: "".into(),
+            role: Role::User,
+            grants,
+            expires_at_ms: None,
+            issued_at_ms: None,
+            token_id: None,
+        }
+    }
+
+    /// Whether this is someone without a token.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.sub.is_empty()
+    }
+
+    /// Whether the principal may do this with the channel.
+    ///
+    /// `$sys.*` channels are for admins to read and for nobody to publish to.
+    #[must_use]
+    pub fn may(&self, action: Action, channel: &ChannelName) -> bool {
+        if channel.as_str().starts_with('$') {
+            return self.role == Role::Admin && action != Action::Publish;
+        }
+        self.grants.iter().any(|grant| grant.actions.contains(action) && grant.pattern.matches(channel))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn principal(role: Role, pattern: &str, actions: Actions) -> Principal {
+        let pattern = ChannelPattern::parse(pattern).expect("a pattern");
+        Principal { role, ..Principal::anonymous([Grant { pattern, actions }].into()) }
+    }
+
+    fn check(who: &Principal, action: Action, channel: &str, expected: bool) {
+        let name = ChannelName::parse(channel).expect("a name");
+        assert_eq!(who.may(action, &name), expected, "{action:?} {channel}");
+    }
+
+    #[test]
+    fn a_grant_covers_its_actions_on_its_channels_only() {
+        let who = principal(Role::User, "run:*", Actions::NONE.with(Action::Subscribe));
+        check(&who, Action::Subscribe, "run:1", true);
+        check(&who, Action::Publish, "run:1", false);
+        check(&who, Action::History, "run:1", false);
+        check(&who, Action::Subscribe, "project:1", false);
+    }
+
+    #[test]
+    fn system_channels_are_read_by_admins_and_written_by_nobody() {
+        let user = principal(Role::User, "*", Actions::ALL);
+        let admin = principal(Role::Admin, "*", Actions::ALL);
+        check(&user, Action::Subscribe, "$sys.connections", false);
+        check(&admin, Action::Subscribe, "$sys.connections", true);
+        check(&admin, Action::Publish, "$sys.connections", false);
+    }
+}

@@ -1,0 +1,74 @@
+//! What the hub is told by its operator.
+
+/// Bounds of one session or connection. Each has a counter and a documented answer
+/// (`docs/settings.md`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Subscriptions of a session; one more is answered `limit_exceeded`. Default 1,000.
+    pub subscriptions_per_session: usize,
+    /// Messages a client may send per minute; what exceeds is dropped and answered
+    /// `rate_limited`. 0 switches the limit off. Default 1,000.
+    pub messages_per_minute: u32,
+    /// Errors a client may cause per minute before it is closed with 4509. Default 20.
+    pub errors_per_minute: u32,
+    /// Bytes that may wait for one reader. Default 64 KiB. When full: `log` subscriptions lag and
+    /// catch up by reading, `ephemeral` drops the oldest, `metrics` keeps the newest.
+    pub outbox_bytes_max: usize,
+    /// A reader that takes nothing for so long while something waits is closed with 4004,
+    /// in milliseconds. Default 30 s.
+    pub slow_after_ms: u64,
+    /// How long a connection may stay without authenticating before it is closed with 4505,
+    /// in milliseconds. Default 5 s.
+    pub auth_timeout_ms: u64,
+    /// Message bytes kept while a token is being verified. Default 64 KiB.
+    pub stash_bytes_max: usize,
+    /// Detached sessions per shard; one more ends the oldest. Default 10,000.
+    pub detached_max: usize,
+    /// Events read per page when a subscription catches up. Default 64.
+    pub page_events: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            subscriptions_per_session: 1_000,
+            messages_per_minute: 1_000,
+            errors_per_minute: 20,
+            outbox_bytes_max: 64 * 1024,
+            slow_after_ms: 30_000,
+            auth_timeout_ms: 5_000,
+            stash_bytes_max: 64 * 1024,
+            detached_max: 10_000,
+            page_events: 64,
+        }
+    }
+}
+
+/// Everything the hub is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubSettings {
+    /// Bounds of one session or connection.
+    pub limits: Limits,
+    /// Every connection is pinged once in so many milliseconds. Default 30 s.
+    pub heartbeat_interval_ms: u64,
+    /// A ping not answered for so long closes the connection with 4003, in milliseconds. Default 10 s.
+    pub heartbeat_timeout_ms: u64,
+    /// How long a session outlives its connection, in milliseconds. Default 2 min.
+    pub resume_window_ms: u64,
+    /// The event types a client may send as messages of their own (document 000's five by default).
+    pub client_events: Box<[Box<str>]>,
+}
+
+impl Default for HubSettings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            heartbeat_interval_ms: 30_000,
+            heartbeat_timeout_ms: 10_000,
+            resume_window_ms: 120_000,
+            client_events: ["task_assign", "draft_approve", "draft_reject", "message_send", "state_sync"]
+                .map(Into::into)
+                .into(),
+        }
+    }
+}

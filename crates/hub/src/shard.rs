@@ -1,0 +1,319 @@
+//! The deciding core of one thread: who is told, in which order, and what happens if they do not listen.
+//!
+//! Everything here belongs to one thread; nothing is shared but what is immutable. A round of the
+//! loop around it is: take the inbox, report readiness and messages, [`Shard::flush`] until nothing is
+//! touched, sleep. Flushing goes in batches, and the loop looks into the inbox between them: what was
+//! published meanwhile joins the lists of connections that were not flushed yet, so under load
+//! everyone's next write carries everything published so far.
+
+mod answers;
+mod closing;
+mod fanout;
+mod feed;
+mod flush;
+mod heartbeat;
+mod inbound;
+mod outbox;
+mod probe;
+mod queue;
+mod slot;
+mod subscribe;
+mod survey;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use pulsewire_bus::{Bus, ChannelId, Now};
+use pulsewire_protocol::{Encoding, Heartbeat, SessionId};
+use pulsewire_telemetry::{EventTypeId, ShardMetrics, Telemetry};
+use slab::Slab;
+use smallvec::SmallVec;
+
+pub use closing::Violated;
+
+use crate::command::{ConnectWish, Order};
+use crate::{Admission, Arrival, Backend, ConnKey, HubSettings, Ledger, Net, Principal, Resume};
+use feed::Feed;
+use flush::Scratch;
+use probe::Probes;
+use queue::Queue;
+use slot::{Counters, ErrorWindow, Flags, Guest, Peer, Phase, Session, Slot};
+
+/// What a shard is made of.
+pub struct ShardOptions {
+    /// Its number.
+    pub index: usize,
+    /// What it is told by the operator.
+    pub settings: Arc<HubSettings>,
+    /// Where events come from and positions are known.
+    pub bus: Arc<Bus>,
+    /// Who does what it cannot.
+    pub backend: Arc<dyn Backend>,
+    /// Where counters are registered.
+    pub telemetry: Arc<Telemetry>,
+    /// The process's table of connections by address and user.
+    pub admission: Arc<Admission>,
+    /// The process's record of closed connections.
+    pub ledger: Arc<Ledger>,
+    /// Unpredictable numbers, for session ids and spreading.
+    pub random: Box<dyn FnMut() -> u64 + Send>,
+}
+
+/// One shard.
+pub struct Shard<N: Net> {
+    /// Its network.
+    pub net: N,
+    index: usize,
+    settings: Arc<HubSettings>,
+    bus: Arc<Bus>,
+    backend: Arc<dyn Backend>,
+    telemetry: Arc<Telemetry>,
+    metrics: ShardMetrics,
+    metric_type: EventTypeId,
+    admission: Arc<Admission>,
+    ledger: Arc<Ledger>,
+    random: Box<dyn FnMut() -> u64 + Send>,
+    slots: Slab<Slot>,
+    stamp: u32,
+    reads: u32,
+    feeds: Slab<Feed>,
+    feeds_by_channel: HashMap<ChannelId, SmallVec<[u32; 2]>>,
+    queue: Queue,
+    scratch: Scratch,
+    /// Connections whose outbox is watched for progress.
+    watched: Vec<ConnKey>,
+    /// Close frames on their way: when to give up.
+    closing: VecDeque<(u64, ConnKey)>,
+    /// Connections that have not authenticated: when to give up.
+    pending: VecDeque<(u64, ConnKey)>,
+    /// Sessions without a connection: when they end.
+    detached: VecDeque<(u64, u32, SessionId)>,
+    /// Tokens that end soon, Unix milliseconds.
+    expiring: BinaryHeap<Reverse<(i64, u32, u32)>>,
+    /// Connections whose reads found no room at the backend.
+    retries: Vec<ConnKey>,
+    probes: Probes,
+    receipts: probe::Receipts,
+    swept: heartbeat::Sweep,
+    drain: Option<closing::Draining>,
+    detached_count: usize,
+    active_count: usize,
+}
+
+impl<N: Net> Shard<N> {
+    /// A shard with no connections.
+    #[must_use]
+    pub fn new(net: N, options: ShardOptions) -> Self {
+        let metrics = options.telemetry.shard();
+        let metric_type = options.telemetry.event_types().intern("metric");
+        Self {
+            net,
+            index: options.index,
+            settings: options.settings,
+            bus: options.bus,
+            backend: options.backend,
+            telemetry: options.telemetry,
+            metrics,
+            metric_type,
+            admission: options.admission,
+            ledger: options.ledger,
+            random: options.random,
+            slots: Slab::new(),
+            stamp: 0,
+            reads: 0,
+            feeds: Slab::new(),
+            feeds_by_channel: HashMap::new(),
+            queue: Queue::new(),
+            scratch: Scratch::default(),
+            watched: Vec::new(),
+            closing: VecDeque::new(),
+            pending: VecDeque::new(),
+            detached: VecDeque::new(),
+            expiring: BinaryHeap::new(),
+            retries: Vec::new(),
+            probes: Probes::default(),
+            receipts: probe::Receipts::default(),
+            swept: heartbeat::Sweep::default(),
+            drain: None,
+            detached_count: 0,
+            active_count: 0,
+        }
+    }
+
+    /// Makes a place for a connection. The network must know the key before [`Shard::arrive`] is called.
+    pub fn reserve(&mut self, arrival: &Arrival, now: Now) -> ConnKey {
+        self.stamp = self.stamp.wrapping_add(1);
+        let peer = Peer {
+            remote: arrival.remote,
+            user_agent: arrival.user_agent.clone(),
+            connected_ns: now.mono_ns,
+            connected_at_ms: now.wall_ms,
+        };
+        let guest = Guest { peer, bytes_received: 0, stash: Vec::new(), stash_bytes: 0 };
+        let mut slot = Slot::new(self.stamp, guest);
+        slot.flags.put(Flags::MSGPACK, arrival.encoding == Encoding::MsgPack);
+        slot.flags.put(Flags::STRICT_ENCODING, arrival.encoding_strict);
+        slot.flags.put(Flags::MESSAGE_PINGS, arrival.heartbeat == Heartbeat::Message);
+        let index = self.slots.insert(slot);
+        ConnKey {
+            slot: u32::try_from(index).expect("fewer than 2^24 connections in a shard"),
+            stamp: self.stamp,
+        }
+    }
+
+    /// A connection was upgraded and stands at the place reserved for it.
+    pub fn arrive(&mut self, key: ConnKey, arrival: &Arrival, now: Now) {
+        self.metrics.connection_opened();
+        self.active_count += 1;
+        match &arrival.principal {
+            Some(principal) => {
+                // Whoever authenticated in the handshake was counted there.
+                self.slots[key.slot as usize].flags.put(Flags::ENTERED, !principal.is_anonymous());
+                let wish = ConnectWish { session: arrival.session, ..ConnectWish::default() };
+                self.connect(key, principal.clone(), wish, now);
+            }
+            None => {
+                let deadline = now.mono_ns + self.settings.limits.auth_timeout_ms * 1_000_000;
+                self.pending.push_back((deadline, key));
+            }
+        }
+    }
+
+    /// A connection came from another shard because its session is here.
+    pub fn adopt(&mut self, key: ConnKey, resume: Resume, now: Now) {
+        self.active_count += 1;
+        let slot = &mut self.slots[key.slot as usize];
+        slot.flags.put(Flags::ENTERED, !resume.principal.is_anonymous());
+        if let Some(guest) = &mut slot.guest {
+            guest.stash = resume.stash;
+        }
+        self.connect(key, resume.principal, resume.wish, now);
+    }
+
+    /// Deals with an order.
+    pub fn order(&mut self, order: Order, now: Now) {
+        match order {
+            Order::Authenticated(conn, authenticated) => self.authenticated(conn, *authenticated, now),
+            Order::Published { conn, id, single, outcome } => {
+                self.published(conn, id.as_ref(), single, outcome, now);
+            }
+            Order::EventAnswered(conn, answer) => self.event_answered(conn, &answer, now),
+            Order::Page { conn, read, page } => self.page(conn, read, &page, now),
+            Order::Close { target, code, reply } => reply(self.close_all(&target, code, now)),
+            Order::Survey(reply) => reply(self.survey(now)),
+            Order::List(reply) => reply(self.list(now)),
+            Order::Drain(drain) => self.begin_drain(drain, now),
+            Order::Settings(settings) => self.settings = settings,
+        }
+    }
+
+    /// Gives a connection its session: the one it asks for if that is here and its own, else a new one.
+    fn connect(&mut self, key: ConnKey, principal: Arc<Principal>, wish: ConnectWish, now: Now) {
+        if let Some(wanted) = wish.session {
+            let shard = usize::from(wanted.shard());
+            if shard != self.index && shard < self.bus.shards() {
+                self.hand_over(key, shard, principal, wish);
+                return;
+            }
+            if self.resumable(wanted, &principal) {
+                self.resume(key, wanted, principal, wish, now);
+                return;
+            }
+        }
+        let lost = wish.session.is_some();
+        let id = SessionId::new(now.wall_ms.unsigned_abs(), self.index as u8, key.slot, (self.random)());
+        let slot = &mut self.slots[key.slot as usize];
+        let Some(guest) = slot.guest.take() else { return };
+        let Guest { peer, bytes_received, stash, .. } = *guest;
+        let counters = Counters { bytes_received, activity_ns: now.mono_ns, ..Counters::default() };
+        slot.session = Some(Box::new(Session {
+            id,
+            principal,
+            peer,
+            subscriptions: SmallVec::new(),
+            counters,
+            errors: ErrorWindow::default(),
+            detached: None,
+        }));
+        if lost {
+            self.metrics.reconnected(pulsewire_telemetry::ReconnectOutcome::Reset);
+        }
+        self.opened(key, wish, false, stash, now);
+    }
+
+    fn hand_over(&mut self, key: ConnKey, shard: usize, principal: Arc<Principal>, wish: ConnectWish) {
+        let slot = &mut self.slots[key.slot as usize];
+        let Some(guest) = slot.guest.take() else { return };
+        let arrival = Arrival {
+            remote: guest.peer.remote,
+            user_agent: guest.peer.user_agent.clone(),
+            encoding: slot.encoding(),
+            encoding_strict: slot.flags.has(Flags::STRICT_ENCODING),
+            heartbeat: if slot.flags.has(Flags::MESSAGE_PINGS) {
+                Heartbeat::Message
+            } else {
+                Heartbeat::Frame
+            },
+            principal: None,
+            session: None,
+            accepted_ns: guest.peer.connected_ns,
+        };
+        self.active_count -= 1;
+        self.slots.remove(key.slot as usize);
+        self.net.hand_over(key, shard, Resume { arrival, principal, wish, stash: guest.stash });
+    }
+
+    /// Whether a session is here, belongs to the principal and can take a new connection.
+    fn resumable(&self, wanted: SessionId, principal: &Principal) -> bool {
+        !principal.is_anonymous()
+            && self
+                .slots
+                .get(wanted.slot() as usize)
+                .and_then(|slot| slot.session.as_ref())
+                .is_some_and(|session| session.id == wanted && session.principal.sub == principal.sub)
+    }
+
+    /// Moves a connection to the slot of the session it goes on with.
+    fn resume(
+        &mut self,
+        from: ConnKey,
+        wanted: SessionId,
+        principal: Arc<Principal>,
+        wish: ConnectWish,
+        now: Now,
+    ) {
+        let target = wanted.slot();
+        if self.slots[target as usize].phase != Phase::Gone {
+            // The old connection is half open, or closing: the new one takes its place.
+            self.close_because(target, closing::Cause::Superseded, now);
+            self.flush_slot(target, now);
+            if self.slots.get(target as usize).is_some_and(|slot| slot.phase != Phase::Gone) {
+                self.drop_connection(target);
+            }
+        }
+        let mut old = self.slots.remove(from.slot as usize);
+        let Some(guest) = old.guest.take() else { return };
+        let slot = &mut self.slots[target as usize];
+        let to = ConnKey { slot: target, stamp: from.stamp };
+        slot.stamp = from.stamp;
+        slot.flags = old.flags;
+        slot.rate_ns = old.rate_ns;
+        slot.messages_sent = 0;
+        slot.bytes_sent = 0;
+        let Some(session) = &mut slot.session else { return };
+        session.principal = principal;
+        session.peer = guest.peer;
+        session.counters.reconnections += 1;
+        session.counters.bytes_received += guest.bytes_received;
+        session.counters.activity_ns = now.mono_ns;
+        self.net.rebind(from, to);
+        self.opened(to, wish, true, guest.stash, now);
+    }
+
+    /// The number of connections that count as active, for the loop's own decisions.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.active_count
+    }
+}

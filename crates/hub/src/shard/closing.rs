@@ -1,0 +1,474 @@
+//! How connections end, and what remains of them.
+//!
+//! A connection is counted as closed once, at the moment it is decided; its socket may linger until
+//! the peer has read the close frame. What remains is the session, if the close code lets the client
+//! come back: it waits in its slot, without a listener anywhere, until it is resumed or its time is up.
+
+use pulsewire_bus::Now;
+use pulsewire_protocol::{Answer, CloseCode, ErrorCode, Frame, Reconnect};
+use pulsewire_telemetry::{
+    AuthFailure, Closed as ClosedMetric, ConnectionError, DisconnectReason, Initiator, MessageError,
+    MessageType, RateScope, ReconnectOutcome, SlowAction,
+};
+use std::cmp::Reverse;
+
+use super::Shard;
+use super::slot::{Detached, Flags, NONE, Phase};
+use crate::command::{Drain, Target};
+use crate::ledger::Closed;
+use crate::{ConnKey, Net};
+
+/// How long a close frame may take to be read and answered.
+const LINGER_NS: u64 = 1_000_000_000;
+
+/// A rule of RFC 6455 or of our limits that a peer broke, as the decoder saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Violated {
+    /// The close code it asks for.
+    pub close: CloseCode,
+    /// What was wrong, for the close frame's reason; at most 123 bytes.
+    pub detail: &'static str,
+}
+
+/// Why the server closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    Violation(Violated),
+    NoPong,
+    Slow,
+    AuthTimeout,
+    MissingToken,
+    InvalidToken,
+    TokenExpired,
+    ConnectionLimit,
+    TooManyErrors,
+    Superseded,
+    Draining,
+    UnsupportedEncoding,
+    TooLarge,
+    Asked(CloseCode),
+}
+
+impl Cause {
+    fn code(self) -> CloseCode {
+        match self {
+            Self::Violation(violated) => violated.close,
+            Self::NoPong => CloseCode::NoPong,
+            Self::Slow => CloseCode::SlowConsumer,
+            Self::AuthTimeout => CloseCode::AuthTimeout,
+            Self::MissingToken | Self::InvalidToken => CloseCode::InvalidToken,
+            Self::TokenExpired => CloseCode::TokenExpired,
+            Self::ConnectionLimit => CloseCode::ConnectionLimit,
+            Self::TooManyErrors => CloseCode::TooManyErrors,
+            Self::Superseded => CloseCode::Superseded,
+            Self::Draining => CloseCode::ServiceRestart,
+            Self::UnsupportedEncoding => CloseCode::UnsupportedData,
+            Self::TooLarge => CloseCode::MessageTooBig,
+            Self::Asked(code) => code,
+        }
+    }
+
+    fn reason(self) -> DisconnectReason {
+        match self {
+            Self::Violation(violated) => match violated.close {
+                CloseCode::MessageTooBig => DisconnectReason::TooLarge,
+                CloseCode::RateLimited => DisconnectReason::RateLimit,
+                _ => DisconnectReason::ProtocolError,
+            },
+            Self::NoPong => DisconnectReason::HeartbeatTimeout,
+            Self::Slow => DisconnectReason::SlowConsumer,
+            Self::AuthTimeout => DisconnectReason::AuthTimeout,
+            Self::MissingToken | Self::InvalidToken => DisconnectReason::InvalidToken,
+            Self::TokenExpired => DisconnectReason::AuthExpired,
+            Self::ConnectionLimit => DisconnectReason::ConnectionLimit,
+            Self::TooManyErrors => DisconnectReason::TooManyErrors,
+            Self::Superseded => DisconnectReason::Superseded,
+            Self::Draining => DisconnectReason::Drain,
+            Self::UnsupportedEncoding => DisconnectReason::ProtocolError,
+            Self::TooLarge => DisconnectReason::TooLarge,
+            Self::Asked(CloseCode::Revoked) => DisconnectReason::Revoked,
+            Self::Asked(_) => DisconnectReason::ServerClose,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Violation(violated) => violated.detail,
+            _ => self.code().name(),
+        }
+    }
+}
+
+/// A drain under way.
+pub(super) struct Draining {
+    began_ns: u64,
+    within_ns: u64,
+    /// Connections there were when it began, and how many were closed since.
+    total: usize,
+    closed: usize,
+}
+
+impl<N: Net> Shard<N> {
+    /// Sends a close frame and ends the connection's part in everything.
+    pub(super) fn close_because(&mut self, index: u32, cause: Cause, now: Now) {
+        let Some(slot) = self.slots.get(index as usize) else { return };
+        if !slot.is_active() {
+            return;
+        }
+        match cause {
+            Cause::Violation(violated) => {
+                self.metrics.connection_errored(ConnectionError::Protocol);
+                self.metrics.message_error(match violated.close {
+                    CloseCode::MessageTooBig => MessageError::TooLarge,
+                    _ => MessageError::Protocol,
+                });
+                if violated.close == CloseCode::RateLimited {
+                    self.metrics.rate_limited(RateScope::Connection);
+                }
+            }
+            Cause::NoPong => self.metrics.heartbeat_timed_out(),
+            Cause::Slow => {
+                self.metrics.slow(SlowAction::Close);
+                self.discard(index);
+            }
+            Cause::MissingToken | Cause::AuthTimeout => self.metrics.auth_failed(AuthFailure::MissingToken),
+            _ => {}
+        }
+        let code = cause.code();
+        let frame = Frame::close(code, cause.text());
+        self.send(index, frame, MessageType::Other, 0);
+        let resumable = code.reconnect() == Reconnect::Yes || cause == Cause::Superseded;
+        self.end(index, code.code(), cause.reason(), Initiator::Server, resumable, now);
+        let slot = &mut self.slots[index as usize];
+        slot.phase = Phase::Closing;
+        let key = slot.key(index);
+        self.closing.push_back((now.mono_ns + LINGER_NS, key));
+    }
+
+    /// The peer broke a rule.
+    pub fn violated(&mut self, key: ConnKey, violated: Violated, now: Now) {
+        if let Some(index) = self.find(key) {
+            self.close_because(index, Cause::Violation(violated), now);
+        }
+    }
+
+    /// The peer sent a close frame.
+    pub fn peer_closed(&mut self, key: ConnKey, code: Option<u16>, now: Now) {
+        let Some(index) = self.find(key) else { return };
+        // RFC 6455 §5.5.1: the code is echoed; then the server is the first to close the TCP connection.
+        self.send(index, Frame::close_echo(code), MessageType::Other, 0);
+        let resumable = !matches!(code, None | Some(1000));
+        self.end(
+            index,
+            code.unwrap_or(1005),
+            DisconnectReason::ClientClose,
+            Initiator::Client,
+            resumable,
+            now,
+        );
+        let slot = &mut self.slots[index as usize];
+        slot.phase = Phase::Closing;
+        self.closing.push_back((now.mono_ns + LINGER_NS, key));
+    }
+
+    /// The peer will send nothing more, or the connection broke.
+    pub fn gone(&mut self, key: ConnKey, now: Now) {
+        if let Some(index) = self.find_any(key) {
+            self.lost(index, now);
+        }
+    }
+
+    /// A connection is gone without a word.
+    pub(super) fn lost(&mut self, index: u32, now: Now) {
+        let Some(slot) = self.slots.get(index as usize) else { return };
+        if slot.is_active() {
+            self.end(index, 1006, DisconnectReason::Network, Initiator::Network, true, now);
+        }
+        self.drop_connection(index);
+    }
+
+    /// Counts the end of a connection, writes it down, and parks or ends its session.
+    fn end(
+        &mut self,
+        index: u32,
+        code: u16,
+        reason: DisconnectReason,
+        initiator: Initiator,
+        resumable: bool,
+        now: Now,
+    ) {
+        self.active_count -= 1;
+        let slot = &mut self.slots[index as usize];
+        let entered = slot.flags.has(Flags::ENTERED);
+        slot.flags.clear(Flags::ENTERED);
+        let slot = &self.slots[index as usize];
+        let (messages_sent, bytes_sent) = (slot.messages_sent, slot.bytes_sent);
+        let queued = slot.outbox.as_ref().map_or(0, |outbox| outbox.entries.len() as u64);
+        let peer = match (&slot.session, &slot.guest) {
+            (Some(session), _) => session.peer.clone(),
+            (None, Some(guest)) => guest.peer.clone(),
+            (None, None) => return,
+        };
+        let lasted_ns = now.since_ns(peer.connected_ns);
+        let session = slot.session.as_ref();
+        let entry = Closed {
+            session: session.map(|session| session.id),
+            user: session.map_or_else(|| "".into(), |session| session.principal.sub.clone()),
+            run: session.and_then(|session| self.run_of(session)),
+            remote: peer.remote,
+            user_agent: peer.user_agent,
+            connected_at_ms: peer.connected_at_ms,
+            closed_at_ms: now.wall_ms,
+            lasted_ns,
+            code,
+            reason,
+            initiator,
+            bytes_sent,
+            bytes_received: session.map_or(0, |session| session.counters.bytes_received),
+            messages_sent,
+            messages_received: session.map_or(0, |session| session.counters.messages_received),
+            messages_failed: session.map_or(0, |session| u64::from(session.counters.messages_failed))
+                + queued,
+            reconnections: session.map_or(0, |session| session.counters.reconnections),
+        };
+        self.metrics.connection_closed(&ClosedMetric { code, reason, initiator, lasted_ns });
+        self.admission.disconnect(peer.remote.ip());
+        if entered {
+            self.admission.leave(&entry.user);
+        }
+        let keep = resumable && !entry.user.is_empty() && self.settings.resume_window_ms > 0;
+        self.ledger.write(entry);
+        if keep {
+            self.park(index, now);
+        } else {
+            self.end_session(index);
+        }
+    }
+
+    /// Takes a session out of all feeds and lets it wait.
+    fn park(&mut self, index: u32, now: Now) {
+        let parked = self.leave_all(index);
+        let slot = &mut self.slots[index as usize];
+        let (messages_sent, bytes_sent) = (slot.messages_sent, slot.bytes_sent);
+        let Some(session) = &mut slot.session else { return };
+        let until_ns = now.mono_ns + self.settings.resume_window_ms * 1_000_000;
+        let id = session.id;
+        session.detached =
+            Some(Box::new(Detached { until_ns, at_ms: now.wall_ms, parked, messages_sent, bytes_sent }));
+        self.detached.push_back((until_ns, index, id));
+        self.detached_count += 1;
+        while self.detached_count > self.settings.limits.detached_max {
+            self.expire_oldest();
+        }
+    }
+
+    fn end_session(&mut self, index: u32) {
+        self.leave_all(index);
+        if let Some(session) = self.slots[index as usize].session.take()
+            && session.detached.is_some()
+        {
+            self.detached_count -= 1;
+        }
+    }
+
+    fn expire_oldest(&mut self) {
+        let Some((_, index, id)) = self.detached.pop_front() else { return };
+        self.expire(index, id, u64::MAX);
+    }
+
+    /// Ends a waiting session if it is still the one and its time is up.
+    fn expire(&mut self, index: u32, id: pulsewire_protocol::SessionId, now_ns: u64) {
+        let Some(slot) = self.slots.get(index as usize) else { return };
+        let waits = |session: &super::slot::Session| {
+            session.id == id && session.detached.as_ref().is_some_and(|detached| detached.until_ns <= now_ns)
+        };
+        if slot.session.as_deref().is_some_and(waits) {
+            self.end_session(index);
+            self.release(index);
+        }
+    }
+
+    /// Drops a slot's connection at once.
+    pub(super) fn drop_connection(&mut self, index: u32) {
+        self.discard_all(index);
+        let slot = &mut self.slots[index as usize];
+        debug_assert!(slot.first == NONE, "nothing is written to a connection that is gone");
+        let key = slot.key(index);
+        slot.phase = Phase::Gone;
+        slot.guest = None;
+        slot.flags = Flags::default();
+        self.net.close(key);
+        self.release(index);
+    }
+
+    /// Gives a slot back when nothing is left in it.
+    fn release(&mut self, index: u32) {
+        let slot = &self.slots[index as usize];
+        if slot.phase == Phase::Gone && slot.session.is_none() {
+            self.slots.remove(index as usize);
+        }
+    }
+
+    /// Ends what had time enough: close handshakes, authentications, waiting sessions, tokens. Called every tick.
+    pub(super) fn end_overdue(&mut self, now: Now) {
+        while let Some(&(deadline, key)) = self.closing.front() {
+            if deadline > now.mono_ns {
+                break;
+            }
+            self.closing.pop_front();
+            if let Some(index) = self.find_any(key)
+                && self.slots[index as usize].phase == Phase::Closing
+            {
+                self.drop_connection(index);
+            }
+        }
+        while let Some(&(deadline, key)) = self.pending.front() {
+            if deadline > now.mono_ns {
+                break;
+            }
+            self.pending.pop_front();
+            if let Some(index) = self.find(key)
+                && self.slots[index as usize].phase != Phase::Open
+            {
+                self.close_because(index, Cause::AuthTimeout, now);
+            }
+        }
+        while let Some(&(until, index, id)) = self.detached.front() {
+            if until > now.mono_ns {
+                break;
+            }
+            self.detached.pop_front();
+            self.expire(index, id, now.mono_ns);
+        }
+        self.expire_tokens(now);
+        self.drain_some(now);
+    }
+
+    /// Warns of tokens that end soon and closes those whose token has ended.
+    fn expire_tokens(&mut self, now: Now) {
+        while let Some(&Reverse((at_ms, index, stamp))) = self.expiring.peek() {
+            if at_ms > now.wall_ms {
+                break;
+            }
+            self.expiring.pop();
+            let Some(index) = self.find(ConnKey { slot: index, stamp }) else { continue };
+            let slot = &mut self.slots[index as usize];
+            slot.flags.clear(Flags::EXPIRY_WATCHED);
+            let Some(expires) = slot.session.as_ref().and_then(|session| session.principal.expires_at_ms)
+            else {
+                continue;
+            };
+            if expires <= now.wall_ms {
+                self.answer(
+                    index,
+                    &Answer::Error(pulsewire_protocol::ErrorAnswer::new(ErrorCode::TokenExpired)),
+                    None,
+                );
+                self.metrics.auth_failed(AuthFailure::ExpiredToken);
+                self.close_because(index, Cause::TokenExpired, now);
+            } else {
+                if !slot.flags.has(Flags::EXPIRY_TOLD) {
+                    slot.flags.set(Flags::EXPIRY_TOLD);
+                    let expires_in_ms = expires.abs_diff(now.wall_ms);
+                    self.answer(index, &Answer::TokenExpiring { expires_in_ms }, None);
+                }
+                self.watch_expiry(index, now);
+            }
+        }
+    }
+
+    /// Puts a token's end, or the moment to announce it, in the heap if it is near.
+    pub(super) fn watch_expiry(&mut self, index: u32, now: Now) {
+        const NOTICE_MS: i64 = 30_000;
+        let slot = &mut self.slots[index as usize];
+        let Some(expires) = slot.session.as_ref().and_then(|session| session.principal.expires_at_ms) else {
+            return;
+        };
+        let horizon_ms =
+            i64::try_from(self.settings.heartbeat_interval_ms).unwrap_or(i64::MAX / 4) * 2 + NOTICE_MS;
+        if slot.flags.has(Flags::EXPIRY_WATCHED) || expires - now.wall_ms > horizon_ms {
+            return;
+        }
+        let told = slot.flags.has(Flags::EXPIRY_TOLD);
+        slot.flags.set(Flags::EXPIRY_WATCHED);
+        let at_ms = if told { expires } else { (expires - NOTICE_MS).max(now.wall_ms) };
+        self.expiring.push(Reverse((at_ms, index, slot.stamp)));
+    }
+
+    /// Closes all connections of a session, a user or an address; returns how many.
+    pub(super) fn close_all(&mut self, target: &Target, code: CloseCode, now: Now) -> usize {
+        let matches = |slot: &super::slot::Slot| match target {
+            Target::Session(id) => slot.session.as_ref().is_some_and(|session| session.id == *id),
+            Target::User(user) => slot.session.as_ref().is_some_and(|session| session.principal.sub == *user),
+            Target::Address(address) => match (&slot.session, &slot.guest) {
+                (Some(session), _) => session.peer.remote.ip() == *address,
+                (None, Some(guest)) => guest.peer.remote.ip() == *address,
+                (None, None) => false,
+            },
+        };
+        let found: Vec<u32> =
+            self.slots.iter().filter(|(_, slot)| matches(slot)).map(|(index, _)| index as u32).collect();
+        let mut closed = 0;
+        for index in found {
+            if self.slots[index as usize].is_active() {
+                closed += 1;
+                self.close_because(index, Cause::Asked(code), now);
+            } else if code.reconnect() == Reconnect::No {
+                self.end_session(index);
+                self.release(index);
+            }
+        }
+        closed
+    }
+
+    /// Tells everybody to come back later, each at another time, and begins to close connections.
+    pub(super) fn begin_drain(&mut self, drain: Drain, now: Now) {
+        let active: Vec<u32> =
+            self.slots.iter().filter(|(_, slot)| slot.is_active()).map(|(index, _)| index as u32).collect();
+        let spread = drain.retry_max_ms.saturating_sub(drain.retry_min_ms) + 1;
+        for index in &active {
+            let retry_ms = drain.retry_min_ms + (self.random)() % spread;
+            let retry_ms = u32::try_from(retry_ms).unwrap_or(u32::MAX);
+            self.answer(*index, &Answer::Reconnect { retry_ms, code: CloseCode::ServiceRestart }, None);
+        }
+        self.drain = Some(Draining {
+            began_ns: now.mono_ns,
+            within_ns: drain.within_ms * 1_000_000,
+            total: active.len(),
+            closed: 0,
+        });
+        self.drain_some(now);
+    }
+
+    /// Closes as many connections as should be closed by now.
+    fn drain_some(&mut self, now: Now) {
+        let Some(draining) = &mut self.drain else { return };
+        let passed = now.since_ns(draining.began_ns).min(draining.within_ns);
+        let due = if draining.within_ns == 0 {
+            usize::MAX
+        } else {
+            (draining.total as u128 * u128::from(passed) / u128::from(draining.within_ns)) as usize
+        };
+        let due = if passed == draining.within_ns { usize::MAX } else { due };
+        let count = due.saturating_sub(draining.closed);
+        if count == 0 {
+            return;
+        }
+        let indices: Vec<u32> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.is_active())
+            .take(count)
+            .map(|(index, _)| index as u32)
+            .collect();
+        draining.closed += indices.len();
+        for index in indices {
+            self.close_because(index, Cause::Draining, now);
+        }
+    }
+
+    /// Counts how a resumed session went on.
+    pub(super) fn count_resumed(&mut self, outcome: ReconnectOutcome) {
+        self.metrics.reconnected(outcome);
+    }
+}

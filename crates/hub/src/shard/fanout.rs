@@ -1,0 +1,141 @@
+//! From a publication to the lists of everyone who is to have it.
+//!
+//! For a live listener this touches its listener entry, its head and one node of the arena, and nothing
+//! else: no lock, no allocation, no formatting, no look at the session.
+
+use std::sync::Arc;
+
+use pulsewire_bus::{Body, ChannelKind, Now, Publication};
+use pulsewire_protocol::Shape;
+use pulsewire_telemetry::{MessageType, Sent};
+
+use super::Shard;
+use super::feed::{Feeding, Update};
+use super::queue::{Class, Item, ItemRef, Source};
+use crate::Net;
+
+impl<N: Net> Shard<N> {
+    /// Queues a publication for everyone in this shard who listens to its channel.
+    pub fn publish(&mut self, publication: &Arc<Publication>, now: Now) {
+        let Some(feeds) = self.feeds_by_channel.get(&publication.channel.id) else { return };
+        let feeds = feeds.clone();
+        let matched: usize = feeds.iter().map(|feed| self.feeds[*feed as usize].listeners.len()).sum();
+        self.metrics.fanout_started(now.since_ns(publication.accepted_ns), matched as u64);
+        if publication.sequence.0 > 0 {
+            self.receipts.note(publication);
+        }
+        for feed in feeds {
+            match &publication.body {
+                Body::Event { .. } => self.event(feed, publication),
+                Body::Metrics(set) => {
+                    let shape = self.feeds[feed as usize].view.shape;
+                    if let Some((update, accepted_ns)) = self.feeds[feed as usize].values(publication, set) {
+                        self.values(feed, update, shape, accepted_ns);
+                    }
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, index: u32, publication: &Arc<Publication>) {
+        let feed = &mut self.feeds[index as usize];
+        let sequence = publication.sequence.0;
+        let class = if feed.channel.kind == ChannelKind::Log {
+            if sequence <= feed.cursor {
+                return;
+            }
+            if sequence > feed.cursor + 1 {
+                // I3: something was lost between the bus and here. Nobody is given a hole: all read.
+                self.repair(index, sequence);
+                return;
+            }
+            feed.cursor = sequence;
+            Class::Log { feed: index, sequence }
+        } else {
+            Class::Ephemeral { feed: index }
+        };
+        let source = Source::Publication(publication.clone(), Shape::Grouped);
+        let sent = Sent::Event(publication.event_type);
+        self.spread(index, Item::new(source, class, sent, publication.event_type, publication.accepted_ns));
+    }
+
+    fn values(&mut self, feed: u32, update: Update, shape: Shape, accepted_ns: u64) {
+        let item = self.values_item(feed, update, shape, accepted_ns);
+        self.spread(feed, item);
+    }
+
+    pub(super) fn values_item(&self, feed: u32, update: Update, shape: Shape, accepted_ns: u64) -> Item {
+        let source = match update {
+            Update::Whole(publication) => Source::Publication(publication, shape),
+            Update::Some(set) => Source::Set(set, shape),
+        };
+        Item::new(
+            source,
+            Class::Metrics { feed },
+            Sent::Message(MessageType::Metric),
+            self.metric_type,
+            accepted_ns,
+        )
+    }
+
+    /// Queues an item for a feed's live listeners, and steps over the others.
+    fn spread(&mut self, index: u32, item: Item) {
+        let class = item.class;
+        let item = self.queue.insert(item);
+        let mut receivers = 0;
+        let mut others = 0;
+        for listener in &self.feeds[index as usize].listeners {
+            if listener.is_live() {
+                let slot = &mut self.slots[listener.slot as usize];
+                self.queue.link(listener.slot, slot, ItemRef::new(item, listener.is_msgpack()));
+                receivers += 1;
+            } else {
+                others += 1;
+            }
+        }
+        if others > 0 {
+            receivers += self.step_over(index, item, class);
+        }
+        self.queue.seal(item, receivers);
+    }
+
+    /// Deals with the listeners that are not live. Returns how many got the item after all.
+    fn step_over(&mut self, index: u32, item: u32, class: Class) -> u32 {
+        let mut receivers = 0;
+        for listener in &mut self.feeds[index as usize].listeners {
+            if listener.is_live() {
+                continue;
+            }
+            let slot = &mut self.slots[listener.slot as usize];
+            let session = slot.session.as_mut().expect("only sessions listen");
+            let subscription = &mut session.subscriptions[listener.subscription()];
+            match (subscription.feeding, class) {
+                (Feeding::Skipping, Class::Log { sequence, .. }) if sequence >= subscription.next => {
+                    assert_eq!(sequence, subscription.next, "I5: live subscriptions have no hole");
+                    subscription.feeding = Feeding::Live;
+                    listener.set_live(true);
+                    self.queue.link(listener.slot, slot, ItemRef::new(item, listener.is_msgpack()));
+                    receivers += 1;
+                }
+                (Feeding::Stale, _) => {
+                    subscription.missed += 1;
+                    self.metrics.conflated(1);
+                }
+                _ => {}
+            }
+        }
+        receivers
+    }
+
+    /// Lets every live listener of a feed catch up by reading, because publications were lost on the way.
+    fn repair(&mut self, index: u32, sequence: u64) {
+        let feed = &mut self.feeds[index as usize];
+        let next = feed.cursor + 1;
+        feed.cursor = sequence;
+        let listeners = feed.listeners.clone();
+        for listener in listeners.iter().filter(|listener| listener.is_live()) {
+            self.fall_back(listener.slot, listener.subscription(), next, Feeding::Lagging);
+            self.read_on(listener.slot, listener.subscription());
+        }
+    }
+}

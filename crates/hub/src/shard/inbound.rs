@@ -1,0 +1,585 @@
+//! What clients say.
+//!
+//! A message is counted, measured against the rate limit, parsed once and then dealt with here or
+//! given to the backend. Nothing a client says can do more than be refused or close its own connection.
+
+use std::sync::Arc;
+
+use pulsewire_bus::Now;
+use pulsewire_protocol::{
+    Answer, ChannelName, Connected, Encoding, ErrorAnswer, ErrorCode, GetHistory, Heartbeat, Kind, Request,
+    RequestError, RequestId, SessionId, Subscribe, parse, request_from_msgpack,
+};
+use pulsewire_telemetry::{AuthFailure, Direction, DropCause, Layer, MessageError, MessageType, RateScope};
+
+use super::slot::{Flags, Guest, Phase};
+use super::{Shard, closing};
+use crate::command::{After, Authenticated, BackendRequest, ConnectWish, Wish, Work};
+use crate::{Action, Carried, ConnKey, Net, Principal};
+
+/// The longest message of a connection that has not authenticated, in bytes.
+const PENDING_BYTES_MAX: usize = 8 * 1024;
+
+/// A message as it came.
+#[derive(Clone, Copy)]
+enum Raw<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+}
+
+impl Raw<'_> {
+    fn len(self) -> usize {
+        match self {
+            Raw::Text(text) => text.len(),
+            Raw::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    fn carry(self) -> Carried {
+        match self {
+            Raw::Text(text) => Carried::Text(text.into()),
+            Raw::Binary(bytes) => Carried::Binary(bytes.into()),
+        }
+    }
+}
+
+impl<N: Net> Shard<N> {
+    /// A text message came.
+    pub fn text(&mut self, key: ConnKey, text: &str, now: Now) {
+        self.message(key, Raw::Text(text), now);
+    }
+
+    /// A binary message came.
+    pub fn binary(&mut self, key: ConnKey, bytes: &[u8], now: Now) {
+        self.message(key, Raw::Binary(bytes), now);
+    }
+
+    /// So many bytes were read from a connection.
+    pub fn received(&mut self, key: ConnKey, bytes: usize) {
+        let Some(slot) = self.slots.get_mut(key.slot as usize) else { return };
+        match (&mut slot.session, &mut slot.guest) {
+            (Some(session), _) => session.counters.bytes_received += bytes as u64,
+            (None, Some(guest)) => guest.bytes_received += bytes as u64,
+            (None, None) => {}
+        }
+        self.metrics.bytes(Direction::Received, Layer::Wire, bytes as u64);
+    }
+
+    fn message(&mut self, key: ConnKey, raw: Raw<'_>, now: Now) {
+        let Some(index) = self.find(key) else { return };
+        self.metrics.bytes(Direction::Received, Layer::Payload, raw.len() as u64);
+        let slot = &mut self.slots[index as usize];
+        let expects = slot.encoding();
+        let fits =
+            matches!((raw, expects), (Raw::Text(_), Encoding::Json) | (Raw::Binary(_), Encoding::MsgPack));
+        if slot.flags.has(Flags::STRICT_ENCODING) && !fits {
+            self.metrics.message_error(MessageError::ValidationError);
+            self.answer(index, &Answer::Error(ErrorAnswer::new(ErrorCode::UnsupportedEncoding)), None);
+            self.close_because(index, closing::Cause::UnsupportedEncoding, now);
+            return;
+        }
+        match slot.phase {
+            Phase::Open => {}
+            Phase::Pending | Phase::Verifying => {
+                self.before_session(key, index, raw, now);
+                return;
+            }
+            Phase::Gone | Phase::Closing => return,
+        }
+        if let Some(session) = &mut slot.session {
+            session.counters.messages_received += 1;
+            session.counters.activity_ns = now.mono_ns;
+        }
+        if !self.admit(index, now) {
+            return;
+        }
+        self.with_request(raw, |shard, request| match request {
+            Ok(request) => shard.request(key, index, request, now),
+            Err(error) => {
+                shard.metrics.message_received(MessageType::Other);
+                shard.metrics.message_error(match error.code {
+                    ErrorCode::BadRequest => MessageError::ParseError,
+                    ErrorCode::TooLarge => MessageError::TooLarge,
+                    _ => MessageError::ValidationError,
+                });
+                shard.refuse_with(index, error.code, error.detail, error.id.as_ref(), now);
+            }
+        });
+    }
+
+    fn with_request(
+        &mut self,
+        raw: Raw<'_>,
+        then: impl FnOnce(&mut Self, Result<Request<'_>, RequestError>),
+    ) {
+        match raw {
+            Raw::Text(text) => then(self, parse(text.as_bytes())),
+            Raw::Binary(bytes) => {
+                let mut json = Vec::new();
+                then(self, request_from_msgpack(bytes, &mut json));
+            }
+        }
+    }
+
+    /// Whether the client may send a message now (GCRA). If not, it is told once a second and the message is gone.
+    fn admit(&mut self, index: u32, now: Now) -> bool {
+        let per_minute = u64::from(self.settings.limits.messages_per_minute);
+        if per_minute == 0 {
+            return true;
+        }
+        let slot = &mut self.slots[index as usize];
+        let interval_ns = 60_000_000_000 / per_minute;
+        let burst_ns = interval_ns * (per_minute - 1);
+        let arrival_ns = slot.rate_ns.max(now.mono_ns);
+        let ahead_ns = arrival_ns - now.mono_ns;
+        if ahead_ns <= burst_ns {
+            slot.rate_ns = arrival_ns + interval_ns;
+            return true;
+        }
+        self.metrics.rate_limited(RateScope::Connection);
+        self.metrics.dropped(DropCause::RateLimit, 1);
+        let second = u32::try_from(now.mono_ns / 1_000_000_000).unwrap_or(u32::MAX).max(1);
+        let Some(session) = &mut slot.session else { return false };
+        if session.counters.limited_notice_s != second {
+            session.counters.limited_notice_s = second;
+            let retry_after_ms = u32::try_from((ahead_ns - burst_ns) / 1_000_000 + 1).ok();
+            let error = ErrorAnswer { retry_after_ms, ..ErrorAnswer::new(ErrorCode::RateLimited) };
+            // Being limited is told, and not held against the client as an error of its own.
+            self.answer(index, &Answer::Error(error), None);
+        }
+        false
+    }
+
+    /// A message of a connection without a session: `connect`, or something that must wait for it.
+    fn before_session(&mut self, key: ConnKey, index: u32, raw: Raw<'_>, now: Now) {
+        let stash_max = self.settings.limits.stash_bytes_max;
+        let slot = &mut self.slots[index as usize];
+        let Some(guest) = &mut slot.guest else { return };
+        if slot.phase == Phase::Verifying {
+            if guest.stash_bytes + raw.len() > stash_max || guest.stash.len() >= 256 {
+                self.close_because(index, closing::Cause::TooLarge, now);
+                return;
+            }
+            guest.stash_bytes += raw.len();
+            guest.stash.push(raw.carry());
+            return;
+        }
+        if raw.len() > PENDING_BYTES_MAX {
+            self.close_because(index, closing::Cause::TooLarge, now);
+            return;
+        }
+        self.with_request(raw, |shard, request| match request {
+            Ok(Request { id, kind: Kind::Connect(connect) }) => {
+                shard.metrics.message_received(MessageType::Connect);
+                let Some(token) = connect.token.as_deref().map(Box::<str>::from) else {
+                    shard.reject(
+                        index,
+                        ErrorCode::Unauthorized,
+                        closing::Cause::MissingToken,
+                        id.as_ref(),
+                        now,
+                    );
+                    return;
+                };
+                let wish = connect_wish(id, &connect);
+                shard.verify(key, index, token, After::Connect(wish), now);
+            }
+            Ok(Request { id, .. }) => {
+                shard.metrics.message_received(MessageType::Other);
+                shard.reject(index, ErrorCode::Unauthorized, closing::Cause::MissingToken, id.as_ref(), now);
+            }
+            Err(error) => {
+                shard.metrics.message_received(MessageType::Other);
+                shard.metrics.message_error(MessageError::ParseError);
+                shard.reject(index, error.code, closing::Cause::MissingToken, error.id.as_ref(), now);
+            }
+        });
+    }
+
+    /// Says why a connection gets no session, and closes it.
+    fn reject(
+        &mut self,
+        index: u32,
+        code: ErrorCode,
+        cause: closing::Cause,
+        id: Option<&RequestId>,
+        now: Now,
+    ) {
+        self.answer(index, &Answer::Error(ErrorAnswer::new(code)), id);
+        self.close_because(index, cause, now);
+    }
+
+    fn verify(&mut self, key: ConnKey, index: u32, token: Box<str>, after: After, now: Now) {
+        let slot = &mut self.slots[index as usize];
+        if slot.phase == Phase::Pending {
+            slot.phase = Phase::Verifying;
+        }
+        let remote = match (&slot.session, &slot.guest) {
+            (Some(session), _) => session.peer.remote.ip(),
+            (None, Some(guest)) => guest.peer.remote.ip(),
+            (None, None) => return,
+        };
+        let work = Work::Authenticate { token, remote, after };
+        let request = Box::new(BackendRequest { shard: self.index, conn: key, work });
+        if let Err(refused) = self.backend.request(request)
+            && let Work::Authenticate { after, .. } = refused.work
+        {
+            let authenticated = Authenticated { outcome: Err(ErrorCode::Overloaded), after };
+            self.authenticated(key, authenticated, now);
+        }
+    }
+
+    /// A token was verified.
+    pub(super) fn authenticated(&mut self, key: ConnKey, authenticated: Authenticated, now: Now) {
+        let Some(index) = self.find(key) else { return };
+        match authenticated {
+            Authenticated { outcome: Ok(principal), after: After::Connect(wish) } => {
+                self.metrics.auth_succeeded();
+                let slot = &mut self.slots[index as usize];
+                if !slot.flags.has(Flags::ENTERED) && !principal.is_anonymous() {
+                    if self.admission.enter(&principal.sub).is_err() {
+                        self.reject(
+                            index,
+                            ErrorCode::LimitExceeded,
+                            closing::Cause::ConnectionLimit,
+                            wish.id.as_ref(),
+                            now,
+                        );
+                        return;
+                    }
+                    slot.flags.set(Flags::ENTERED);
+                }
+                self.connect(key, principal, wish, now);
+            }
+            Authenticated { outcome: Ok(principal), after: After::Refresh(id) } => {
+                self.refreshed(index, principal, id.as_ref(), now);
+            }
+            Authenticated { outcome: Err(code), after } => {
+                self.metrics.auth_failed(match code {
+                    ErrorCode::TokenExpired => AuthFailure::ExpiredToken,
+                    ErrorCode::Forbidden => AuthFailure::Forbidden,
+                    _ => AuthFailure::InvalidToken,
+                });
+                match after {
+                    After::Refresh(id) => self.refuse(index, &ErrorAnswer::new(code), id.as_ref(), now),
+                    After::Connect(wish) => {
+                        let cause = match code {
+                            ErrorCode::TokenExpired => closing::Cause::TokenExpired,
+                            ErrorCode::Overloaded => {
+                                closing::Cause::Asked(pulsewire_protocol::CloseCode::Overloaded)
+                            }
+                            _ => closing::Cause::InvalidToken,
+                        };
+                        self.reject(index, code, cause, wish.id.as_ref(), now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn refreshed(&mut self, index: u32, principal: Arc<Principal>, id: Option<&RequestId>, now: Now) {
+        let slot = &mut self.slots[index as usize];
+        let Some(session) = &mut slot.session else { return };
+        if session.principal.sub != principal.sub {
+            self.metrics.auth_failed(AuthFailure::InvalidToken);
+            self.reject(index, ErrorCode::InvalidToken, closing::Cause::InvalidToken, id, now);
+            return;
+        }
+        self.metrics.auth_succeeded();
+        let expires_at_ms = principal.expires_at_ms;
+        session.principal = principal;
+        slot.flags.clear(Flags::EXPIRY_TOLD);
+        self.answer(index, &Answer::Refreshed { expires_at_ms }, id);
+        self.enforce_grants(index, now);
+        self.watch_expiry(index, now);
+    }
+
+    /// Ends subscriptions that a new token no longer allows.
+    fn enforce_grants(&mut self, index: u32, now: Now) {
+        let Some(session) = &self.slots[index as usize].session else { return };
+        let principal = session.principal.clone();
+        let lost: Vec<Box<str>> = session
+            .subscriptions
+            .iter()
+            .map(|subscription| &self.feeds[subscription.feed as usize].channel.name)
+            .filter(|name| !principal.may(Action::Subscribe, name))
+            .map(|name| name.as_str().into())
+            .collect();
+        if !lost.is_empty() {
+            self.unsubscribe(index, &lost, None, now);
+        }
+    }
+
+    /// A connection has its session: says so, and goes on with what it asked for.
+    pub(super) fn opened(
+        &mut self,
+        key: ConnKey,
+        wish: ConnectWish,
+        resumed: bool,
+        stash: Vec<Carried>,
+        now: Now,
+    ) {
+        let index = key.slot;
+        let slot = &mut self.slots[index as usize];
+        slot.phase = Phase::Open;
+        if let Some(heartbeat) = wish.heartbeat {
+            slot.flags.put(Flags::MESSAGE_PINGS, heartbeat == Heartbeat::Message);
+        }
+        let session = slot.session.as_mut().expect("an open connection has a session");
+        let detached = session.detached.take();
+        let (id, principal) = (session.id, session.principal.clone());
+        if detached.is_some() {
+            self.detached_count -= 1;
+        }
+        if wish.asked || resumed {
+            let connected = Connected {
+                session: id,
+                resumed,
+                user: &principal.sub,
+                expires_at_ms: principal.expires_at_ms,
+                heartbeat_ms: u32::try_from(self.settings.heartbeat_interval_ms).unwrap_or(u32::MAX),
+                epoch: None,
+            };
+            self.answer(index, &Answer::Connected(connected), wish.id.as_ref());
+        } else {
+            self.answer(index, &Answer::Welcome { client_id: id, timestamp_ms: now.wall_ms }, None);
+        }
+        self.watch_expiry(index, now);
+        if let Some(detached) = detached {
+            let named: Vec<&str> = wish
+                .subscribe
+                .iter()
+                .flat_map(|wish| wish.channels.iter().map(|(name, _)| &**name))
+                .collect();
+            let parked = detached.parked.into_iter().filter(|parked| {
+                principal.may(Action::Subscribe, &parked.channel.name)
+                    && !named.contains(&parked.channel.name.as_str())
+            });
+            self.rejoin(index, parked.collect(), now);
+        }
+        if let Some(subscribe) = wish.subscribe {
+            self.subscribe(index, subscribe, wish.id.as_ref(), now);
+        }
+        for message in stash {
+            match message {
+                Carried::Text(text) => self.text(key, &text, now),
+                Carried::Binary(bytes) => self.binary(key, &bytes, now),
+            }
+        }
+    }
+
+    fn request(&mut self, key: ConnKey, index: u32, request: Request<'_>, now: Now) {
+        let Request { id, kind } = request;
+        self.metrics.message_received(message_type(&kind));
+        match kind {
+            Kind::Connect(connect) => self.connect_again(key, index, id, &connect, now),
+            Kind::Refresh { token } => {
+                self.verify(key, index, token.as_ref().into(), After::Refresh(id), now);
+            }
+            Kind::Subscribe(subscribe) => self.subscribe(index, wish(&subscribe), id.as_ref(), now),
+            Kind::Unsubscribe { channels } => {
+                let channels: Vec<Box<str>> = channels.iter().map(|name| name.as_ref().into()).collect();
+                self.unsubscribe(index, &channels, id.as_ref(), now);
+            }
+            Kind::Publish(events) => self.client_publish(key, index, id, events, now),
+            Kind::GetHistory(history) => self.history(index, &history, id.as_ref(), now),
+            Kind::Ping { timestamp } => self.answer(index, &Answer::Pong { timestamp }, id.as_ref()),
+            Kind::Pong { timestamp } => self.pong_message(index, timestamp, now),
+            Kind::Receipt { channel, sequence } => {
+                let Some(session) = &self.slots[index as usize].session else { return };
+                let channel = session.subscriptions.iter().find_map(|subscription| {
+                    let known = &self.feeds[subscription.feed as usize].channel;
+                    (known.name.as_str() == channel).then_some(known.id)
+                });
+                match channel {
+                    Some(channel) => self.receipt(index, channel.0, sequence.0, now),
+                    None => self.refuse_with(index, ErrorCode::NotSubscribed, "receipt", id.as_ref(), now),
+                }
+            }
+            Kind::ClientEvent { event_type, channel, data } => {
+                self.client_event(key, index, id, &event_type, channel.as_deref(), data, now);
+            }
+        }
+    }
+
+    /// `connect` on a connection that has a session: to resume another, or to subscribe.
+    fn connect_again(
+        &mut self,
+        key: ConnKey,
+        index: u32,
+        id: Option<RequestId>,
+        connect: &pulsewire_protocol::Connect<'_>,
+        now: Now,
+    ) {
+        let Some(session) = &self.slots[index as usize].session else { return };
+        let own: SessionId = session.id;
+        let principal = session.principal.clone();
+        let mut wish = connect_wish(id, connect);
+        if wish.session.is_some_and(|wanted| wanted != own) && !principal.is_anonymous() {
+            self.leave_all(index);
+            let slot = &mut self.slots[index as usize];
+            let Some(session) = slot.session.take() else { return };
+            let bytes_received = session.counters.bytes_received;
+            slot.guest = Some(Box::new(Guest {
+                peer: session.peer,
+                bytes_received,
+                stash: Vec::new(),
+                stash_bytes: 0,
+            }));
+            slot.phase = Phase::Verifying;
+            self.connect(key, principal, wish, now);
+            return;
+        }
+        wish.session = None;
+        if let Some(token) = connect.token.as_deref() {
+            // A token in a later connect is a refresh.
+            self.verify(key, index, token.into(), After::Refresh(None), now);
+        }
+        self.opened(key, wish, false, Vec::new(), now);
+    }
+
+    fn client_publish(
+        &mut self,
+        key: ConnKey,
+        index: u32,
+        id: Option<RequestId>,
+        events: Vec<pulsewire_protocol::Event>,
+        now: Now,
+    ) {
+        let Some(session) = &self.slots[index as usize].session else { return };
+        let principal = session.principal.clone();
+        if let Some(event) = events.iter().find(|event| !principal.may(Action::Publish, &event.channel)) {
+            let detail = format!("your token does not allow to publish to `{}`", event.channel);
+            self.refuse_with(index, ErrorCode::Forbidden, detail, id.as_ref(), now);
+            return;
+        }
+        let single = events.len() == 1;
+        let work = Work::Publish { id, principal, single, events };
+        self.ask(key, index, work, now);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    fn client_event(
+        &mut self,
+        key: ConnKey,
+        index: u32,
+        id: Option<RequestId>,
+        event_type: &str,
+        channel: Option<&str>,
+        data: &serde_json::value::RawValue,
+        now: Now,
+    ) {
+        if !self.settings.client_events.iter().any(|known| **known == *event_type) {
+            self.metrics.message_error(MessageError::ValidationError);
+            let shown: String = event_type.chars().take(64).collect();
+            self.refuse_with(
+                index,
+                ErrorCode::UnknownEvent,
+                format!("`{}`", shown.escape_debug()),
+                id.as_ref(),
+                now,
+            );
+            return;
+        }
+        let counted = self.telemetry.event_types().intern(event_type);
+        self.metrics.event_received(counted);
+        let channel = match channel.map(ChannelName::parse).transpose() {
+            Ok(channel) => channel,
+            Err(error) => {
+                self.metrics.event_failed(counted);
+                self.refuse_with(index, ErrorCode::InvalidChannel, error.to_string(), id.as_ref(), now);
+                return;
+            }
+        };
+        let Some(session) = &self.slots[index as usize].session else { return };
+        let (principal, session) = (session.principal.clone(), session.id);
+        let work = Work::ClientEvent {
+            id,
+            principal,
+            session,
+            event_type: event_type.into(),
+            channel,
+            data: data.to_owned(),
+        };
+        self.ask(key, index, work, now);
+    }
+
+    fn ask(&mut self, key: ConnKey, index: u32, work: Work, now: Now) {
+        let Err(refused) =
+            self.backend.request(Box::new(BackendRequest { shard: self.index, conn: key, work }))
+        else {
+            return;
+        };
+        let id = match refused.work {
+            Work::Publish { id, .. } | Work::ClientEvent { id, .. } => id,
+            Work::Authenticate { .. } | Work::Read { .. } => None,
+        };
+        let error = ErrorAnswer { retry_after_ms: Some(1_000), ..ErrorAnswer::new(ErrorCode::Overloaded) };
+        self.refuse(index, &error, id.as_ref(), now);
+    }
+
+    fn history(&mut self, index: u32, history: &GetHistory<'_>, id: Option<&RequestId>, now: Now) {
+        let name = match ChannelName::parse(&history.channel) {
+            Ok(name) => name,
+            Err(error) => {
+                self.refuse_with(index, ErrorCode::InvalidChannel, error.to_string(), id, now);
+                return;
+            }
+        };
+        let Some(session) = &self.slots[index as usize].session else { return };
+        if self.bus.namespace(&name).is_none() {
+            self.refuse_with(index, ErrorCode::UnknownChannel, "", id, now);
+        } else if !session.principal.may(Action::History, &name) {
+            let detail = format!("your token does not allow to read the history of `{name}`");
+            self.refuse_with(index, ErrorCode::Forbidden, detail, id, now);
+        } else {
+            let detail = format!(
+                "this version keeps no history by time of `{name}`; `log` channels: subscribe with `last`"
+            );
+            self.refuse_with(index, ErrorCode::HistoryUnavailable, detail, id, now);
+        }
+    }
+}
+
+fn message_type(kind: &Kind<'_>) -> MessageType {
+    match kind {
+        Kind::Connect(_) => MessageType::Connect,
+        Kind::Refresh { .. } => MessageType::Refresh,
+        Kind::Subscribe(_) => MessageType::Subscribe,
+        Kind::Unsubscribe { .. } => MessageType::Unsubscribe,
+        Kind::Publish(_) => MessageType::Publish,
+        Kind::GetHistory(_) => MessageType::GetHistory,
+        Kind::Ping { .. } => MessageType::Ping,
+        Kind::Pong { .. } => MessageType::Pong,
+        Kind::Receipt { .. } => MessageType::Receipt,
+        Kind::ClientEvent { .. } => MessageType::Event,
+    }
+}
+
+fn connect_wish(id: Option<RequestId>, connect: &pulsewire_protocol::Connect<'_>) -> ConnectWish {
+    ConnectWish {
+        id,
+        asked: true,
+        session: connect.session,
+        subscribe: connect.subscribe.as_ref().map(wish),
+        heartbeat: connect.heartbeat,
+    }
+}
+
+fn wish(subscribe: &Subscribe<'_>) -> Wish {
+    Wish {
+        channels: subscribe
+            .channels
+            .iter()
+            .map(|wanted| (wanted.channel.as_ref().into(), wanted.replay.clone()))
+            .collect(),
+        tags: subscribe
+            .tags
+            .iter()
+            .map(|(key, value)| (key.as_ref().into(), value.as_ref().into()))
+            .collect(),
+        interval: subscribe.interval,
+        compression: subscribe.compression,
+        shape: subscribe.shape,
+    }
+}

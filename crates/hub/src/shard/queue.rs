@@ -1,0 +1,294 @@
+//! What is waiting to be written, for all connections of the shard.
+//!
+//! An *item* is a frame to be, held once however many are to receive it. A *node* is one delivery of
+//! an item; the nodes of a connection form a list in one arena, so queueing a delivery writes eight
+//! bytes and allocates nothing. A connection with nodes stands in `touched` until it is flushed;
+//! what is published in the meantime joins its list and goes out in the same write.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use pulsewire_bus::{Publication, Variant};
+use pulsewire_protocol::{Encoding, Frame, MetricSet, Shape, encode_grouped, encode_points};
+use pulsewire_telemetry::{EventTypeId, Sent, ShardMetrics};
+use slab::Slab;
+
+use super::slot::{NONE, Slot};
+
+/// What an item is, and so what happens to it when its reader is too slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// An answer or notice to one client: never dropped, the connection is closed instead.
+    Answer,
+    /// An event of a `log` feed with its sequence: the subscription falls back to reading.
+    Log { feed: u32, sequence: u64 },
+    /// An event of an `ephemeral` feed: the oldest is dropped and counted.
+    Ephemeral { feed: u32 },
+    /// Values of a `metrics` feed: the newest replace the older.
+    Metrics { feed: u32 },
+}
+
+/// Where an item's frame comes from.
+pub(crate) enum Source {
+    Publication(Arc<Publication>, Shape),
+    Set(Arc<MetricSet>, Shape),
+    Ready(Frame),
+}
+
+/// A frame to be.
+pub(crate) struct Item {
+    source: Source,
+    frames: [Option<Frame>; 2],
+    pub(crate) class: Class,
+    /// What it counts as when it was sent.
+    sent: Sent,
+    /// The event's type; of no meaning for answers.
+    pub(crate) event_type: EventTypeId,
+    /// When the event was accepted; 0 for answers.
+    pub(crate) accepted_ns: u64,
+    /// When the subscription began that this item completes; 0 if none.
+    pub(crate) initial_ns: u64,
+    /// Deliveries still waiting, and how many there were when they were last counted.
+    pub(crate) remaining: u32,
+    counted: u32,
+}
+
+impl Item {
+    pub(crate) fn new(
+        source: Source,
+        class: Class,
+        sent: Sent,
+        event_type: EventTypeId,
+        accepted_ns: u64,
+    ) -> Self {
+        let frames = [None, None];
+        Self { source, frames, class, sent, event_type, accepted_ns, initial_ns: 0, remaining: 0, counted: 0 }
+    }
+
+    /// The frame in an encoding, made on first need.
+    fn frame(&mut self, encoding: u32) -> &Frame {
+        let source = &self.source;
+        self.frames[encoding as usize].get_or_insert_with(|| {
+            let encoding = if encoding == 0 { Encoding::Json } else { Encoding::MsgPack };
+            match source {
+                Source::Publication(publication, shape) => {
+                    publication.frame(Variant { shape: *shape, encoding }).clone()
+                }
+                Source::Set(set, Shape::Grouped) => encode_grouped(set, encoding),
+                Source::Set(set, Shape::Points) => Frame::concat(&encode_points(set, encoding)),
+                Source::Ready(frame) => frame.clone(),
+            }
+        })
+    }
+}
+
+/// An item in an encoding: the item's index shifted left by one, and a bit for MessagePack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ItemRef(u32);
+
+impl ItemRef {
+    pub(crate) fn new(item: u32, msgpack: bool) -> Self {
+        Self(item << 1 | u32::from(msgpack))
+    }
+
+    pub(crate) fn item(self) -> usize {
+        (self.0 >> 1) as usize
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Node {
+    item: ItemRef,
+    next: u32,
+}
+
+const _: () = assert!(size_of::<Node>() == 8, "a delivery that waits costs eight bytes");
+
+/// The arena, the items, and who has something to be written.
+pub(crate) struct Queue {
+    items: Slab<Item>,
+    nodes: Vec<Node>,
+    free: u32,
+    touched: VecDeque<u32>,
+    /// Items that many wait for: counted while they are being delivered, not only at their end.
+    wide: Vec<u32>,
+    done: Vec<u32>,
+}
+
+/// From how many receivers on an item is counted while it is being delivered.
+const WIDE: u32 = 32;
+
+impl Queue {
+    pub(crate) fn new() -> Self {
+        Self {
+            items: Slab::new(),
+            nodes: Vec::new(),
+            free: NONE,
+            touched: VecDeque::new(),
+            wide: Vec::new(),
+            done: Vec::new(),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, item: Item) -> u32 {
+        u32::try_from(self.items.insert(item)).expect("fewer than 2^31 items wait at a time")
+    }
+
+    pub(crate) fn item(&self, reference: ItemRef) -> &Item {
+        &self.items[reference.item()]
+    }
+
+    /// Says that an item has got all its receivers.
+    pub(crate) fn seal(&mut self, item: u32, receivers: u32) {
+        let entry = &mut self.items[item as usize];
+        entry.remaining += receivers;
+        entry.counted += receivers;
+        if entry.remaining == 0 {
+            self.done.push(item);
+        } else if entry.remaining >= WIDE {
+            self.wide.push(item);
+        }
+    }
+
+    /// Queues a delivery. The receiver is counted by [`Queue::seal`], once for all.
+    pub(crate) fn link(&mut self, slot_index: u32, slot: &mut Slot, item: ItemRef) {
+        let node = Node { item, next: NONE };
+        let index = if self.free == NONE {
+            self.nodes.push(node);
+            (self.nodes.len() - 1) as u32
+        } else {
+            let index = self.free;
+            self.free = self.nodes[index as usize].next;
+            self.nodes[index as usize] = node;
+            index
+        };
+        if slot.last == NONE {
+            slot.first = index;
+            self.touched.push_back(slot_index);
+        } else {
+            self.nodes[slot.last as usize].next = index;
+        }
+        slot.last = index;
+    }
+
+    /// Takes the next connection that has something to be written.
+    pub(crate) fn next_touched(&mut self) -> Option<u32> {
+        self.touched.pop_front()
+    }
+
+    pub(crate) fn has_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Takes a connection's list, leaving it empty.
+    pub(crate) fn take(&self, slot: &mut Slot) -> Chain {
+        let chain = Chain { first: slot.first, last: slot.last };
+        slot.first = NONE;
+        slot.last = NONE;
+        chain
+    }
+
+    /// Gives the nodes of a list back to the arena. Their items keep their counts.
+    pub(crate) fn recycle(&mut self, chain: Chain) {
+        if chain.first != NONE {
+            self.nodes[chain.last as usize].next = self.free;
+            self.free = chain.first;
+        }
+    }
+
+    /// The item of a node, and the node after it.
+    pub(crate) fn step(&self, node: u32) -> (ItemRef, u32) {
+        let Node { item, next } = self.nodes[node as usize];
+        (item, next)
+    }
+
+    pub(crate) fn frame(&mut self, reference: ItemRef) -> &Frame {
+        self.items[reference.item()].frame(reference.0 & 1)
+    }
+
+    /// One delivery of an item was handed to the kernel.
+    pub(crate) fn handed(&mut self, reference: ItemRef) {
+        let item = &mut self.items[reference.item()];
+        item.remaining -= 1;
+        if item.remaining == 0 {
+            self.done.push(reference.0 >> 1);
+        }
+    }
+
+    /// One delivery of an item will not happen.
+    pub(crate) fn forget(&mut self, reference: ItemRef) {
+        let item = &mut self.items[reference.item()];
+        item.remaining -= 1;
+        item.counted -= 1;
+        if item.remaining == 0 {
+            self.done.push(reference.0 >> 1);
+        }
+    }
+
+    /// Counts what was handed over since the last call, and lets go of what is complete.
+    ///
+    /// Returns whether any item was let go: its number may be given to another.
+    pub(crate) fn account(&mut self, now_ns: u64, metrics: &ShardMetrics) -> bool {
+        let mut wide = std::mem::take(&mut self.wide);
+        wide.retain(|index| {
+            let Some(item) = self.items.get_mut(*index as usize) else { return false };
+            count(item, now_ns, metrics);
+            item.remaining > 0
+        });
+        self.wide = wide;
+        let released = !self.done.is_empty();
+        while let Some(index) = self.done.pop() {
+            count(&mut self.items[index as usize], now_ns, metrics);
+            self.items.remove(index as usize);
+        }
+        if self.items.is_empty() {
+            self.settle();
+        }
+        released
+    }
+
+    /// Gives memory of a burst back once nothing waits.
+    fn settle(&mut self) {
+        const KEEP: usize = 4_096;
+        debug_assert!(self.touched.is_empty() || self.nodes.len() < usize::MAX, "lists are empty");
+        if self.nodes.len() > KEEP && self.touched.is_empty() {
+            self.nodes = Vec::new();
+            self.free = NONE;
+            self.items.shrink_to_fit();
+        }
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Bytes of the arena itself.
+    pub(crate) fn bytes(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>() + self.items.capacity() * size_of::<Item>()
+    }
+}
+
+/// Counts the deliveries of an item since it was last counted.
+fn count(item: &mut Item, now_ns: u64, metrics: &ShardMetrics) {
+    let handed = item.counted - item.remaining;
+    if handed == 0 {
+        return;
+    }
+    item.counted = item.remaining;
+    let bytes: usize = item.frames.iter().flatten().map(pulsewire_protocol::Frame::len).max().unwrap_or(0);
+    metrics.message_sent(item.sent, u64::from(handed), bytes as u64);
+    if item.accepted_ns > 0 {
+        metrics.delivered(item.event_type, now_ns.saturating_sub(item.accepted_ns), u64::from(handed));
+    }
+    if item.initial_ns > 0 {
+        metrics.initial_state_sent(now_ns.saturating_sub(item.initial_ns));
+    }
+}
+
+/// A connection's list, taken off it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chain {
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+}

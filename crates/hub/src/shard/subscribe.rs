@@ -1,0 +1,483 @@
+//! Joining and leaving feeds, and the one way to catch up.
+//!
+//! Late join, resume, lag and repair are the same loop: read a page from `next` on, send it, go live
+//! when the page ends at the feed's cursor. What the page cannot hold any more is a `gap` with its
+//! exact range. A subscriber that lags owns no buffer, only the number from which it will read.
+
+use std::sync::Arc;
+
+use pulsewire_bus::{Channel, ChannelKind, Now, Page, ReadLimit};
+use pulsewire_protocol::{
+    Answer, ChannelName, Encoding, ErrorCode, GapReason, Position, Replay, RequestId, Sequence, Shape,
+};
+use pulsewire_telemetry::{GapReason as GapMetric, MessageType, ReconnectOutcome, Sent};
+
+use super::Shard;
+use super::feed::{Feed, Feeding, Listener, Parked, Subscription, TagFilter, View};
+use super::queue::{Class, Item, Source};
+use super::slot::{Flags, Phase};
+use crate::command::{BackendRequest, Wish, Work};
+use crate::{Action, ConnKey, Net};
+
+/// A wish for one channel that has been checked.
+struct Checked {
+    channel: Arc<Channel>,
+    view: View,
+    replay: Replay,
+}
+
+impl<N: Net> Shard<N> {
+    /// The index of a slot's subscription to a feed.
+    pub(super) fn subscription(&self, slot: u32, feed: u32) -> Option<usize> {
+        let session = self.slots.get(slot as usize)?.session.as_ref()?;
+        session.subscriptions.iter().position(|subscription| subscription.feed == feed)
+    }
+
+    fn subscription_mut(&mut self, slot: u32, subscription: usize) -> &mut Subscription {
+        let session = self.slots[slot as usize].session.as_mut().expect("only sessions subscribe");
+        &mut session.subscriptions[subscription]
+    }
+
+    /// Subscribes to everything a wish names, or to nothing and says why.
+    pub(super) fn subscribe(&mut self, slot: u32, wish: Wish, id: Option<&RequestId>, now: Now) {
+        let msgpack = wish.compression || self.slots[slot as usize].encoding() == Encoding::MsgPack;
+        let checked = match self.check_wish(slot, wish) {
+            Ok(checked) => checked,
+            Err((code, detail)) => {
+                self.refuse_with(slot, code, detail, id, now);
+                return;
+            }
+        };
+        let channels: Vec<ChannelName> = checked.iter().map(|wish| wish.channel.name.clone()).collect();
+        let mut joined = Vec::with_capacity(checked.len());
+        let mut positions = Vec::new();
+        for wish in checked {
+            let (subscription, feed) = self.join_feed(slot, wish.channel.clone(), wish.view.clone(), msgpack);
+            if wish.channel.kind == ChannelKind::Log {
+                let position = self.begin(slot, subscription, feed, &wish.replay);
+                positions.push((wish.channel.name.clone(), position));
+            }
+            joined.push((subscription, feed, wish));
+        }
+        let answer = Answer::Subscribed { channels: &channels, positions: &positions };
+        let frame = answer.encode(id, self.slots[slot as usize].encoding());
+        let replays = joined
+            .iter()
+            .any(|(subscription, ..)| self.subscription_mut(slot, *subscription).feeding == Feeding::Reading);
+        self.send(slot, frame, MessageType::Subscribed, if replays { 0 } else { now.mono_ns });
+        for (subscription, feed, wish) in joined {
+            self.start(slot, subscription, feed, &wish, msgpack, now);
+        }
+    }
+
+    fn check_wish(&mut self, slot: u32, wish: Wish) -> Result<Vec<Checked>, (ErrorCode, String)> {
+        let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");
+        let limit = self.settings.limits.subscriptions_per_session;
+        let tags = TagFilter::new(wish.tags);
+        let mut checked: Vec<Checked> = Vec::with_capacity(wish.channels.len());
+        if session.subscriptions.len() + wish.channels.len() > limit.saturating_mul(2) {
+            return Err((ErrorCode::LimitExceeded, format!("more than {limit} subscriptions")));
+        }
+        for (name, replay) in wish.channels {
+            let name =
+                ChannelName::parse(&name).map_err(|error| (ErrorCode::InvalidChannel, error.to_string()))?;
+            let namespace =
+                self.bus.namespace(&name).ok_or_else(|| (ErrorCode::UnknownChannel, String::new()))?;
+            let kind = namespace.kind;
+            let open_to_all = namespace.anonymous && session.principal.is_anonymous();
+            let may = |action| open_to_all || session.principal.may(action, &name);
+            let reads = !matches!(replay, Replay::Live);
+            if !may(Action::Subscribe) || (reads && !may(Action::History)) {
+                return Err((ErrorCode::Forbidden, format!("your token does not allow to read `{name}`")));
+            }
+            let metrics = kind == ChannelKind::Metrics;
+            if !metrics && (!tags.is_empty() || wish.interval.is_some()) {
+                let detail =
+                    format!("`{name}` is not a metric channel: `tags` and `aggregation_interval` are");
+                return Err((ErrorCode::Unsupported, format!("{detail} for metric channels")));
+            }
+            if matches!(replay, Replay::Critical) {
+                let detail = format!(
+                    "`{name}`: replay of critical events only is not available; use `last` or `since`"
+                );
+                return Err((ErrorCode::Unsupported, detail));
+            }
+            if reads && kind != ChannelKind::Log {
+                return Err((ErrorCode::Unsupported, format!("`{name}` keeps no events to replay")));
+            }
+            let channel = self.bus.open(&name).map_err(|code| (code, format!("`{name}`")))?;
+            let default =
+                if tags.is_empty() && wish.interval.is_none() { Shape::Grouped } else { Shape::Points };
+            let shape = if metrics { wish.shape.unwrap_or(default) } else { Shape::Grouped };
+            let interval = wish.interval.filter(|interval| metrics && interval.duration().as_secs() > 1);
+            checked.push(Checked { channel, view: View { shape, tags: tags.clone(), interval }, replay });
+        }
+        let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");
+        let known = |wish: &Checked| {
+            session
+                .subscriptions
+                .iter()
+                .any(|known| self.feeds[known.feed as usize].channel.id == wish.channel.id)
+        };
+        let fresh = checked.iter().filter(|wish| !known(wish)).count();
+        if session.subscriptions.len() + fresh > limit {
+            return Err((ErrorCode::LimitExceeded, format!("more than {limit} subscriptions in a session")));
+        }
+        Ok(checked)
+    }
+
+    /// Makes a slot a listener of a feed; one that listens to the channel already is kept or moved.
+    fn join_feed(&mut self, slot: u32, channel: Arc<Channel>, view: View, msgpack: bool) -> (usize, u32) {
+        let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");
+        let present = session
+            .subscriptions
+            .iter()
+            .position(|known| self.feeds[known.feed as usize].channel.id == channel.id);
+        if let Some(index) = present {
+            let known = session.subscriptions[index];
+            let feed = &self.feeds[known.feed as usize];
+            if feed.view == view && feed.listeners[known.listener as usize].is_msgpack() == msgpack {
+                return (index, known.feed);
+            }
+            self.leave_feed(slot, index);
+        }
+        channel.listen(self.index);
+        let feed = self.feed(channel, view);
+        let listeners = &mut self.feeds[feed as usize].listeners;
+        let session = self.slots[slot as usize].session.as_mut().expect("only sessions subscribe");
+        let subscription = session.subscriptions.len();
+        let listener = u32::try_from(listeners.len()).expect("fewer than 2^24 listeners in a shard");
+        listeners.push(Listener::new(slot, subscription, true, msgpack));
+        session.subscriptions.push(Subscription {
+            feed,
+            listener,
+            next: 0,
+            read: 0,
+            missed: 0,
+            began_ms: 0,
+            feeding: Feeding::Live,
+        });
+        (subscription, feed)
+    }
+
+    /// The feed of a channel in this view, made if there is none. The channel must count a listener already.
+    fn feed(&mut self, channel: Arc<Channel>, view: View) -> u32 {
+        let known = self.feeds_by_channel.entry(channel.id).or_default();
+        if let Some(feed) = known.iter().find(|feed| self.feeds[**feed as usize].view == view) {
+            return *feed;
+        }
+        let id = channel.id;
+        let cursor = channel.position().sequence.0;
+        let mut feed = Feed::new(channel, view, cursor);
+        feed.seed(&self.bus);
+        let index = u32::try_from(self.feeds.insert(feed)).expect("fewer than 2^32 feeds");
+        self.feeds_by_channel.entry(id).or_default().push(index);
+        index
+    }
+
+    /// Decides where a subscription to a `log` feed begins, and says it.
+    fn begin(&mut self, slot: u32, subscription: usize, feed: u32, replay: &Replay) -> Position {
+        let Feed { channel, cursor, .. } = &self.feeds[feed as usize];
+        let (epoch, cursor) = (channel.epoch.clone(), *cursor);
+        let after = match replay {
+            Replay::Since(position)
+                if position.epoch == epoch && position.sequence.0 <= channel.position().sequence.0 =>
+            {
+                position.sequence.0
+            }
+            Replay::Last(count) => cursor.saturating_sub(u64::from(*count)),
+            _ => cursor,
+        };
+        if after == cursor {
+            self.go_live(slot, subscription, cursor + 1);
+        } else {
+            self.fall_back(slot, subscription, after + 1, Feeding::Reading);
+        }
+        Position { epoch, sequence: Sequence(after) }
+    }
+
+    /// Sends what comes before the live events.
+    fn start(&mut self, slot: u32, subscription: usize, feed: u32, wish: &Checked, msgpack: bool, now: Now) {
+        match wish.channel.kind {
+            ChannelKind::Log => {
+                if let Replay::Since(position) = &wish.replay {
+                    let head = wish.channel.position().sequence;
+                    if position.epoch != wish.channel.epoch || position.sequence > head {
+                        let Checked { channel, .. } = wish;
+                        let sequence = Sequence(self.feeds[feed as usize].cursor);
+                        let answer =
+                            Answer::Reset { channel: &channel.name, epoch: &channel.epoch, sequence };
+                        self.answer(slot, &answer, None);
+                    }
+                }
+                if self.subscription_mut(slot, subscription).feeding == Feeding::Reading {
+                    self.subscription_mut(slot, subscription).began_ms = began_ms(now);
+                    self.read_on(slot, subscription);
+                }
+            }
+            ChannelKind::Metrics => {
+                if let Some(update) = self.feeds[feed as usize].latest.clone() {
+                    let mut item = self.values_item(feed, update, wish.view.shape, 0);
+                    item.initial_ns = now.mono_ns;
+                    self.send_item(slot, item, msgpack);
+                }
+            }
+            ChannelKind::Ephemeral => {}
+        }
+    }
+
+    /// Leaves channels by name.
+    pub(super) fn unsubscribe(&mut self, slot: u32, names: &[Box<str>], id: Option<&RequestId>, now: Now) {
+        let mut channels = Vec::with_capacity(names.len());
+        let mut unknown = None;
+        for name in names {
+            let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");
+            let index = session
+                .subscriptions
+                .iter()
+                .position(|known| self.feeds[known.feed as usize].channel.name.as_str() == &**name);
+            match index {
+                Some(index) => {
+                    let feed = session.subscriptions[index].feed;
+                    channels.push(self.feeds[feed as usize].channel.name.clone());
+                    self.leave_feed(slot, index);
+                }
+                None => unknown = Some(name),
+            }
+        }
+        if let Some(name) = unknown {
+            self.refuse_with(slot, ErrorCode::NotSubscribed, format!("`{name}`"), id, now);
+        }
+        if !channels.is_empty() || unknown.is_none() {
+            self.answer(slot, &Answer::Unsubscribed { channels: &channels }, id);
+        }
+    }
+
+    /// Takes a slot's subscription out of its feed, and the feed out of the shard if it was the last.
+    fn leave_feed(&mut self, slot: u32, subscription: usize) {
+        let session = self.slots[slot as usize].session.as_mut().expect("only sessions subscribe");
+        let left = session.subscriptions.swap_remove(subscription);
+        if let Some(moved) = session.subscriptions.get(subscription) {
+            let (feed, listener) = (moved.feed, moved.listener);
+            self.feeds[feed as usize].listeners[listener as usize].set_subscription(subscription);
+        }
+        let feed = &mut self.feeds[left.feed as usize];
+        feed.listeners.swap_remove(left.listener as usize);
+        feed.channel.unlisten(self.index);
+        if let Some(moved) = feed.listeners.get(left.listener as usize).copied() {
+            let session = self.slots[moved.slot as usize].session.as_mut().expect("only sessions listen");
+            session.subscriptions[moved.subscription()].listener = left.listener;
+        } else if feed.listeners.is_empty() {
+            let feed = self.feeds.remove(left.feed as usize);
+            if let Some(feeds) = self.feeds_by_channel.get_mut(&feed.channel.id) {
+                feeds.retain(|known| *known != left.feed);
+                if feeds.is_empty() {
+                    self.feeds_by_channel.remove(&feed.channel.id);
+                }
+            }
+        } else if feed.listeners.capacity() > 64 && feed.listeners.len() < feed.listeners.capacity() / 4 {
+            feed.listeners.shrink_to(feed.listeners.len() * 2);
+        }
+    }
+
+    /// Takes a session out of every feed; says what it would have received next.
+    pub(super) fn leave_all(&mut self, slot: u32) -> Vec<Parked> {
+        let mut parked = Vec::new();
+        loop {
+            let Some(session) = &self.slots[slot as usize].session else { return parked };
+            let Some(subscription) = session.subscriptions.last() else {
+                parked.reverse();
+                return parked;
+            };
+            let feed = &self.feeds[subscription.feed as usize];
+            let next = match subscription.feeding {
+                Feeding::Live => feed.cursor + 1,
+                _ => subscription.next,
+            };
+            parked.push(Parked {
+                channel: feed.channel.clone(),
+                view: feed.view.clone(),
+                msgpack: feed.listeners[subscription.listener as usize].is_msgpack(),
+                next,
+            });
+            let last = session.subscriptions.len() - 1;
+            self.leave_feed(slot, last);
+        }
+    }
+
+    /// Puts a resumed session back into its feeds, from where it left them. Says where that was.
+    pub(super) fn rejoin(&mut self, slot: u32, parked: Vec<Parked>, now: Now) {
+        let mut channels = Vec::new();
+        let mut positions = Vec::new();
+        let mut outcome = ReconnectOutcome::Resumed;
+        let mut joined = Vec::new();
+        for Parked { channel, view, msgpack, next } in parked {
+            let (subscription, feed) = self.join_feed(slot, channel.clone(), view.clone(), msgpack);
+            let mut replay = Replay::Live;
+            channels.push(channel.name.clone());
+            if channel.kind == ChannelKind::Log {
+                let position =
+                    Position { epoch: channel.epoch.clone(), sequence: Sequence(next.saturating_sub(1)) };
+                replay = Replay::Since(position);
+                positions.push((channel.name.clone(), self.begin(slot, subscription, feed, &replay)));
+                if self.subscription_mut(slot, subscription).feeding == Feeding::Reading {
+                    outcome = ReconnectOutcome::Replayed;
+                }
+            }
+            joined.push((subscription, feed, Checked { channel, view, replay }, msgpack));
+        }
+        self.count_resumed(outcome);
+        if channels.is_empty() {
+            return;
+        }
+        self.answer(slot, &Answer::Subscribed { channels: &channels, positions: &positions }, None);
+        for (subscription, feed, wish, msgpack) in joined {
+            self.start(slot, subscription, feed, &wish, msgpack, now);
+        }
+    }
+
+    fn go_live(&mut self, slot: u32, subscription: usize, next: u64) {
+        let Subscription { feed, listener, .. } = *self.subscription_mut(slot, subscription);
+        let feed = &mut self.feeds[feed as usize];
+        let live = next <= feed.cursor + 1;
+        feed.listeners[listener as usize].set_live(live);
+        let subscription = self.subscription_mut(slot, subscription);
+        subscription.feeding = if live { Feeding::Live } else { Feeding::Skipping };
+        subscription.next = next;
+    }
+
+    /// Makes a subscription one that is not live: it will read, or be told, from `next` on.
+    pub(super) fn fall_back(&mut self, slot: u32, subscription: usize, next: u64, feeding: Feeding) {
+        let entry = self.subscription_mut(slot, subscription);
+        entry.feeding = feeding;
+        entry.next = next;
+        entry.read = 0;
+        let (feed, listener) = (entry.feed, entry.listener);
+        self.feeds[feed as usize].listeners[listener as usize].set_live(false);
+        self.slots[slot as usize].flags.set(Flags::HELD_BACK);
+    }
+
+    /// Asks for the next page of a subscription.
+    pub(super) fn read_on(&mut self, slot: u32, subscription: usize) {
+        self.reads = self.reads.wrapping_add(1).max(1);
+        let read = self.reads;
+        let entry = self.subscription_mut(slot, subscription);
+        entry.feeding = Feeding::Reading;
+        entry.read = read;
+        let (feed, next) = (entry.feed, entry.next);
+        let channel = self.feeds[feed as usize].channel.clone();
+        let limit = ReadLimit {
+            publications: self.settings.limits.page_events,
+            bytes: self.settings.limits.outbox_bytes_max / 2,
+        };
+        let work = Work::Read { channel, after: Sequence(next - 1), limit, read };
+        let request = BackendRequest { shard: self.index, conn: self.slots[slot as usize].key(slot), work };
+        if self.backend.request(Box::new(request)).is_err() {
+            // Too much is being read: try again at the next tick.
+            let entry = self.subscription_mut(slot, subscription);
+            entry.feeding = Feeding::Lagging;
+            entry.read = 0;
+            self.slots[slot as usize].flags.set(Flags::HELD_BACK);
+            self.retries.push(self.slots[slot as usize].key(slot));
+        }
+    }
+
+    /// A page was read for a subscription.
+    pub(super) fn page(&mut self, conn: ConnKey, read: u32, page: &Page, now: Now) {
+        let Some(slot) = self.find(conn) else { return };
+        let Some(session) = self.slots[slot as usize].session.as_ref() else { return };
+        let Some(index) = session.subscriptions.iter().position(|entry| entry.read == read) else { return };
+        let Subscription { feed, mut next, began_ms, .. } = session.subscriptions[index];
+        let channel = self.feeds[feed as usize].channel.clone();
+        if next <= page.floor.0 {
+            let (from, to) = (Sequence(next), page.floor);
+            let answer = Answer::Gap { channel: &channel.name, from, to, reason: GapReason::Trimmed };
+            self.answer(slot, &answer, None);
+            self.metrics.gap(GapMetric::Trimmed);
+            next = page.floor.0 + 1;
+        }
+        self.subscription_mut(slot, index).read = 0;
+        let listener = self.subscription_mut(slot, index).listener;
+        let msgpack = self.feeds[feed as usize].listeners[listener as usize].is_msgpack();
+        let first = next;
+        for publication in page.publications.iter().filter(|publication| publication.sequence.0 >= first) {
+            assert_eq!(publication.sequence.0, next, "I4: a page has no hole");
+            let class = Class::Log { feed, sequence: next };
+            let source = Source::Publication(publication.clone(), Shape::Grouped);
+            let sent = Sent::Event(publication.event_type);
+            self.send_item(slot, Item::new(source, class, sent, publication.event_type, 0), msgpack);
+            next += 1;
+        }
+        self.subscription_mut(slot, index).next = next;
+        // Send it now: whether it fits decides whether to go on.
+        self.flush_slot(slot, now);
+        let Some(index) = self.find(conn).and_then(|slot| self.subscription(slot, feed)) else { return };
+        let entry = *self.subscription_mut(slot, index);
+        if entry.feeding == Feeding::Lagging {
+            return;
+        }
+        if entry.next > self.feeds[feed as usize].cursor {
+            self.go_live(slot, index, entry.next);
+            if began_ms > 0 {
+                self.subscription_mut(slot, index).began_ms = 0;
+                let sequence = Sequence(entry.next - 1);
+                let frame = Answer::ReplayEnd { channel: &channel.name, sequence }
+                    .encode(None, self.slots[slot as usize].encoding());
+                self.send(slot, frame, MessageType::Other, u64::from(began_ms) * 1_000_000);
+            }
+        } else if self.slots[slot as usize].outbox.is_some() {
+            self.fall_back(slot, index, entry.next, Feeding::Lagging);
+        } else {
+            self.read_on(slot, index);
+        }
+    }
+
+    /// A connection's outbox has drained: everyone who was held back goes on.
+    pub(super) fn catch_up(&mut self, slot: u32) {
+        let Some(session) = &self.slots[slot as usize].session else { return };
+        for index in 0..session.subscriptions.len() {
+            let entry = *self.subscription_mut(slot, index);
+            let name = self.feeds[entry.feed as usize].channel.name.clone();
+            match entry.feeding {
+                Feeding::Lagging => self.read_on(slot, index),
+                Feeding::Stale => {
+                    let feed = &mut self.feeds[entry.feed as usize];
+                    let listener = &mut feed.listeners[entry.listener as usize];
+                    listener.set_live(true);
+                    let msgpack = listener.is_msgpack();
+                    let (latest, shape) = (feed.latest.clone(), feed.view.shape);
+                    let subscription = self.subscription_mut(slot, index);
+                    subscription.feeding = Feeding::Live;
+                    let count = u64::from(std::mem::take(&mut subscription.missed));
+                    self.answer(slot, &Answer::Conflated { channel: &name, count }, None);
+                    if let Some(update) = latest {
+                        let item = self.values_item(entry.feed, update, shape, 0);
+                        self.send_item(slot, item, msgpack);
+                    }
+                }
+                Feeding::Live if entry.missed > 0 => {
+                    let count = u64::from(std::mem::take(&mut self.subscription_mut(slot, index).missed));
+                    self.answer(slot, &Answer::Dropped { channel: &name, count }, None);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Tries reads again for which there was no room.
+    pub(super) fn retry_reads(&mut self) {
+        for key in std::mem::take(&mut self.retries) {
+            if let Some(slot) = self.find(key)
+                && self.slots[slot as usize].phase == Phase::Open
+                && self.slots[slot as usize].outbox.is_none()
+            {
+                self.catch_up(slot);
+            }
+        }
+    }
+}
+
+/// The moment a subscription began, in whole milliseconds, never 0.
+fn began_ms(now: Now) -> u32 {
+    u32::try_from(now.mono_ns / 1_000_000).unwrap_or(u32::MAX).max(1)
+}
