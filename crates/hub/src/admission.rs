@@ -146,7 +146,9 @@ mod tests {
         assert_eq!(admission.enter("ada"), Ok(()));
         assert_eq!(admission.enter("ada"), Err(Refused::User));
         admission.leave("ada");
-        [a, a, b].map(|address| admission.disconnect(address));
+        for address in [a, a, b] {
+            admission.disconnect(address);
+        }
         assert_eq!((admission.connections(), admission.tables()), (0, (0, 0)));
     }
 }

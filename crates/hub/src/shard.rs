@@ -91,6 +91,8 @@ pub struct Shard<N: Net> {
     detached: VecDeque<(u64, u32, SessionId)>,
     /// Tokens that end soon, Unix milliseconds.
     expiring: BinaryHeap<Reverse<(i64, u32, u32)>>,
+    /// Connections that go on with another session, once their bytes have been decoded.
+    deferred: Vec<(ConnKey, Arc<Principal>, ConnectWish)>,
     /// Connections whose reads found no room at the backend.
     retries: Vec<ConnKey>,
     probes: Probes,
@@ -131,6 +133,7 @@ impl<N: Net> Shard<N> {
             pending: VecDeque::new(),
             detached: VecDeque::new(),
             expiring: BinaryHeap::new(),
+            deferred: Vec::new(),
             retries: Vec::new(),
             probes: Probes::default(),
             receipts: probe::Receipts::default(),
@@ -240,6 +243,15 @@ impl<N: Net> Shard<N> {
             self.metrics.reconnected(pulsewire_telemetry::ReconnectOutcome::Reset);
         }
         self.opened(key, wish, false, stash, now);
+    }
+
+    /// Lets connections go on with the sessions they asked for.
+    pub(crate) fn run_deferred(&mut self, now: Now) {
+        for (key, principal, wish) in std::mem::take(&mut self.deferred) {
+            if self.find(key).is_some() {
+                self.connect(key, principal, wish, now);
+            }
+        }
     }
 
     fn hand_over(&mut self, key: ConnKey, shard: usize, principal: Arc<Principal>, wish: ConnectWish) {

@@ -48,6 +48,9 @@ impl<N: Net> Shard<N> {
     ///
     /// Call [`Shard::account`] after it with a fresh time.
     pub fn flush(&mut self, connections: usize, now: Now) -> bool {
+        if !self.deferred.is_empty() {
+            self.run_deferred(now);
+        }
         for _ in 0..connections {
             let Some(slot) = self.queue.next_touched() else { return false };
             self.flush_slot(slot, now);

@@ -427,7 +427,8 @@ impl<N: Net> Shard<N> {
                 stash_bytes: 0,
             }));
             slot.phase = Phase::Verifying;
-            self.connect(key, principal, wish, now);
+            // Not now: the connection must not change its key while its bytes are being decoded.
+            self.deferred.push((key, principal, wish));
             return;
         }
         wish.session = None;
