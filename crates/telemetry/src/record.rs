@@ -17,7 +17,7 @@ use crate::labels::{
     HookOutcome, Initiator, Layer, MessageError, MessageType, Proof, PublishOutcome, PublishSource,
     RateScope, ReconnectOutcome, RejectReason, RejectStage, SlowAction, Status, close_code_index,
 };
-use crate::layout as at;
+use crate::layout::{self as at, Bounds};
 
 /// How additions are made; sealed, because a wrong one loses counts.
 pub trait Writer: sealed::Add {}
@@ -343,31 +343,24 @@ impl<W: Writer> Recorder<W> {
 
     /// Adds `n` observations; the sum is in the unit of the bounds.
     #[inline]
-    fn observe<const N: usize>(&self, place: usize, bounds: &[u64; N], value: u64, n: u64) {
-        self.add(place + bucket(bounds, value), n);
+    fn observe<const N: usize>(&self, place: usize, bounds: &Bounds<N>, value: u64, n: u64) {
+        self.add(place + bounds.bucket(value), n);
         self.add(place + N + 1, value.saturating_mul(n));
     }
 
     /// Adds `n` observations of nanoseconds; the sum is in microseconds, see [`micros`].
     #[inline]
-    fn observe_ns<const N: usize>(&self, place: usize, bounds: &[u64; N], ns: u64, n: u64) {
-        self.add(place + bucket(bounds, ns), n);
+    fn observe_ns<const N: usize>(&self, place: usize, bounds: &Bounds<N>, ns: u64, n: u64) {
+        self.add(place + bounds.bucket(ns), n);
         self.add(place + N + 1, micros(ns, n));
     }
 
     #[inline]
     fn observe_row(&self, id: EventTypeId, place: usize, ns: u64, n: u64) {
         let row = self.block.rows.get(usize::from(id.0)).unwrap_or(&self.block.rows[0]);
-        W::add(&row.0[place + bucket(&at::LATENCY_NS, ns)], n);
-        W::add(&row.0[place + at::LATENCY_NS.len() + 1], micros(ns, n));
+        W::add(&row.0[place + at::LATENCY_NS.bucket(ns)], n);
+        W::add(&row.0[place + at::LATENCY_NS.upper.len() + 1], micros(ns, n));
     }
-}
-
-/// The first bucket whose upper bound is not below the value.
-#[inline]
-fn bucket<const N: usize>(bounds: &[u64; N], value: u64) -> usize {
-    // Counting without branches beats searching: the arrays are short and the compiler vectorises it.
-    bounds.iter().map(|&bound| usize::from(value > bound)).sum()
 }
 
 /// `n` times `ns` in whole microseconds, rounded.

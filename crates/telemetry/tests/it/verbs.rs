@@ -43,7 +43,7 @@ const AGENT: EventTypeId = EventTypeId(1);
 
 #[test]
 fn connections_open_and_close() {
-    check(|m| m.connection_opened(), "o_connections_total 1 | w_connections_total{status=opened} 1");
+    check(ShardMetrics::connection_opened, "o_connections_total 1 | w_connections_total{status=opened} 1");
     check(
         |m| {
             m.connection_closed(&Closed {
@@ -75,12 +75,12 @@ fn connections_open_and_close() {
         |m| m.reconnected(ReconnectOutcome::Replayed),
         "o_reconnections_total 1 | p_reconnections_total{outcome=replayed} 1 | w_reconnections_total 1",
     );
-    check(|m| m.fell_back_to_http(), "o_fallback_http_total 1");
+    check(ShardMetrics::fell_back_to_http, "o_fallback_http_total 1");
 }
 
 #[test]
 fn authentication_and_limits() {
-    check(|m| m.auth_succeeded(), "p_auth_total{outcome=success} 1");
+    check(ShardMetrics::auth_succeeded, "p_auth_total{outcome=success} 1");
     check(
         |m| m.auth_failed(AuthFailure::ExpiredToken),
         "p_auth_total{outcome=failure} 1 | w_auth_failures_total{reason=expired_token} 1",
@@ -118,7 +118,7 @@ fn messages_and_events() {
     check(|m| m.message_failed(2), "o_message_failures_total 2");
     check(|m| m.extra_frames(Direction::Received, 2), "p_frames_total{direction=received} 2");
     check(|m| m.bytes(Direction::Received, Layer::Wire, 9), "p_bytes_total{direction=received,layer=wire} 9");
-    check(|m| m.write_call(), "p_write_calls_total 1");
+    check(ShardMetrics::write_call, "p_write_calls_total 1");
 }
 
 #[test]
@@ -168,14 +168,14 @@ fn publication_and_delivery() {
 
 #[test]
 fn heartbeat_kernel_hooks_and_collector() {
-    check(|m| m.heartbeat_sent(), "w_heartbeats_sent_total 1");
+    check(ShardMetrics::heartbeat_sent, "w_heartbeats_sent_total 1");
     check(
         |m| m.heartbeat_answered(20_000_000),
         "p_heartbeat_rtt_seconds_count 1 | p_heartbeat_rtt_seconds_sum 0.02 | w_heartbeat_latency_milliseconds_count 1 | \
          w_heartbeat_latency_milliseconds_sum 20 | w_heartbeat_rtt_milliseconds_count 1 | \
          w_heartbeat_rtt_milliseconds_sum 20",
     );
-    check(|m| m.heartbeat_timed_out(), "w_heartbeat_timeouts_total 1");
+    check(ShardMetrics::heartbeat_timed_out, "w_heartbeat_timeouts_total 1");
     check(
         |m| m.tcp_sample(1_000_000, 2, 300, 40),
         "p_tcp_retransmits_total 2 | p_tcp_rtt_seconds_count 1 | p_tcp_rtt_seconds_sum 0.001 | \
