@@ -5,19 +5,32 @@
 //! sources and reports every problem together, so that a wrong file is mended in one go.
 
 pub mod access;
+mod checks;
+mod environment;
+mod file;
 pub mod kind;
+mod load;
 pub mod namespace;
+pub mod problem;
 pub mod secret;
 mod sections;
+mod show;
+pub mod sources;
 pub mod table;
 
+use std::collections::BTreeMap;
+
 pub use access::AlgorithmName;
+pub use checks::{SECRET_LEN_BYTES_MIN, weakness};
 pub use kind::{duration_from_text, duration_to_text};
 pub use namespace::{ChannelKind, Namespace, Publishers, namespace_of};
+pub use problem::{Origin, Problem};
 pub use secret::Secret;
 pub use sections::{
     Auth, Collector, Heartbeat, Hook, Limits, Log, LogFormat, Metrics, Origins, Server, Session,
 };
+pub use show::{Change, diff, docs_markdown};
+pub use sources::{Flags, Sources};
 
 use table::{Key, Section};
 
@@ -48,6 +61,7 @@ pub struct Settings {
     pub namespaces: Vec<Namespace>,
     /// Whether the server runs with `--dev`.
     pub dev: bool,
+    provenance: BTreeMap<String, Origin>,
 }
 
 impl Default for Settings {
@@ -65,6 +79,7 @@ impl Default for Settings {
             metrics: Metrics::default(),
             namespaces: Namespace::defaults(false),
             dev: false,
+            provenance: BTreeMap::new(),
         }
     }
 }
@@ -91,4 +106,44 @@ fn sections() -> [(&'static str, &'static [Key<Settings>]); 10] {
 /// Every key of the tree, in the order of the documentation. Namespaces have their own.
 pub fn keys() -> impl Iterator<Item = &'static Key<Settings>> {
     sections().into_iter().flat_map(|(_, keys)| keys)
+}
+
+impl Settings {
+    /// Where the value at `path` comes from; a namespace's path is `namespace.` and its name.
+    #[must_use]
+    pub fn origin(&self, path: &str) -> Origin {
+        self.provenance.get(path).cloned().unwrap_or(Origin::Default)
+    }
+
+    /// What an operator should hear at every start, one sentence each.
+    #[must_use]
+    pub fn notices(&self) -> Vec<String> {
+        let mut notices = Vec::new();
+        let mut notice = |applies: bool, text: String| {
+            if applies {
+                notices.push(text);
+            }
+        };
+        let listen = self.server.listen;
+        notice(self.dev, "dev mode: do not expose this server".to_owned());
+        notice(
+            !listen.ip().is_loopback(),
+            format!(
+                "listening on {listen} without TLS: tokens can be read on the way; put a TLS proxy in front"
+            ),
+        );
+        let internal = self.server.internal_listen.filter(|address| !address.ip().is_loopback());
+        notice(
+            internal.is_some(),
+            "the internal address can be reached from elsewhere: guard it with a firewall".to_owned(),
+        );
+        notice(
+            self.origins.allowed.iter().any(|it| it == "*"),
+            "every web page may connect (origins.allowed has `*`)".to_owned(),
+        );
+        notice(!self.auth.required, "connections need no token (auth.required is false)".to_owned());
+        let weak = self.auth.secret.as_ref().and_then(|secret| weakness(secret.expose()));
+        notice(weak.is_some(), "the signing key is weak: anybody could make tokens".to_owned());
+        notices
+    }
 }

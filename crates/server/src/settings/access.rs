@@ -116,6 +116,16 @@ impl Kind for ApiKeys {
     }
 }
 
+/// The keys of a file with `[[api_keys]]` tables.
+pub(super) fn api_keys_of_file(text: &str) -> Result<Vec<ApiKey>, String> {
+    let mut table = text.parse::<toml::Table>().map_err(|error| format!("not TOML: {}", error.message()))?;
+    let keys = table.remove("api_keys");
+    if let Some(unknown) = table.keys().next() {
+        return Err(format!("unknown key `{unknown}`; the file holds `[[api_keys]]` tables only"));
+    }
+    keys.map_or(Ok(Vec::new()), |keys| ApiKeys::read(&Raw::Toml(keys), None))
+}
+
 /// Reads the `at`-th API key.
 fn one(at: usize, value: &toml::Value) -> Result<ApiKey, String> {
     let wrong = |what: &str| format!("API key {at}: {what}, as in {}", ApiKeys::EXAMPLE);

@@ -183,6 +183,8 @@ section! {
     events: Texts = "task_assign,draft_approve,draft_reject,message_send,state_sync", reloadable();
     /// The channel that takes client events when there is no hook.
     channel: Text = "workspace", reloadable();
+    /// Whether the hook may stand on loopback or in a private network.
+    allow_private: Flag = "true", reloadable();
     /// Calls at the same time; further events are answered `overloaded`.
     in_flight_max: Count = "64", range("1", "10000"), reloadable();
 }
@@ -205,8 +207,8 @@ section! {
 
     /// Whether the families of the requirement documents are exported beside `pulsewire_*`.
     compat: Flag = "true";
-    /// The prefix of the second name of some families, as in `orchestrator_websocket_connections_active`; empty for none.
-    alias_prefix: Text = "orchestrator";
+    /// What the names of the second set of families of document 003 begin with, as in `orchestrator_websocket_connections_active`.
+    alias_prefix: Text = "orchestrator_websocket";
     /// Event types with their own label value; later ones are counted as `other`.
     event_types_max: Count = "200", range("1", "10000");
     /// The bearer token scrapers must send; none is asked for when not set.

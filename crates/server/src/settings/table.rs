@@ -29,6 +29,7 @@ pub struct Key<T: 'static> {
     pub secret: bool,
     pub(super) set: Setter<T>,
     pub(super) show: fn(&T) -> serde_json::Value,
+    pub(super) same: fn(&T, &T) -> bool,
 }
 
 /// Reads a value into its place; the error says what was expected.
@@ -135,6 +136,10 @@ macro_rules! section {
                     show: |root| {
                         let section = <$name as $crate::settings::table::Section<$root>>::of(root);
                         <$kind as $crate::settings::kind::Kind>::show(&section.$field)
+                    },
+                    same: |one, two| {
+                        let field = |root| &<$name as $crate::settings::table::Section<$root>>::of(root).$field;
+                        field(one) == field(two)
                     },
                 } $(.$with($($arg),*))*, )+
             ];
