@@ -1,4 +1,5 @@
 //! The Pulsewire server: settings, access and the command line around the crates that do the work.
 
 pub mod auth;
+pub mod hook;
 pub mod settings;

@@ -124,7 +124,10 @@ async fn without_a_secret_a_call_has_no_signature() {
 
 #[tokio::test]
 async fn a_success_is_the_answer_to_the_client() {
-    assert_eq!(check(reply("200 OK", r#"{"assigned": true}"#)).await, Ok(Some(r#"{"assigned": true}"#.to_owned())));
+    assert_eq!(
+        check(reply("200 OK", r#"{"assigned": true}"#)).await,
+        Ok(Some(r#"{"assigned": true}"#.to_owned()))
+    );
     assert_eq!(check(reply("202 Accepted", " \n")).await, Ok(None));
     assert_eq!(check("HTTP/1.1 204 No Content\r\n\r\n").await, Ok(None));
 }
@@ -132,9 +135,19 @@ async fn a_success_is_the_answer_to_the_client() {
 #[tokio::test]
 async fn a_refusal_is_passed_on_with_its_words() {
     for (status, body, code, message) in [
-        ("422 Unprocessable Content", r#"{"message":"task 7 is done"}"#, ErrorCode::BadRequest, "task 7 is done"),
+        (
+            "422 Unprocessable Content",
+            r#"{"message":"task 7 is done"}"#,
+            ErrorCode::BadRequest,
+            "task 7 is done",
+        ),
         ("409 Conflict", r#"{"code":"forbidden","detail":"not\nyours"}"#, ErrorCode::Forbidden, "notyours"),
-        ("400 Bad Request", r#"{"code":"no_such_code","message":"a","detail":"b"}"#, ErrorCode::BadRequest, "a"),
+        (
+            "400 Bad Request",
+            r#"{"code":"no_such_code","message":"a","detail":"b"}"#,
+            ErrorCode::BadRequest,
+            "a",
+        ),
         ("401 Unauthorized", "no json", ErrorCode::Forbidden, ""),
         ("403 Forbidden", "", ErrorCode::Forbidden, ""),
         ("404 Not Found", "[]", ErrorCode::NotFound, ""),
@@ -213,9 +226,10 @@ async fn silent(options: impl FnOnce(HookOptions) -> HookOptions) -> (Arc<Hook>,
     (Arc::new(Hook::new(&options(self::options(url))).unwrap()), listener)
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_server_that_never_answers_is_a_time_out() {
-    let (hook, _listener) = silent(|options| options).await;
+    let (hook, _listener) =
+        silent(|options| HookOptions { timeout: Duration::from_millis(50), ..options }).await;
     let error = call_with(&hook).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::HookTimeout);
     assert_eq!(hook.in_flight(), 0);
@@ -238,9 +252,8 @@ async fn a_call_beyond_the_limit_is_refused_at_once_and_a_dropped_one_frees_its_
 
 #[test]
 fn options_that_cannot_be_used_are_refused() {
-    let refused = |url: &str| {
-        Hook::new(&HookOptions { allow_private: false, ..options(url.to_owned()) }).unwrap_err()
-    };
+    let refused =
+        |url: &str| Hook::new(&HookOptions { allow_private: false, ..options(url.to_owned()) }).unwrap_err();
     assert!(matches!(refused("not a url"), HookOptionsError::Url(_)));
     assert!(matches!(refused("file:///etc/passwd"), HookOptionsError::Scheme { .. }));
     assert!(matches!(refused("http://127.0.0.1/"), HookOptionsError::Private { .. }));
