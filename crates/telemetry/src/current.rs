@@ -48,19 +48,6 @@ impl Spread {
         self.sum
     }
 
-    /// The largest bound at or below which a share `q` (0 to 1) of the things lies; `None` if there are
-    /// no things or the share lies above every bound.
-    #[must_use]
-    pub fn quantile_bound(&self, q: f64) -> Option<u64> {
-        let count = self.count();
-        let wanted = (q.clamp(0.0, 1.0) * count as f64).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        self.bounds.iter().zip(&self.counts).find_map(|(bound, n)| {
-            seen += n;
-            (count > 0 && seen >= wanted).then_some(*bound)
-        })
-    }
-
     /// Each bucket's count, not cumulative, `+Inf` last, and the sum.
     pub(crate) fn slots(&self) -> Vec<u64> {
         let mut slots = self.counts[..=self.bounds.len()].to_vec();
@@ -226,15 +213,12 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_counts_each_connection_once_and_names_the_bound_of_a_share() {
+    fn a_spread_counts_each_connection_once() {
         let mut now = Current::default();
         for subscriptions in [0, 1, 1, 3, 400] {
             now.connection(Transport::WebSocket, Codec::Json, subscriptions, 0, 10);
         }
         assert_eq!(now.subscriptions_per_connection.slots(), [1, 2, 0, 1, 0, 0, 0, 0, 1, 405]);
-        assert_eq!(now.subscriptions_per_connection.quantile_bound(0.5), Some(1));
-        assert_eq!(now.subscriptions_per_connection.quantile_bound(1.0), None);
         assert_eq!(now.active_connections(), 5);
-        assert_eq!(Current::default().connection_age_ms.quantile_bound(0.5), None);
     }
 }

@@ -213,7 +213,6 @@ labels! {
         Outboxes = "outboxes",
         ReadBuffers = "read_buffers",
         Channels = "channels",
-        Telemetry = "telemetry",
     }
 
     /// Which bounded set of series was full.

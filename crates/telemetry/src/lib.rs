@@ -16,6 +16,7 @@ mod labels;
 mod layout;
 pub mod logs;
 mod process;
+mod quantile;
 mod record;
 mod registry;
 mod render;
@@ -32,6 +33,7 @@ pub use labels::{
     SlowAction, Stage, Status, Transport,
 };
 pub use process::Process;
+pub use quantile::quantiles;
 pub use record::{Closed, Sent, ShardMetrics, SharedMetrics};
 pub use registry::{Options, Telemetry};
 pub use render::{Format, content_type, negotiate, numbers, render};
