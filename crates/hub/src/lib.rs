@@ -11,7 +11,7 @@ mod handle;
 mod inbox;
 mod ledger;
 mod net;
-mod principal;
+pub mod principal;
 mod settings;
 mod shard;
 
@@ -25,5 +25,6 @@ pub use inbox::Inbox;
 pub use ledger::{Closed, Ledger};
 pub use net::{ConnKey, Net, TcpSample, Write};
 pub use principal::{Action, Actions, Grant, Principal, Role};
+pub use pulsewire_bus::Now;
 pub use settings::{HubSettings, Limits};
 pub use shard::{Shard, ShardOptions, Violated};
