@@ -80,7 +80,7 @@ error_codes! {
     TokenExpired "token_expired" 401 false Exact "Invalid authentication token" "Get a new token from your application and connect again.";
     Forbidden "forbidden" 403 false Extended "Forbidden" "The token's capabilities do not allow this; ask for a token that does.";
     UnknownChannel "unknown_channel" 404 false Exact "Invalid subscription: unknown channel" "No namespace of the server's settings matches the channel name.";
-    InvalidChannel "invalid_channel" 400 false Subscription "invalid channel name" "Use 1 to 255 bytes of A-Z a-z 0-9 . _ - : / @ # + = ~ and no empty part around ':'.";
+    InvalidChannel "invalid_channel" 400 false Extended "Invalid channel name" "Use 1 to 255 bytes of A-Z a-z 0-9 . _ - : / @ # + = ~ and no empty part around ':'.";
     InvalidFilter "invalid_filter" 400 false Subscription "invalid filter" "Use at most 16 tags, each key and value at most 64 bytes.";
     UnsupportedEncoding "unsupported_encoding" 415 false Extended "Unsupported encoding" "Send text frames on a JSON connection and binary frames on a MessagePack connection.";
     Unsupported "unsupported" 400 false Extended "Not supported" "This server or this kind of channel does not offer the feature.";

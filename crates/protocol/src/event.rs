@@ -196,7 +196,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`EventError`] for the first event that is wrong; `too_large` for more than `limit`.
+    /// [`EventError`] for the first event that is wrong; `limit_exceeded` for more than `limit`.
     pub fn parse_batch(json: &[u8], limit: usize) -> Result<Vec<Self>, EventError> {
         read_batch(checked(json)?, None, limit)
     }
@@ -269,7 +269,7 @@ pub(crate) fn read_items(
     }
     if items.len() > limit {
         let detail = format!("batch has {} events, more than {limit}", items.len());
-        return Err(EventError::new(ErrorCode::TooLarge, detail));
+        return Err(EventError::new(ErrorCode::LimitExceeded, detail));
     }
     let read = |(index, item): (usize, &&RawValue)| {
         read_one(item.get(), channel).map_err(|error| EventError { index: Some(index), ..error })

@@ -33,5 +33,6 @@ pub use request::{
 };
 pub use session_id::{SessionId, SessionIdError};
 
-/// The most events one publish request may carry. More is refused with `too_large`.
+/// The most events one `publish` message may carry; more is refused with `limit_exceeded`. Over HTTP the
+/// server's setting decides.
 pub const BATCH_EVENTS_MAX: usize = 500;

@@ -76,7 +76,8 @@ fn filled(line: &str) -> String {
     if line.contains("\"<help>\"") {
         let code = line.split("\"code\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
         let help = serde_json::to_string(ErrorCode::from_name(code).unwrap().help()).unwrap();
-        line = line.replace("\"<help>\"", &help);
+        let message = serde_json::to_string(&ErrorCode::from_name(code).unwrap().message()).unwrap();
+        line = line.replace("\"<help>\"", &help).replace("\"<message>\"", &message);
     }
     let values = [
         ("\"<time>\"", "1699459200.0"),
@@ -84,12 +85,10 @@ fn filled(line: &str) -> String {
         ("<iso>", "2025-11-08T12:00:00Z"),
         ("<session>", SESSION),
         ("<session1>", SESSION),
-        ("<session2>", "01HF6ZQ8G00000000000000001"),
         ("<epoch1>", "e1"),
         ("<epoch>", "e1"),
         ("\"<number>\"", "75.5"),
         ("\"<whole>\"", "8"),
-        ("<id>", "m-9"),
         ("<token>", "header.payload.signature"),
     ];
     for (placeholder, value) in values {

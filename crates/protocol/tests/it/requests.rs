@@ -223,12 +223,12 @@ fn a_batch_names_the_event_that_is_wrong() {
     let body = br#"[{"channel":"a","type":"x"},{"channel":"a b","type":"x"}]"#;
     let error = Event::parse_batch(body, 10).unwrap_err();
     assert_eq!((error.index, error.code), (Some(1), ErrorCode::InvalidChannel));
-    assert_eq!(Event::parse_batch(body, 1).unwrap_err().code, ErrorCode::TooLarge);
+    assert_eq!(Event::parse_batch(body, 1).unwrap_err().code, ErrorCode::LimitExceeded);
     assert_eq!(Event::parse_batch(b"[]", 1).unwrap_err().code, ErrorCode::BadRequest);
     assert_eq!(Event::parse_one(body).unwrap_err().code, ErrorCode::BadRequest);
     let events: Vec<_> = (0..501).map(|_| r#"{"channel":"a","type":"x"}"#).collect();
     let json = format!(r#"{{"type":"publish","events":[{}]}}"#, events.join(","));
-    assert_eq!(refused(&json), ErrorCode::TooLarge);
+    assert_eq!(refused(&json), ErrorCode::LimitExceeded);
 }
 
 #[test]
