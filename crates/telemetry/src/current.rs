@@ -33,7 +33,7 @@ impl Spread {
     pub fn observe_many(&mut self, value: u64, n: u64) {
         let bucket: usize = self.bounds.iter().map(|&bound| usize::from(value > bound)).sum();
         self.counts[bucket] += n;
-        self.sum += value * n;
+        self.sum = self.sum.saturating_add(value.saturating_mul(n));
     }
 
     /// Things observed.
@@ -59,7 +59,7 @@ impl Spread {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
         }
-        self.sum += other.sum;
+        self.sum = self.sum.saturating_add(other.sum);
     }
 }
 

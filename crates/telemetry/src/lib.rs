@@ -34,7 +34,7 @@ pub use labels::{
 };
 pub use process::Process;
 pub use quantile::quantiles;
-pub use record::{Closed, Sent, ShardMetrics, SharedMetrics};
+pub use record::{Closed, ManyWriters, OneWriter, Recorder, Sent, ShardMetrics, SharedMetrics, Writer};
 pub use registry::{Options, Telemetry};
 pub use render::{Format, content_type, negotiate, numbers, render};
 

@@ -40,14 +40,18 @@ pub struct ManyWriters(());
 impl sealed::Add for OneWriter {
     #[inline(always)]
     fn add(cell: &AtomicU64, n: u64) {
-        cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
+        if cfg!(not(feature = "off")) {
+            cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
+        }
     }
 }
 
 impl sealed::Add for ManyWriters {
     #[inline(always)]
     fn add(cell: &AtomicU64, n: u64) {
-        cell.fetch_add(n, Relaxed);
+        if cfg!(not(feature = "off")) {
+            cell.fetch_add(n, Relaxed);
+        }
     }
 }
 
@@ -60,7 +64,12 @@ pub struct Recorder<W: Writer> {
     writer: PhantomData<W>,
 }
 
-/// A shard's own counters: one thread writes, whoever scrapes reads.
+/// A shard's own counters: one thread writes, whoever scrapes reads. It can move to its thread but not be shared:
+///
+/// ```compile_fail
+/// fn share<T: Sync>() {}
+/// share::<pulsewire_telemetry::ShardMetrics>();
+/// ```
 pub type ShardMetrics = Recorder<OneWriter>;
 
 /// The counters of code that runs on many threads.
@@ -370,3 +379,10 @@ impl<W: Writer> Recorder<W> {
 fn micros(ns: u64, n: u64) -> u64 {
     ns.saturating_mul(n).saturating_add(500) / 1_000
 }
+
+const _: () = {
+    const fn sent<T: Send>() {}
+    const fn shared<T: Send + Sync>() {}
+    sent::<ShardMetrics>();
+    shared::<SharedMetrics>();
+};

@@ -221,6 +221,7 @@ fn the_accept_header_chooses_the_form() {
         (Some(prometheus_3), Format::OpenMetrics),
         (Some("application/openmetrics-text"), Format::OpenMetrics),
         (Some("Application/OpenMetrics-Text; version=\"1.0.0\""), Format::OpenMetrics),
+        (Some("text/plain, application/openmetrics-text"), Format::OpenMetrics),
         (Some("application/openmetrics-text;q=0.2, text/plain"), Format::Text004),
         (Some("application/openmetrics-text;version=0.0.1"), Format::Text004),
         (Some("application/openmetrics-text;q=0"), Format::Text004),
