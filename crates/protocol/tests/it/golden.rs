@@ -5,9 +5,9 @@ use std::path::Path;
 
 use pulsewire_protocol::{
     Ack, Answer, ChannelName, CloseCode, Connected, Encoding, Epoch, ErrorAnswer, ErrorCode, Event,
-    EventType, Frame, GapReason, History, MessageId, MetricKind, MetricSet, Number, Position, Publication,
-    Published, RequestId, Sample, Sequence, SessionId, Tags, encode_event, encode_grouped, encode_points,
-    parse, request_from_msgpack, transcode,
+    EventType, Frame, GapReason, History, Kind, MessageId, MetricKind, MetricSet, Number, Position,
+    Publication, Published, Refused, RequestId, Sample, Sequence, SessionId, Tags, encode_event,
+    encode_grouped, encode_points, parse, request_from_msgpack, transcode,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -26,6 +26,31 @@ fn every_line_of_every_transcript_is_read_or_written_as_it_stands() {
         }
     }
     assert!(files >= 7, "only {files} transcripts found");
+}
+
+#[test]
+fn every_example_of_the_protocol_page_is_read_or_written_as_it_stands() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let mut examples = 0;
+    for (at, line) in page.lines().enumerate() {
+        let json = line.strip_prefix("> ").or_else(|| line.strip_prefix("< ")).unwrap_or(line);
+        if !json.starts_with("{\"") {
+            continue;
+        }
+        let place = format!("docs/protocol.md:{}", at + 1);
+        let kind = parse(json.as_bytes()).map(|request| request.kind);
+        match kind {
+            // Whatever is no request of ours looks like a client event, or has no type.
+            Err(_) => check_server_line(&place, json),
+            Ok(Kind::ClientEvent { event_type, .. }) if event_type != "task_assign" => {
+                check_server_line(&place, json);
+            }
+            Ok(_) => assert_eq!(check_client_line(&place, json), None),
+        }
+        examples += 1;
+    }
+    assert!(examples >= 40, "only {examples} examples found");
 }
 
 fn check_transcript(name: &str, text: &str) {
@@ -150,7 +175,7 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
         "ack" => match (raw.get("data"), value["results"].as_array()) {
             (Some(data), _) => Answer::Ack(Ack::Data(data)),
             (None, Some(list)) => {
-                results = list.iter().map(|result| Ok(published(result))).collect::<Vec<_>>();
+                results = list.iter().map(outcome).collect::<Vec<_>>();
                 Answer::Ack(Ack::Published(&results))
             }
             (None, None) => {
@@ -198,6 +223,16 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
     };
     assert_eq!(answer.name(), name?);
     Some(answer.encode(id.as_ref(), encoding))
+}
+
+fn outcome(value: &Value) -> Result<Published, Refused> {
+    match value["error"]["code"].as_str() {
+        Some(code) => {
+            let code = ErrorCode::from_name(code).unwrap();
+            Err(Refused { code, detail: String::new() })
+        }
+        None => Ok(published(value)),
+    }
 }
 
 fn published(value: &Value) -> Published {
