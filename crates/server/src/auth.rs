@@ -1,5 +1,78 @@
 //! Who is connecting, and what they may do.
+//!
+//! A credential comes from a [`carrier`], is verified by the [`Authenticator`] and becomes a
+//! [`Principal`] or a [`Refusal`]. What a principal may do is decided by the principal alone.
 
 pub mod api_key;
+pub mod attempts;
+pub mod carrier;
 pub mod keys;
+pub mod refusal;
+pub mod revocation;
+pub mod signer;
+mod token;
+pub mod verifier;
 pub mod words;
+
+pub use pulsewire_hub::principal::{Action, Actions, Grant, Principal, Role};
+
+pub use api_key::{ApiKey, ApiKeySet, KeyId};
+pub use attempts::{Attempts, TooMany};
+pub use carrier::{Carrier, Credential, extract, redacted_query};
+pub use refusal::Refusal;
+pub use revocation::Revocations;
+pub use signer::{NewToken, Signer};
+pub use token::{CAPS_MAX, TOKEN_LEN_BYTES_MAX};
+pub use verifier::{SUBJECT_LEN_BYTES_MAX, Verifier};
+
+use crate::settings::{Problem, Settings};
+
+/// Turns credentials into principals: tokens, API keys, and what was revoked.
+///
+/// One is made from one version of the settings; on reload a new one takes its place, sharing the
+/// revocations.
+#[derive(Debug)]
+pub struct Authenticator {
+    verifier: Verifier,
+    keys: ApiKeySet,
+    revocations: std::sync::Arc<Revocations>,
+}
+
+impl Authenticator {
+    /// An authenticator for the settings.
+    ///
+    /// # Errors
+    ///
+    /// When the configured key cannot be used.
+    pub fn new(
+        settings: &Settings,
+        read: keys::Read<'_>,
+        revocations: std::sync::Arc<Revocations>,
+    ) -> Result<Self, Problem> {
+        let keys = ApiKeySet::new(settings.auth.api_keys.clone());
+        Ok(Self { verifier: Verifier::new(settings, read)?, keys, revocations })
+    }
+
+    /// Who the bearer of a token is. For sockets, which take no API keys.
+    ///
+    /// # Errors
+    ///
+    /// The first reason to refuse it.
+    pub fn token(&self, token: &str, now_ms: i64) -> Result<Principal, Refusal> {
+        let principal = self.verifier.verify(token, now_ms)?;
+        if self.revocations.is_revoked(&principal) { Err(Refusal::Revoked) } else { Ok(principal) }
+    }
+
+    /// Who the bearer of a token or an API key is. For publishing over HTTP.
+    ///
+    /// # Errors
+    ///
+    /// The first reason to refuse it.
+    pub fn token_or_key(&self, credential: &str, now_ms: i64) -> Result<Principal, Refusal> {
+        if ApiKeySet::recognises(credential) {
+            self.keys.verify(credential).ok_or(Refusal::ApiKey)
+        } else {
+            self.token(credential, now_ms)
+        }
+    }
+}

@@ -1,2 +1,12 @@
-//! The Pulsewire binary.
-fn main() {}
+//! The Pulsewire binary: reads the command line and hands over.
+
+use std::{io, process::ExitCode};
+
+use clap::Parser as _;
+use pulsewire::cli::{Cli, Terminal, run};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    run(cli, &mut Terminal { out: &mut out, err: &mut err }).into()
+}

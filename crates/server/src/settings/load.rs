@@ -135,8 +135,10 @@ impl<'a> Loader<'a> {
             let soft = (settings.limits.connections_max / 5 * 4).max(1);
             settings.limits.connections_soft = settings.limits.connections_soft.min(soft);
         }
-        if settings.auth.secret.is_none() && settings.auth.algorithm.is_hmac() && settings.dev {
-            settings.auth.secret.clone_from(&self.sources.dev_secret);
+        let own_key =
+            self.sources.dev_secret.as_ref().filter(|_| settings.dev && settings.auth.algorithm.is_hmac());
+        if let (None, Some(secret)) = (&settings.auth.secret, own_key) {
+            settings.auth.secret = Some(secret.clone());
             settings.provenance.insert("auth.secret".to_owned(), Origin::Dev);
         }
         file::read_api_keys(self);

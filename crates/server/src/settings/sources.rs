@@ -48,14 +48,20 @@ impl Sources {
     ///
     /// With `--dev`, when the system has no randomness for a key.
     pub fn of_process(flags: Flags) -> io::Result<Self> {
-        let environment = std::env::vars_os();
+        let dev_secret = flags.dev.then(Secret::random).transpose()?;
+        Ok(Self { dev_secret, ..Self::without_own_key(flags) })
+    }
+
+    /// The same, with no key for `--dev`: for commands beside the server, which cannot know its key.
+    #[must_use]
+    pub fn without_own_key(flags: Flags) -> Self {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        Ok(Self {
-            dev_secret: flags.dev.then(Secret::random).transpose()?,
+        Self {
             flags,
-            environment: environment.map(|(name, value)| (text(name), text(value))).collect(),
+            environment: std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect(),
+            dev_secret: None,
             read: Box::new(|path| std::fs::read_to_string(path)),
-        })
+        }
     }
 }
 

@@ -1,0 +1,157 @@
+//! From a token to a principal, or a reason.
+//!
+//! The order is fixed: length, form, header, signature, and only then the claims. Nothing of a
+//! token is believed before its signature has been verified with the one configured key under
+//! the one configured algorithm. Time comes in as a parameter.
+
+use jsonwebtoken::{Algorithm, DecodingKey, crypto};
+use pulsewire_hub::principal::{Action, Grant, Principal, Role};
+
+use super::{
+    keys::{self, Read},
+    refusal::Refusal,
+    token::{self, Claims, Parts},
+    words::role_from_word,
+};
+use crate::settings::{AlgorithmName, Problem, Settings};
+
+/// The longest `sub`.
+pub const SUBJECT_LEN_BYTES_MAX: usize = 256;
+
+/// Verifies tokens under the settings it was made from.
+pub struct Verifier {
+    name: AlgorithmName,
+    algorithm: Algorithm,
+    key: DecodingKey,
+    issuer: Option<String>,
+    audience: Option<String>,
+    leeway_s: f64,
+    default_grants: Vec<Grant>,
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verifier").field("algorithm", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    /// A verifier with the key of the settings.
+    ///
+    /// # Errors
+    ///
+    /// When the key cannot be used.
+    pub fn new(settings: &Settings, read: Read<'_>) -> Result<Self, Problem> {
+        let auth = &settings.auth;
+        Ok(Self {
+            name: auth.algorithm,
+            algorithm: keys::algorithm(auth.algorithm),
+            key: keys::verifying(settings, read)?,
+            issuer: auth.issuer.clone(),
+            audience: auth.audience.clone(),
+            leeway_s: auth.leeway.as_secs_f64(),
+            default_grants: auth.default_grants.clone(),
+        })
+    }
+
+    /// Who the bearer of a token is, at the time `now_ms` (Unix milliseconds).
+    ///
+    /// # Errors
+    ///
+    /// The first reason to refuse it.
+    pub fn verify(&self, token: &str, now_ms: i64) -> Result<Principal, Refusal> {
+        let parts = Parts::of(token)?;
+        token::check_header(&token::decode(parts.header, "header")?, self.name.as_str())?;
+        let right = crypto::verify(parts.signature, parts.signed.as_bytes(), &self.key, self.algorithm);
+        if !right.unwrap_or(false) {
+            return Err(Refusal::Signature);
+        }
+        let claims = token::claims(&token::decode(parts.claims, "claims")?)?;
+        self.check_times(&claims, now_ms)?;
+        self.check_parties(&claims)?;
+        self.principal(claims)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "differences of times that were bounded when read")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "milliseconds since 1970 are exact in an f64 until the year 287396"
+    )]
+    fn check_times(&self, claims: &Claims, now_ms: i64) -> Result<(), Refusal> {
+        let now = now_ms as f64 / 1000.0;
+        let expires = claims.exp.ok_or(Refusal::ClaimMissing { claim: "exp" })?;
+        if now >= expires + self.leeway_s {
+            return Err(Refusal::Expired { ago_s: (now - expires) as i64 });
+        }
+        match claims.nbf {
+            Some(begins) if begins > now + self.leeway_s => {
+                return Err(Refusal::NotYet { in_s: (begins - now).ceil() as i64 });
+            }
+            _ => {}
+        }
+        match claims.iat {
+            Some(issued) if issued > now + self.leeway_s => {
+                Err(Refusal::Claim { claim: "iat", why: "it lies in the future; are the clocks right?" })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_parties(&self, claims: &Claims) -> Result<(), Refusal> {
+        match (&self.issuer, &claims.iss) {
+            (Some(_), None) => return Err(Refusal::ClaimMissing { claim: "iss" }),
+            (Some(expected), Some(found)) if expected != found => {
+                return Err(Refusal::Claim { claim: "iss", why: "it is not the configured auth.issuer" });
+            }
+            _ => {}
+        }
+        match (&self.audience, &claims.aud) {
+            (Some(_), None) => Err(Refusal::ClaimMissing { claim: "aud" }),
+            (Some(expected), Some(found)) if !found.names(expected) => {
+                Err(Refusal::Claim { claim: "aud", why: "it does not name the configured auth.audience" })
+            }
+            (None, Some(_)) => Err(Refusal::Claim {
+                claim: "aud",
+                why: "the token is meant for somebody; set auth.audience to accept it",
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn principal(&self, claims: Claims) -> Result<Principal, Refusal> {
+        let sub = claims.sub.ok_or(Refusal::ClaimMissing { claim: "sub" })?;
+        if sub.is_empty() || sub.len() > SUBJECT_LEN_BYTES_MAX || sub.chars().any(char::is_control) {
+            let why = "1 to 256 bytes without control characters are";
+            return Err(Refusal::Claim { claim: "sub", why });
+        }
+        let token_id = claims.jti.filter(|id| !id.is_empty());
+        if token_id.as_ref().is_some_and(|id| id.len() > SUBJECT_LEN_BYTES_MAX) {
+            return Err(Refusal::Claim { claim: "jti", why: "at most 256 bytes are" });
+        }
+        // A word of the application's own grants nothing.
+        let role = claims.role.as_deref().and_then(role_from_word).unwrap_or_default();
+        Ok(Principal {
+            sub: sub.into(),
+            role,
+            grants: claims.caps.map_or_else(|| self.grants_of(role), |caps| caps.0.into()),
+            expires_at_ms: claims.exp.map(milliseconds),
+            issued_at_ms: claims.iat.map(milliseconds),
+            token_id: token_id.map(Into::into),
+        })
+    }
+
+    /// The grants of a token that names none.
+    fn grants_of(&self, role: Role) -> Box<[Grant]> {
+        let grant = |grant: &Grant| {
+            let publishes = role != Role::User && grant.actions.contains(Action::Subscribe);
+            let actions = if publishes { grant.actions.with(Action::Publish) } else { grant.actions };
+            Grant { pattern: grant.pattern.clone(), actions }
+        };
+        self.default_grants.iter().map(grant).collect()
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the times of claims were bounded when read")]
+fn milliseconds(seconds: f64) -> i64 {
+    (seconds * 1000.0) as i64
+}
