@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use semver::{Version, VersionReq};
 use serde::Deserialize;
 
+use crate::steps;
 use crate::workspace::Workspace;
 
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
@@ -26,6 +27,7 @@ pub fn check(workspace: &Workspace) -> Result<String> {
     let rules: Rules = toml::from_str(&workspace.read("deny.toml")?).context("cannot read deny.toml")?;
     let lock: Lock = toml::from_str(&workspace.read("Cargo.lock")?).context("cannot read Cargo.lock")?;
     let built = built_packages(workspace)?;
+    fuzz_lock_is_current(workspace)?;
     let mut faults = licence_faults(&built, &rules.licenses.allow);
     faults.extend(origin_faults(&lock.package));
     faults.extend(duplicate_faults(&built, &rules.bans.skip)?);
@@ -104,6 +106,14 @@ fn built_packages(workspace: &Workspace) -> Result<BTreeSet<Built>> {
     let text = String::from_utf8(output.stdout).context("cargo tree did not print text")?;
     let foreign = text.lines().filter(|line| !line.is_empty() && !line.contains(" (/"));
     foreign.map(|line| Built::read(line).with_context(|| format!("cannot read `{line}`"))).collect()
+}
+
+/// The fuzz targets are a workspace of their own, whose lock file follows our manifests only when somebody says so.
+fn fuzz_lock_is_current(workspace: &Workspace) -> Result<()> {
+    let mut tree =
+        workspace.cargo(["tree", "--locked", "--quiet", "--depth=0", "--manifest-path=fuzz/Cargo.toml"]);
+    steps::quietly(&mut tree)
+        .context("mend it with: cargo update --workspace --manifest-path fuzz/Cargo.toml")
 }
 
 impl Built {
