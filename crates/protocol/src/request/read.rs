@@ -230,7 +230,7 @@ fn publish<'a>(raw: &Raw<'a>) -> Result<Kind<'a>, Refusal> {
             critical: raw.critical,
             timestamp: raw.timestamp,
         };
-        return Ok(Kind::Publish(vec![event.check_message().map_err(refused)?]));
+        return Ok(Kind::Publish(vec![event.check(None, &event::MESSAGE).map_err(refused)?]));
     };
     let beside =
         [raw.channel, raw.event, raw.data, raw.message_id, raw.key, raw.tags, raw.critical, raw.timestamp];
