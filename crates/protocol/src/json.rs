@@ -4,9 +4,11 @@
 //! parsed. Everything written here is valid JSON as long as raw values are.
 
 use std::borrow::Cow;
-use std::fmt::Display;
+use std::cell::Cell;
+use std::fmt::{self, Display};
 use std::io::Write as _;
 
+use serde::de::{self, Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The deepest nesting of arrays and objects in any message, in either encoding (R7).
@@ -149,6 +151,48 @@ pub(crate) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
         return serde_json::from_str::<String>(raw.get()).ok().map(Cow::Owned);
     }
     Some(Cow::Borrowed(inner))
+}
+
+/// Why [`items`] gave none.
+pub(crate) enum ItemsError {
+    NotAList,
+    /// More than the bound. Reading stopped there, so that tiny items cannot cost many times their bytes.
+    TooMany,
+}
+
+/// The items of a JSON array, untouched, at most `count_max`.
+pub(crate) fn items(json: &str, count_max: usize) -> Result<Vec<&RawValue>, ItemsError> {
+    struct Items<'c> {
+        count_max: usize,
+        too_many: &'c Cell<bool>,
+    }
+    impl<'de> Visitor<'de> for Items<'_> {
+        type Value = Vec<&'de RawValue>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = list.next_element()? {
+                if items.len() == self.count_max {
+                    self.too_many.set(true);
+                    return Err(de::Error::custom("too many"));
+                }
+                items.push(item);
+            }
+            Ok(items)
+        }
+    }
+    let too_many = Cell::new(false);
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let items = deserializer.deserialize_seq(Items { count_max, too_many: &too_many });
+    match items.and_then(|items| deserializer.end().map(|()| items)) {
+        Ok(items) => Ok(items),
+        Err(_) if too_many.get() => Err(ItemsError::TooMany),
+        Err(_) => Err(ItemsError::NotAList),
+    }
 }
 
 #[cfg(test)]

@@ -36,3 +36,7 @@ pub use session_id::{SessionId, SessionIdError};
 /// The most events one `publish` message may carry; more is refused with `limit_exceeded`. Over HTTP the
 /// server's setting decides.
 pub const BATCH_EVENTS_MAX: usize = 500;
+
+/// The most channels that one message may name; more is refused with `limit_exceeded`. Bounds what a message of
+/// tiny names costs to read.
+pub const CHANNELS_MAX: usize = 4096;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{Event, EventError, EventType, MessageId, Tags, tags_of};
 use crate::channel::ChannelName;
 use crate::code::ErrorCode;
-use crate::json;
+use crate::json::{self, ItemsError};
 
 type Text<'a> = Cow<'a, str>;
 
@@ -71,21 +71,22 @@ pub(super) fn read_batch(
     if !json.trim_start().starts_with('[') {
         return Ok(vec![read_one(json, channel)?]);
     }
-    let items: Vec<&RawValue> = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
-    read_items(&items, channel, limit)
+    read_items(json, channel, limit)
 }
 
 pub(crate) fn read_items(
-    items: &[&RawValue],
+    json: &str,
     channel: Option<&ChannelName>,
     limit: usize,
 ) -> Result<Vec<Event>, EventError> {
+    let items = json::items(json, limit).map_err(|error| match error {
+        ItemsError::NotAList => bad("batch is not a JSON list of events"),
+        ItemsError::TooMany => {
+            EventError::new(ErrorCode::LimitExceeded, format!("batch has more than {limit} events"))
+        }
+    })?;
     if items.is_empty() {
         return Err(bad("batch has no events"));
-    }
-    if items.len() > limit {
-        let detail = format!("batch has {} events, more than {limit}", items.len());
-        return Err(EventError::new(ErrorCode::LimitExceeded, detail));
     }
     let read = |(index, item): (usize, &&RawValue)| {
         read_one(item.get(), channel).map_err(|error| EventError { index: Some(index), ..error })

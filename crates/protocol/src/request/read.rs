@@ -8,13 +8,13 @@ use serde_json::value::RawValue;
 use super::{
     Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId, Subscribe, Wanted,
 };
-use crate::BATCH_EVENTS_MAX;
 use crate::code::ErrorCode;
 use crate::event::{self, EventError, EventType, RawEvent, Tags, present};
-use crate::json::text_of;
+use crate::json::{self, ItemsError, text_of};
 use crate::metric::{Interval, Shape};
 use crate::position::{Epoch, Position, Sequence};
 use crate::session_id::SessionId;
+use crate::{BATCH_EVENTS_MAX, CHANNELS_MAX};
 
 type Text<'a> = Cow<'a, str>;
 
@@ -209,8 +209,12 @@ fn names<'a>(raw: &Raw<'a>) -> Result<Vec<Text<'a>>, Refusal> {
 
 fn list(raw: Option<&RawValue>) -> Result<Vec<&RawValue>, Refusal> {
     let raw = raw.ok_or_else(|| bad("`channels` is missing: a list of channel names"))?;
-    let list: Vec<&RawValue> =
-        serde_json::from_str(raw.get()).map_err(|_| bad("`channels` is not a list of channel names"))?;
+    let list = json::items(raw.get(), CHANNELS_MAX).map_err(|error| match error {
+        ItemsError::NotAList => bad("`channels` is not a list of channel names"),
+        ItemsError::TooMany => {
+            (ErrorCode::LimitExceeded, format!("more than {CHANNELS_MAX} channels in one message"))
+        }
+    })?;
     if list.is_empty() { Err(bad("`channels` is empty")) } else { Ok(list) }
 }
 
@@ -237,9 +241,7 @@ fn publish<'a>(raw: &Raw<'a>) -> Result<Kind<'a>, Refusal> {
     if beside.iter().any(Option::is_some) {
         return Err(bad("`events` stands alone: each of its objects has its own channel, type and data"));
     }
-    let items: Vec<&RawValue> =
-        serde_json::from_str(events.get()).map_err(|_| bad("`events` is not a list of events"))?;
-    event::read_items(&items, None, BATCH_EVENTS_MAX).map(Kind::Publish).map_err(refused)
+    event::read_items(events.get(), None, BATCH_EVENTS_MAX).map(Kind::Publish).map_err(refused)
 }
 
 fn get_history<'a>(raw: &Raw<'a>) -> Result<Kind<'a>, Refusal> {

@@ -252,3 +252,13 @@ fn any_other_type_is_a_client_event() {
         matches!(kind(r#"{"type":"message_send"}"#), Kind::ClientEvent { data, .. } if data.get() == "null")
     );
 }
+
+#[test]
+fn a_message_names_at_most_4096_channels() {
+    let subscribe = |count: usize| {
+        let names = vec!["\"a\""; count].join(",");
+        format!(r#"{{"type":"subscribe","channels":[{names}]}}"#)
+    };
+    kind(&subscribe(4096));
+    assert_eq!(refused(&subscribe(4097)), ErrorCode::LimitExceeded);
+}
