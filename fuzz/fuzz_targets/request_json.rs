@@ -11,7 +11,8 @@ fuzz_target!(|json: &[u8]| {
     let mut scratch = Vec::new();
     // A number without finite value in a payload, or one that grows too much, has no way back.
     if msgpack_to_json(&packed, &mut scratch).is_ok() {
-        let again = request_from_msgpack(&packed, &mut scratch).expect("accepted JSON is accepted as MessagePack");
+        let again =
+            request_from_msgpack(&packed, &mut scratch).expect("accepted JSON is accepted as MessagePack");
         assert_eq!(std::mem::discriminant(&request.kind), std::mem::discriminant(&again.kind));
     }
 });

@@ -9,7 +9,7 @@ use crate::workspace::Workspace;
 use crate::{dependencies, generated, links};
 
 const STEPS: [Step; 7] = [
-    Step { name: "format", repair: "cargo fmt --all", run: format },
+    Step { name: "format", repair: FORMAT, run: format },
     Step { name: "links", repair: "correct the links named above", run: links::check },
     Step { name: "dependencies", repair: "cargo update, or say why in deny.toml", run: dependencies::check },
     Step { name: "layers", repair: "see the table in xtask/tests/layers.rs", run: layers },
@@ -21,6 +21,8 @@ const STEPS: [Step; 7] = [
     Step { name: "docs", repair: "cargo doc --workspace --no-deps, then mend the links it names", run: docs },
     Step { name: "generated", repair: "cargo xtask generate", run: generated::check },
 ];
+
+const FORMAT: &str = "cargo fmt --all && cargo fmt --manifest-path fuzz/Cargo.toml";
 
 /// Runs the named steps, or all.
 ///

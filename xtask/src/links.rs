@@ -32,6 +32,7 @@ pub fn check(workspace: &Workspace) -> Result<String> {
     let mut broken: Vec<String> =
         pages.iter().flat_map(|(file, page)| page.broken(file, workspace.root(), &pages)).collect();
     broken.sort();
+    broken.dedup();
     if !broken.is_empty() {
         bail!("{}", broken.join("\n"));
     }
