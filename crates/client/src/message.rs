@@ -37,6 +37,8 @@ pub struct Event {
     pub critical: bool,
     /// It was published before the subscription became live.
     pub replayed: bool,
+    /// The frame as it came.
+    pub frame: String,
 }
 
 /// An error the server sent in answer to a request, or about the connection.
@@ -205,6 +207,7 @@ pub(crate) fn read(text: &str) -> Option<Incoming> {
                 tags: wire.tags,
                 critical: wire.critical,
                 replayed: false,
+                frame: String::new(),
             };
             Incoming::Event { event, previous: wire.previous.map(Sequence) }
         }

@@ -285,7 +285,10 @@ impl Session {
                     self.deliver(Delivery::Subscribed { channel, position }).await;
                 }
             }
-            Incoming::Event { event, previous } => self.event(link, event, previous).await?,
+            Incoming::Event { mut event, previous } => {
+                event.frame = text;
+                self.event(link, event, previous).await?;
+            }
             Incoming::Ack { id, acks } => {
                 let ack = acks.into_iter().next().unwrap_or_default();
                 self.settle(id.as_deref(), Ok(ack));

@@ -1,1 +1,16 @@
-//! Under construction.
+//! Load scenarios against a Pulsewire server, and the reports they end in.
+//!
+//! [`swarm`] holds thousands of clients on one thread, [`target`] starts what they talk to, [`fleet`] keeps the book,
+//! [`scenario`] says what happens, and [`report`] sets each figure beside its budget. [`floor`] is the yardstick: the
+//! same sends without a server around them.
+
+pub mod fleet;
+pub mod floor;
+pub mod history;
+pub mod process;
+pub mod report;
+pub mod scan;
+pub mod scenario;
+pub mod scrape;
+pub mod swarm;
+pub mod target;

@@ -1,0 +1,238 @@
+//! The scenarios: what is done to a server and which figures come out.
+//!
+//! Each starts a server of its own (or uses one that runs), so they can be run alone and in any order. On a machine with
+//! more than one CPU the generator keeps to the first and the server to the second, with one shard: what is measured is
+//! the cost of the work, not the scheduler. Comparisons take turns within one run and use medians.
+
+mod counts;
+mod fanout;
+mod flat;
+mod idle;
+mod inbound;
+mod latency;
+mod saturation;
+mod stalled;
+mod storm;
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+
+use crate::fleet::Fleet;
+use crate::report::{Figure, Outcome};
+use crate::target::{Launch, Target};
+
+/// How a bench is run.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    /// The `pulsewire` program that is measured; it also serves as the bare loop.
+    pub program: PathBuf,
+    /// A server that runs already, instead of one of our own.
+    pub running: Option<Running>,
+    /// How many subscribers or connections, instead of the scenario's own number.
+    pub connections: Option<usize>,
+    /// How long a timed load lasts. Default 10 s.
+    pub duration: Duration,
+    /// How often comparisons are repeated. Default 3.
+    pub rounds: usize,
+    /// Whether generator and server each keep to one CPU.
+    pub pin: bool,
+    /// Whether progress is shown; only ever on a terminal.
+    pub progress: bool,
+}
+
+/// A server that runs already.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// Its URL.
+    pub url: String,
+    /// The bearer token.
+    pub token: Option<String>,
+    /// Its process, when it runs here.
+    pub pid: Option<u32>,
+}
+
+/// One scenario of the list.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it does, in a sentence.
+    pub about: &'static str,
+    run: fn(&Bench, &Progress) -> anyhow::Result<Vec<Figure>>,
+}
+
+/// Every scenario, in the order `all` runs them.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "idle",
+        about: "10,000 authenticated connections with a session and one subscription each, doing nothing.",
+        run: idle::run,
+    },
+    Scenario {
+        name: "fanout",
+        about: "One publisher, everybody subscribed to one channel; the next publication leaves when all have the last. \
+                Each figure beside a bare loop of the same sends to the same readers in the same run.",
+        run: fanout::run,
+    },
+    Scenario {
+        name: "flat",
+        about: "The same fan-out to 1,000 subscribers while other connections, each on a channel of its own, do nothing.",
+        run: flat::run,
+    },
+    Scenario {
+        name: "saturation",
+        about: "1,000 subscribers of one channel, four publications under way at any time.",
+        run: saturation::run,
+    },
+    Scenario {
+        name: "latency",
+        about: "10,000 subscribers on 1,000 channels, 10,000 deliveries a second, whether or not the server keeps up. \
+                Latencies count from the time a publication was meant to leave.",
+        run: latency::run,
+    },
+    Scenario {
+        name: "stalled",
+        about: "200 live subscribers beside 50 that stop reading, 50 publications of 4 KiB a second.",
+        run: stalled::run,
+    },
+    Scenario {
+        name: "storm",
+        about: "10,000 clients connect and subscribe at once; then all are cut off and come back at once.",
+        run: storm::run,
+    },
+    Scenario {
+        name: "inbound",
+        about: "64 clients send 200-byte ping messages, 50 at a time; each is parsed, rate-limited and answered.",
+        run: inbound::run,
+    },
+    Scenario {
+        name: "counts",
+        about: "User instructions (callgrind) and system calls (strace) per delivery to 500 subscribers: the difference \
+                of two runs, exact on a noisy machine.",
+        run: counts::run,
+    },
+];
+
+impl Scenario {
+    /// The scenario of that name.
+    pub fn named(name: &str) -> Option<&'static Scenario> {
+        SCENARIOS.iter().find(|scenario| scenario.name == name)
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    ///
+    /// When a server or a tool cannot be started, or the server loses what it should have delivered.
+    pub fn run(&self, bench: &Bench) -> anyhow::Result<Outcome> {
+        let progress = Progress::new(bench.progress, self.name);
+        if bench.pin && cores() > 1 {
+            keep_to_first_cpu();
+        }
+        let figures = (self.run)(bench, &progress)?;
+        progress.0.finish_and_clear();
+        let scenario = self.name.to_owned();
+        let about = self.about.split_whitespace().collect::<Vec<_>>().join(" ");
+        let command = format!("pulsewire bench {}", self.name);
+        Ok(Outcome { scenario, about, command, figures })
+    }
+}
+
+impl Bench {
+    fn launch(&self) -> Launch {
+        let mut launch = Launch::new(&self.program);
+        if self.pin && cores() > 1 {
+            launch.wrapper = ["taskset", "-c", "1"].map(str::to_owned).to_vec();
+            launch.settings = "[server]\nshards = 1\nworkers = 1\n".to_owned();
+        }
+        launch
+    }
+
+    /// The server under load.
+    fn server(&self) -> anyhow::Result<Target> {
+        match &self.running {
+            Some(Running { url, token, pid }) => Target::running(url, token.clone(), *pid),
+            None => self.launch().server(),
+        }
+    }
+
+    fn floor(&self) -> anyhow::Result<Target> {
+        self.launch().floor()
+    }
+
+    fn connections_or(&self, usual: usize) -> usize {
+        self.connections.unwrap_or(usual)
+    }
+}
+
+/// A line that says what is going on, on a terminal only.
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    fn new(shown: bool, name: &'static str) -> Progress {
+        let bar = if shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        bar.set_prefix(name);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Progress(bar)
+    }
+
+    pub(crate) fn say(&self, what: impl Into<String>) {
+        self.0.set_message(format!("{}: {}", self.0.prefix(), what.into()));
+    }
+}
+
+fn cores() -> usize {
+    static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    // Asked before this process keeps to one of them.
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+fn keep_to_first_cpu() {
+    // Without taskset the kernel decides; the figures are noisier, not wrong.
+    let mut command = Command::new("taskset");
+    command.args(["-cp", "0", &std::process::id().to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+    let _ = command.status();
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// CPU microseconds of the target per unit of `work`.
+pub(crate) fn cpu_per_unit(
+    fleet: &mut Fleet<'_>,
+    units: f64,
+    work: impl FnOnce(&mut Fleet<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<f64> {
+    let before = fleet.target.usage()?;
+    work(fleet)?;
+    let after = fleet.target.usage()?;
+    Ok((after.cpu_ns - before.cpu_ns) as f64 / 1_000.0 / units)
+}
+
+/// The history checker's figures.
+pub(crate) fn history(name: &str, fleet: &Fleet<'_>) -> Vec<Figure> {
+    let verdict = fleet.verdict();
+    let figure =
+        |what: &str, value: u64| Figure::new(format!("{name}_{what}"), value as f64, "events").at_most(0.0);
+    vec![
+        figure("lost", verdict.lost),
+        figure("duplicate", verdict.duplicate),
+        figure("out_of_order", verdict.out_of_order),
+        figure("skipped_without_gap", verdict.skipped),
+    ]
+}
+
+/// The percentiles of a histogram of microseconds, in milliseconds.
+pub(crate) fn percentiles(name: &str, histogram: &hdrhistogram::Histogram<u64>) -> Vec<Figure> {
+    [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99_9", 0.999), ("max", 1.0)]
+        .map(|(label, quantile)| {
+            let value = histogram.value_at_quantile(quantile) as f64 / 1_000.0;
+            Figure::new(format!("{name}_{label}_ms"), value, "ms")
+        })
+        .to_vec()
+}
