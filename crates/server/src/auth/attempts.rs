@@ -67,7 +67,9 @@ impl Attempts {
             }
         }
         let budget = budgets.entry(place).or_insert(Budget { full_at_ms: now_ms });
-        budget.full_at_ms = budget.full_at_ms.max(now_ms) + cost_ms(per_minute);
+        let used = budget.full_at_ms.max(now_ms) + cost_ms(per_minute);
+        // Attempts that ran side by side may overdraw; nobody waits longer than for a whole budget.
+        budget.full_at_ms = used.min(now_ms + MINUTE_MS);
     }
 }
 

@@ -22,6 +22,9 @@ pub const TOKEN_LEN_BYTES_MAX: usize = 8 * 1024;
 /// The most entries of `caps`.
 pub const CAPS_MAX: usize = 256;
 
+/// As much as an operator needs to find a wrong claim.
+const DETAIL_CHARS_MAX: usize = 200;
+
 const KID_LEN_BYTES_MAX: usize = 128;
 
 /// A token cut at its two dots.
@@ -121,7 +124,9 @@ pub(super) struct Claims {
 
 /// Reads claims whose signature has been verified.
 pub(super) fn claims(json: &[u8]) -> Result<Claims, Refusal> {
-    serde_json::from_slice(json).map_err(|error| Refusal::Claims { detail: error.to_string() })
+    serde_json::from_slice(json).map_err(|error| Refusal::Claims {
+        detail: error.to_string().chars().take(DETAIL_CHARS_MAX).collect(),
+    })
 }
 
 /// A time in seconds since 1970, not beyond what a whole number of milliseconds can say.

@@ -17,7 +17,7 @@ pub const READ: Actions = Actions::NONE.with(Action::Subscribe).with(Action::His
 
 /// A word that names no action.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an action; actions are publish, subscribe, history and presence")]
+#[error("`{}` is not an action; actions are publish, subscribe, history and presence", .0.escape_debug())]
 pub struct UnknownAction(pub String);
 
 /// The role a word names.

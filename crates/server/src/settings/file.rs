@@ -37,8 +37,16 @@ impl Lines<'_> {
     }
 }
 
-/// Reads the settings file into the loader, if there is one.
+/// Reads the settings file into the loader, if there is one; its problems are in the order of lines.
 pub(super) fn read(loader: &mut Loader<'_>) {
+    read_tables(loader);
+    loader.problems.sort_by_key(|problem| match &problem.origin {
+        Some(Origin::File { line, .. }) => *line,
+        _ => 0,
+    });
+}
+
+fn read_tables(loader: &mut Loader<'_>) {
     let named = loader.sources.flags.config.clone();
     let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
     let text = match (loader.sources.read)(&path) {

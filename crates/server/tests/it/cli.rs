@@ -1,0 +1,137 @@
+//! The commands that need no server.
+
+use clap::Parser as _;
+use pulsewire::{
+    cli::{Cli, Command, Exit, Terminal, config, token},
+    settings::Flags,
+};
+
+use crate::support::{SECRET, World};
+
+const NOW_MS: i64 = 1_700_000_000_000;
+
+/// What a command wrote and how it ended.
+struct Ended {
+    exit: Exit,
+    out: String,
+    err: String,
+}
+
+fn capture(command: impl FnOnce(&mut Terminal<'_>) -> Result<Exit, Exit>) -> Ended {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let ended = command(&mut Terminal { out: &mut out, err: &mut err });
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ended { exit: ended.unwrap_or_else(|exit| exit), out: text(out), err: text(err) }
+}
+
+fn create(world: &World, arguments: &[&str]) -> Ended {
+    let line = ["pulsewire", "token", "create"].iter().chain(arguments);
+    let Command::Token(token::Token::Create(create)) = Cli::parse_from(line).command else {
+        panic!("not a creation")
+    };
+    capture(|terminal| token::create(&create, &world.sources(), NOW_MS, terminal))
+}
+
+fn verify(world: &World, text: &str, now_ms: i64) -> Ended {
+    capture(|terminal| token::verify(text.trim(), &world.sources(), now_ms, terminal))
+}
+
+#[test]
+fn a_created_token_is_verified_and_explains_why_it_ends() {
+    let world = World::new();
+    let made = create(
+        &world,
+        &["--sub", "ann", "--role", "publisher", "--ttl", "1h", "--channel", "run:*", "--publish"],
+    );
+    assert_eq!((made.exit, made.out.lines().count()), (Exit::Ok, 1), "{}", made.err);
+    let right = verify(&world, &made.out, NOW_MS);
+    assert_eq!(right.exit, Exit::Ok);
+    assert!(right.err.contains("valid: sub=ann role=publisher"), "{}", right.err);
+    assert!(right.err.contains("may publish, subscribe, history, presence on run:*"), "{}", right.err);
+    let late = verify(&world, &made.out, NOW_MS + 3_700_000);
+    assert_eq!(late.exit, Exit::Unauthorised);
+    assert!(late.err.contains("refused: the token expired 100 s ago"), "{}", late.err);
+    let other = World::empty().env("JWT_SECRET_KEY", &SECRET.replace('9', "1"));
+    let foreign = verify(&other, &made.out, NOW_MS);
+    assert_eq!(foreign.exit, Exit::Unauthorised);
+    assert!(foreign.err.contains("signed with another key"), "{}", foreign.err);
+}
+
+#[test]
+fn a_token_the_server_would_refuse_is_not_made() {
+    let made = create(&World::new(), &["--sub", "a\tb"]);
+    assert_eq!((made.exit, made.out.as_str()), (Exit::Usage, ""));
+    assert!(made.err.contains("the server would refuse this token: the claim `sub`"), "{}", made.err);
+}
+
+#[test]
+fn without_a_key_the_command_says_which_one_to_set() {
+    let made = create(&World::empty(), &["--sub", "ann"]);
+    assert_eq!(made.exit, Exit::Usage);
+    assert!(made.err.contains("`auth.secret`: not set"), "{}", made.err);
+}
+
+#[test]
+fn inspect_says_that_nothing_was_verified_and_writes_no_control_characters() {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let claims = "{\"sub\":\"\u{9b}31m\\u001b[2J\",\"exp\":1700000000}";
+    let text =
+        format!("{}.{}.x", URL_SAFE_NO_PAD.encode("{\"alg\":\"none\"}"), URL_SAFE_NO_PAD.encode(claims));
+    let ended = capture(|terminal| token::inspect(&text, terminal));
+    assert_eq!(ended.exit, Exit::Ok);
+    assert!(ended.err.starts_with("not verified"), "{}", ended.err);
+    assert!(ended.err.contains("exp: 2023-11-14T22:13:20Z"), "{}", ended.err);
+    assert!(!ended.out.chars().any(|it| it.is_control() && it != '\n'), "{:?}", ended.out);
+    assert_eq!(capture(|terminal| token::inspect("nonsense", terminal)).exit, Exit::Failed);
+}
+
+#[test]
+fn config_check_ends_with_two_and_counts_the_problems() {
+    let good = capture(|terminal| config::check(&World::new().sources(), terminal));
+    assert_eq!((good.exit, good.out.as_str()), (Exit::Ok, "the settings are good\n"));
+    let wrong = World::empty().toml("[log]\nlevl = \"info\"");
+    let bad = capture(|terminal| config::check(&wrong.sources(), terminal));
+    assert_eq!(bad.exit, Exit::Usage);
+    assert!(bad.err.contains("error: pulsewire.toml:2: unknown key `log.levl`"), "{}", bad.err);
+    assert!(bad.err.ends_with("2 problems in the settings; nothing was started\n"), "{}", bad.err);
+}
+
+#[test]
+fn config_print_shows_values_with_their_origin_in_three_forms() {
+    let sources = World::new().set("log.level=warn").sources();
+    let print = |form| capture(|terminal| config::print(&sources, form, terminal)).out;
+    let table = print(config::Output::Table);
+    let row = table.lines().find(|line| line.starts_with("log.level ")).unwrap();
+    assert!(row.contains("\"warn\"") && row.ends_with("--set log.level"), "{row}");
+    assert!(print(config::Output::Toml).contains("level = \"warn\" # --set log.level"));
+    let json: serde_json::Value = serde_json::from_str(&print(config::Output::Json)).unwrap();
+    assert_eq!(json["log.level"]["value"], "warn");
+    assert_eq!(json["auth.secret"]["value"], "[redacted]");
+}
+
+#[test]
+fn the_flags_of_the_command_line_become_sources() {
+    let line = [
+        "pulsewire",
+        "config",
+        "check",
+        "-c",
+        "x.toml",
+        "--listen",
+        "127.0.0.1:1",
+        "--set",
+        "a.b=c",
+        "--dev",
+    ];
+    let Command::Config(config::Config::Check(arguments)) = Cli::parse_from(line).command else {
+        panic!("not a check")
+    };
+    let expected = Flags {
+        config: Some("x.toml".into()),
+        listen: Some("127.0.0.1:1".into()),
+        data: None,
+        set: vec!["a.b=c".into()],
+        dev: true,
+    };
+    assert_eq!(arguments.flags(), expected);
+}
