@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use mio::{Poll, Waker};
+use parking_lot::Mutex;
 use pulsewire_hub::{Admission, Arrival, Command, Hub, Inbox, Ledger, Shard, ShardOptions};
 
 use crate::codec::Limits;
@@ -63,7 +64,7 @@ impl Prepared {
 /// The running shards.
 pub struct Edge {
     hub: Hub<Carrier>,
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Mutex<Vec<JoinHandle<io::Result<()>>>>,
     stop: Arc<AtomicBool>,
     load: Arc<[AtomicUsize]>,
     next: AtomicUsize,
@@ -90,7 +91,7 @@ impl Edge {
                 ShardLoop { shard, poll, inbox, index, limits, stop }.run()
             })?);
         }
-        Ok(Self { hub, threads, stop, load, next: AtomicUsize::new(0) })
+        Ok(Self { hub, threads: Mutex::new(threads), stop, load, next: AtomicUsize::new(0) })
     }
 
     /// The handle through which the shards are told things.
@@ -120,11 +121,12 @@ impl Edge {
     /// # Errors
     ///
     /// The first error with which a shard ended.
-    pub fn stop(&mut self) -> io::Result<()> {
+    pub fn stop(&self) -> io::Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         self.hub.survey(|| Box::new(|_| ()));
         let mut result = Ok(());
-        for thread in self.threads.drain(..) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other("a shard panicked")));
             result = result.and(ended);
         }

@@ -205,6 +205,9 @@ labels! {
     /// How a hook call ended.
     HookOutcome { Ok = "ok", Refused = "refused", Failed = "failed", TimedOut = "timed_out" }
 
+    /// How a reload of the settings ended.
+    ReloadOutcome { Ok = "ok", Failed = "failed" }
+
     /// What memory is used for; the first five belong to connections.
     MemoryClass {
         Connections = "connections",

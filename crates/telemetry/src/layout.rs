@@ -7,7 +7,7 @@
 
 use crate::labels::{
     AuthFailure, CLOSE_CODE_NAMES, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
-    HandshakeOutcome, HookOutcome, Initiator, Layer, MessageError, MessageType, PublishOutcome,
+    HandshakeOutcome, HookOutcome, Initiator, Layer, MessageError, MessageType, PublishOutcome, ReloadOutcome,
     PublishSource, RateScope, ReconnectOutcome, RejectReason, RejectStage, SlowAction, Status,
 };
 
@@ -176,6 +176,7 @@ places! { FIXED @ 0;
     GAPS: GapReason::COUNT,
     PUBLISH: PublishSource::COUNT * PublishOutcome::COUNT,
     HOOK: HookOutcome::COUNT * histogram(&LATENCY_NS),
+    RELOADS: ReloadOutcome::COUNT,
     COLLECTOR: histogram(&LATENCY_NS),
 }
 

@@ -48,16 +48,41 @@ pub enum LogError {
 /// # Errors
 ///
 /// The level cannot be read, or logging is set up already.
-pub fn init(format: LogFormat, level: &str) -> Result<(), LogError> {
-    let filter =
-        EnvFilter::try_new(level).map_err(|source| LogError::BadLevel { level: level.into(), source })?;
+pub fn init(format: LogFormat, level: &str) -> Result<Handle, LogError> {
+    let filter = parse(level)?;
     // Colours are escape sequences, and those are what the writer is there to remove.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
-    let result = match format {
-        LogFormat::Text => builder.with_writer(move || LineWriter::new(std::io::stderr(), format)).try_init(),
-        LogFormat::Json => {
-            builder.json().with_writer(move || LineWriter::new(std::io::stderr(), format)).try_init()
+    let writer = move || LineWriter::new(std::io::stderr(), format);
+    match format {
+        LogFormat::Text => {
+            let builder = builder.with_writer(writer).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().map_err(|_| LogError::AlreadySet)?;
+            Ok(Handle(Box::new(move |filter| handle.reload(filter).is_ok())))
         }
-    };
-    result.map_err(|_| LogError::AlreadySet)
+        LogFormat::Json => {
+            let builder = builder.json().with_writer(writer).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().map_err(|_| LogError::AlreadySet)?;
+            Ok(Handle(Box::new(move |filter| handle.reload(filter).is_ok())))
+        }
+    }
+}
+
+fn parse(level: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::try_new(level).map_err(|source| LogError::BadLevel { level: level.into(), source })
+}
+
+/// Changes what is logged while the process runs.
+pub struct Handle(Box<dyn Fn(EnvFilter) -> bool + Send + Sync>);
+
+impl Handle {
+    /// Shows this level, or what passes this filter, from now on. Says whether that was possible.
+    ///
+    /// # Errors
+    ///
+    /// The level cannot be read; the old one stays.
+    pub fn set_level(&self, level: &str) -> Result<bool, LogError> {
+        Ok((self.0)(parse(level)?))
+    }
 }

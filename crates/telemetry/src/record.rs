@@ -15,7 +15,7 @@ use crate::event_types::EventTypeId;
 use crate::labels::{
     AuthFailure, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome,
     HookOutcome, Initiator, Layer, MessageError, MessageType, Proof, PublishOutcome, PublishSource,
-    RateScope, ReconnectOutcome, RejectReason, RejectStage, SlowAction, Status, close_code_index,
+    RateScope, ReconnectOutcome, ReloadOutcome, RejectReason, RejectStage, SlowAction, Status, close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 
@@ -329,6 +329,11 @@ impl<W: Writer> Recorder<W> {
     pub fn hook(&self, outcome: HookOutcome, ns: u64) {
         let place = at::HOOK + outcome as usize * at::histogram(&at::LATENCY_NS);
         self.observe_ns(place, &at::LATENCY_NS, ns, 1);
+    }
+
+    /// The settings were read again.
+    pub fn reloaded(&self, outcome: ReloadOutcome) {
+        self.add(at::RELOADS + outcome as usize, 1);
     }
 
     /// One round of the host collector took `ns`.

@@ -5,7 +5,7 @@ use super::{Buckets, Family, Kind, Label, Values};
 use crate::labels::{
     AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, Codec, ConnectionError, Direction, DisconnectReason,
     DropCause, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MessageError, Proof,
-    PublishOutcome, PublishSource, RateScope, ReconnectOutcome, RejectReason, RejectStage, SeriesSet,
+    PublishOutcome, PublishSource, RateScope, ReconnectOutcome, ReloadOutcome, RejectReason, RejectStage, SeriesSet,
     SlowAction, Stage, Status, Transport,
 };
 use crate::layout as at;
@@ -649,6 +649,13 @@ pub(crate) const FAMILIES: &[Family] = &[
         &[label("scope", RateScope::NAMES)],
         Data::Counters(at::RATE_LIMITED),
         "The same as websocket_rate_limited_total.",
+    ),
+    counter(
+        "pulsewire_config_reloads_total",
+        "own",
+        &[label("outcome", ReloadOutcome::NAMES)],
+        Data::Counters(at::RELOADS),
+        "Reloads of the settings; after a failed one the old settings stay in force.",
     ),
     spread(
         "pulsewire_hook_seconds",
