@@ -1,0 +1,6 @@
+//! The hub held to its promises: a seeded simulation of a hostile network, and scenarios in plain words.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code, reason = "tests")]
+
+mod hostile;
+mod sim;

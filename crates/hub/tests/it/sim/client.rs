@@ -1,0 +1,744 @@
+//! A client that believes nothing: it decodes the server's bytes by itself and checks what they say.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pulsewire_protocol::transcode::msgpack_to_json;
+use serde_json::Value;
+
+use super::truth::{Kind, Truth, host_has, kind, rank};
+
+/// Something asked for, by request id.
+#[derive(Debug, Clone)]
+pub enum Asked {
+    Subscribe(Vec<Wanted>),
+    Unsubscribe,
+    Publish(Vec<(String, u64)>),
+    /// `named` are the channels the wish subscribes to.
+    Connect(Vec<Wanted>),
+    Ping,
+    /// Any answer will do.
+    Anything,
+}
+
+/// One wanted channel.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub channel: String,
+    pub since: Option<(String, u64)>,
+    pub replays: bool,
+    /// Which samples are wanted: `a`, `b`, or `*` for all.
+    pub host: char,
+    pub interval: bool,
+    /// Ephemeral publications that had certainly been dealt with when this was asked.
+    pub low: u64,
+}
+
+/// What the client knows of a channel it listens to.
+#[derive(Debug, Clone)]
+pub struct Sub {
+    pub kind: Kind,
+    /// The next sequence of a `log` channel.
+    pub next: u64,
+    replaying: bool,
+    /// Place of the last ephemeral publication or set, 0 if there was none.
+    pub last: u64,
+    received: u64,
+    dropped: u64,
+    /// The first ephemeral publication it can have had lies between these.
+    low: u64,
+    high: u64,
+    host: char,
+    interval: bool,
+    /// Sets that were merged: the next one stands so far behind `last`.
+    owed: Option<u64>,
+    /// What the server said of merged sets before a first one came.
+    vague: bool,
+}
+
+/// How the client reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    All,
+    Bytes(usize),
+    Nothing,
+}
+
+/// A wrong thing done to the frames on their way, to see whether the checks find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mangle {
+    LoseEvent,
+    RepeatEvent,
+    SwapEvents,
+    EatDropped,
+    EatConflated,
+    EatGap,
+    EatAck,
+    CorruptLength,
+}
+
+pub struct Client {
+    pub number: usize,
+    pub user: String,
+    pub msgpack: bool,
+    /// Its connection, as a number of the world's wires.
+    pub wire: Option<usize>,
+    pub opened: bool,
+    pub session: Option<String>,
+    pub epoch: String,
+    pub subs: BTreeMap<String, Sub>,
+    /// What it knew of its `log` channels when it lost its connection.
+    pub known: BTreeMap<String, u64>,
+    /// Whether something it had asked for may have been done without its hearing of it.
+    pub unsure: bool,
+    /// Whether bytes that the kernel had taken were lost with the last connection.
+    pub lost_bytes: bool,
+    pub asked: HashMap<u64, Asked>,
+    pub next_id: u64,
+    pub reading: Reading,
+    pub answers_pings: bool,
+    pub pongs: Vec<Vec<u8>>,
+    pub message_pongs: Vec<f64>,
+    /// The code of the close frame that came; 1005 if it had none.
+    pub closed: Option<u16>,
+    pub limited: u64,
+    pub errors: u64,
+    /// Everything heard on this connection, in short; kept when asked to.
+    pub heard: Option<Vec<String>>,
+    pub resumed: u64,
+    pub events: u64,
+    buffer: Vec<u8>,
+    held: Option<Value>,
+    mangled: bool,
+    pub mangle: Option<Mangle>,
+    pub faults: Vec<String>,
+}
+
+impl Client {
+    pub fn new(number: usize, user: &str) -> Self {
+        Self {
+            number,
+            user: user.into(),
+            msgpack: false,
+            wire: None,
+            opened: false,
+            session: None,
+            epoch: String::new(),
+            subs: BTreeMap::new(),
+            known: BTreeMap::new(),
+            unsure: false,
+            lost_bytes: false,
+            asked: HashMap::new(),
+            next_id: 1,
+            reading: Reading::All,
+            answers_pings: true,
+            pongs: Vec::new(),
+            message_pongs: Vec::new(),
+            closed: None,
+            limited: 0,
+            errors: 0,
+            heard: None,
+            resumed: 0,
+            events: 0,
+            buffer: Vec::new(),
+            held: None,
+            mangled: false,
+            mangle: None,
+            faults: Vec::new(),
+        }
+    }
+
+    fn fault(&mut self, text: impl AsRef<str>) {
+        let line = format!("client {} (connection {:?}): {}", self.number, self.wire, text.as_ref());
+        self.faults.push(line);
+    }
+
+    /// A new connection stands.
+    pub fn connected(&mut self, wire: usize) {
+        self.wire = Some(wire);
+        self.opened = false;
+        self.closed = None;
+        self.buffer.clear();
+        self.held = None;
+        self.asked.clear();
+        self.pongs.clear();
+        self.message_pongs.clear();
+        self.reading = Reading::All;
+        self.answers_pings = true;
+        if let Some(heard) = &mut self.heard {
+            heard.clear();
+        }
+    }
+
+    /// The connection is over.
+    pub fn disconnected(&mut self, unread: bool) {
+        self.wire = None;
+        self.lost_bytes = unread || !self.buffer.is_empty();
+        let changes = |asked: &Asked| !matches!(asked, Asked::Publish(_) | Asked::Ping);
+        self.unsure = self.asked.values().any(changes);
+        self.known.clear();
+        for (channel, sub) in &self.subs {
+            if sub.kind == Kind::Log {
+                self.known.insert(channel.clone(), sub.next);
+            }
+        }
+        self.subs.clear();
+        self.asked.clear();
+    }
+
+    /// Bytes came.
+    pub fn read(&mut self, bytes: impl IntoIterator<Item = u8>, truth: &Truth) {
+        self.buffer.extend(bytes);
+        let mut at = 0;
+        while let Some((opcode, header, len)) = self.frame(at) {
+            let payload = self.buffer[at + header..at + header + len].to_vec();
+            at += header + len;
+            if self.closed.is_some() {
+                self.fault("a frame after the close frame");
+            }
+            self.on_frame(opcode, &payload, truth);
+        }
+        self.buffer.drain(..at);
+    }
+
+    /// Opcode, header length and payload length of the frame at an offset, if it is whole.
+    fn frame(&mut self, at: usize) -> Option<(u8, usize, usize)> {
+        let bytes = &self.buffer[at..];
+        let (&first, &second) = (bytes.first()?, bytes.get(1)?);
+        if first & 0xF0 != 0x80 || second & 0x80 != 0 || !matches!(first & 15, 1 | 2 | 8 | 9 | 10) {
+            self.fault(format!("not a frame: {first:#x} {second:#x}"));
+            self.buffer.clear();
+            return None;
+        }
+        let (header, len) = match second {
+            126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+            127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
+            len => (2, usize::from(len)),
+        };
+        (bytes.len() >= header + len).then_some((first & 15, header, len))
+    }
+
+    fn on_frame(&mut self, opcode: u8, payload: &[u8], truth: &Truth) {
+        match opcode {
+            8 => {
+                let code = payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]));
+                self.note(format!("close {code}"));
+                self.closed = Some(code);
+            }
+            9 => {
+                self.note("PING".into());
+                if self.answers_pings {
+                    self.pongs.push(payload.to_vec());
+                }
+            }
+            10 => self.note("PONG".into()),
+            1 => match serde_json::from_slice(payload) {
+                Ok(value) => self.mangled(value, truth),
+                Err(error) => self.fault(format!("text that is not JSON: {error}")),
+            },
+            _ => {
+                let mut json = Vec::new();
+                match msgpack_to_json(payload, &mut json).map(|()| serde_json::from_slice(&json)) {
+                    Ok(Ok(value)) => self.mangled(value, truth),
+                    _ => self.fault("binary that is not MessagePack"),
+                }
+            }
+        }
+    }
+
+    /// Does to the message what the mutant does, once.
+    fn mangled(&mut self, value: Value, truth: &Truth) {
+        let Some(mangle) = self.mangle.filter(|_| !self.mangled) else {
+            self.on_message(&value, truth);
+            return;
+        };
+        let kind = value["type"].as_str().unwrap_or_default().to_owned();
+        let is_log_event = kind == "event" && value["sequence"].is_u64();
+        let hit = match mangle {
+            Mangle::LoseEvent | Mangle::RepeatEvent | Mangle::SwapEvents => is_log_event,
+            Mangle::EatDropped => kind == "dropped",
+            Mangle::EatConflated => kind == "conflated",
+            Mangle::EatGap => kind == "gap",
+            Mangle::EatAck => kind == "ack",
+            Mangle::CorruptLength => is_log_event,
+        };
+        if let Some(first) = self.held.take() {
+            self.mangled = true;
+            self.on_message(&value, truth);
+            self.on_message(&first, truth);
+            return;
+        }
+        if !hit {
+            self.on_message(&value, truth);
+            return;
+        }
+        match mangle {
+            Mangle::SwapEvents => {
+                self.held = Some(value);
+                return;
+            }
+            Mangle::RepeatEvent => {
+                self.on_message(&value, truth);
+                self.on_message(&value, truth);
+            }
+            Mangle::CorruptLength => {
+                self.on_message(&value, truth);
+                self.buffer.insert(0, b'x');
+            }
+            _ => {}
+        }
+        self.mangled = true;
+    }
+
+    fn note(&mut self, line: String) {
+        if let Some(heard) = &mut self.heard {
+            heard.push(line);
+        }
+    }
+
+    fn on_message(&mut self, value: &Value, truth: &Truth) {
+        if self.heard.is_some() {
+            self.note(short(value));
+        }
+        let channel = value["channel"].as_str().unwrap_or_default();
+        match value["type"].as_str().unwrap_or_default() {
+            "welcome" => {
+                self.opened = true;
+                self.session = value["client_id"].as_str().map(Into::into);
+            }
+            "connected" => self.on_connected(value),
+            "subscribed" => self.on_subscribed(value, truth),
+            "unsubscribed" => {
+                self.answered(value);
+                for channel in texts(&value["channels"]) {
+                    self.subs.remove(&channel);
+                    self.known.remove(&channel);
+                }
+            }
+            "event" => self.on_event(channel, value, truth),
+            "gap" => self.on_gap(channel, value, truth),
+            "reset" => self.on_reset(channel, value),
+            "replay_end" => self.on_replay_end(channel, value),
+            "dropped" => self.on_dropped(channel, value, truth),
+            "conflated" => self.on_conflated(channel, value),
+            "ack" => self.on_ack(value, truth),
+            "error" => self.on_error(value),
+            "pong" | "refreshed" | "history" => {
+                self.answered(value);
+            }
+            "ping" => {
+                if self.answers_pings {
+                    self.message_pongs.push(value["timestamp"].as_f64().unwrap_or(0.0));
+                }
+            }
+            "reconnect" | "token_expiring" => {}
+            _ if value["channel"].is_string() || value["metric"].is_string() => self.on_values(value, truth),
+            _ => {
+                // A grouped metric document has no `type` of the protocol.
+                self.on_values(value, truth);
+            }
+        }
+    }
+
+    fn answered(&mut self, value: &Value) -> Option<Asked> {
+        let id = value["id"].as_u64()?;
+        let asked = self.asked.remove(&id);
+        if asked.is_none() {
+            self.fault(format!("an answer to nothing that was asked: {value}"));
+        }
+        asked
+    }
+
+    fn on_connected(&mut self, value: &Value) {
+        let asked = self.answered(value);
+        self.opened = true;
+        let session = value["session"].as_str().map(str::to_owned);
+        let other = session != self.session;
+        let resumed = value["resumed"] == true;
+        if resumed {
+            self.resumed += 1;
+            if !other && !self.subs.is_empty() {
+                self.fault("resumed the session it has");
+            }
+        }
+        if !resumed && other {
+            self.subs.clear();
+            self.known.clear();
+        } else if resumed {
+            self.subs.clear();
+        }
+        self.session = session;
+        if let Some(Asked::Connect(wishes)) = asked
+            && !wishes.is_empty()
+            && let Some(id) = value["id"].as_u64()
+        {
+            self.asked.insert(id, Asked::Subscribe(wishes));
+        }
+    }
+
+    fn on_subscribed(&mut self, value: &Value, truth: &Truth) {
+        let wishes = match value["id"].as_u64() {
+            None => None,
+            Some(_) => match self.answered(value) {
+                Some(Asked::Subscribe(wishes)) => Some(wishes),
+                Some(other) => {
+                    self.fault(format!("`subscribed` to {other:?}"));
+                    return;
+                }
+                None => return,
+            },
+        };
+        for channel in texts(&value["channels"]) {
+            let wish = wishes.iter().flatten().find(|wish| wish.channel == channel).cloned();
+            if wishes.is_some() && wish.is_none() {
+                self.fault(format!("subscribed to {channel}, which was not asked for"));
+            }
+            match kind(&channel) {
+                Kind::Log => self.begin_log(&channel, wish.as_ref(), value, truth),
+                kind => {
+                    let fresh = Sub {
+                        kind,
+                        next: 0,
+                        replaying: false,
+                        last: 0,
+                        received: 0,
+                        dropped: 0,
+                        low: wish.as_ref().map_or(0, |wish| wish.low),
+                        high: truth.said(&channel),
+                        host: wish.as_ref().map_or('*', |wish| wish.host),
+                        interval: wish.as_ref().is_none_or(|wish| wish.interval),
+                        owed: None,
+                        vague: true,
+                    };
+                    let same = |known: &Sub| {
+                        kind == Kind::Ephemeral
+                            || (known.host == fresh.host && known.interval == fresh.interval)
+                    };
+                    match self.subs.get_mut(&channel) {
+                        // Values already on their way are joined by the newest once more.
+                        Some(known) if same(known) => known.vague = true,
+                        _ => {
+                            self.subs.insert(channel, fresh);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_log(&mut self, channel: &str, wish: Option<&Wanted>, value: &Value, truth: &Truth) {
+        let position = &value["positions"][channel];
+        let (Some(epoch), Some(sequence)) = (position["epoch"].as_str(), position["sequence"].as_u64())
+        else {
+            self.fault(format!("subscribed to {channel} without a position"));
+            return;
+        };
+        self.epoch = epoch.to_owned();
+        if sequence > truth.head(channel) {
+            self.fault(format!("{channel}: position {sequence} is ahead of {}", truth.head(channel)));
+        }
+        let mut replaying = wish.is_some_and(|wish| wish.replays);
+        let present = self.subs.get(channel);
+        match wish {
+            Some(Wanted { since: Some((asked_epoch, asked)), .. }) => {
+                if asked_epoch == epoch && *asked <= truth.head(channel) && sequence != *asked {
+                    // The head may have come up to a position that was ahead when it was asked for.
+                    self.fault(format!("{channel}: asked since {asked}, begins after {sequence}"));
+                }
+            }
+            Some(Wanted { replays: false, .. }) => {
+                if let Some(sub) = present {
+                    replaying = sub.replaying;
+                    if sub.next != sequence + 1 {
+                        let next = sub.next;
+                        self.fault(format!(
+                            "{channel}: asked again while {next} was next, goes on after {sequence}"
+                        ));
+                    }
+                }
+            }
+            Some(_) => {}
+            None => {
+                let known = self.known.get(channel).copied();
+                if let Some(known) = known.filter(|_| !self.unsure) {
+                    if sequence + 1 < known {
+                        self.fault(format!("{channel}: resumed after {sequence} although {known} was next"));
+                    }
+                    if sequence + 1 > known && !self.lost_bytes {
+                        self.fault(format!(
+                            "{channel}: resumed after {sequence}, {known} and what follows are missing"
+                        ));
+                    }
+                }
+                replaying = true;
+            }
+        }
+        let sub = Sub {
+            kind: Kind::Log,
+            next: sequence + 1,
+            replaying,
+            last: 0,
+            received: 0,
+            dropped: 0,
+            low: 0,
+            high: 0,
+            host: '*',
+            interval: false,
+            owed: None,
+            vague: false,
+        };
+        self.subs.insert(channel.to_owned(), sub);
+    }
+
+    fn on_event(&mut self, channel: &str, value: &Value, truth: &Truth) {
+        self.events += 1;
+        let payload = value["data"]["n"].as_u64().unwrap_or(u64::MAX);
+        let Some(sub) = self.subs.get_mut(channel) else {
+            self.fault(format!("an event of {channel}, to which it does not listen"));
+            return;
+        };
+        if sub.kind == Kind::Log {
+            let sequence = value["sequence"].as_u64().unwrap_or(0);
+            let expected = sub.next;
+            sub.next = sequence + 1;
+            if sequence != expected {
+                self.fault(format!("{channel}: {expected} was next, {sequence} came"));
+            }
+            let published = sequence.checked_sub(1).and_then(|at| truth.log.get(channel)?.get(at as usize));
+            if published != Some(&payload) {
+                self.fault(format!("{channel} {sequence} is not what was published"));
+            }
+            return;
+        }
+        let place = truth.places.get(&payload).copied().unwrap_or(0);
+        if sub.received == 0 && sub.low > place {
+            let low = sub.low;
+            self.fault(format!("{channel}: {place} was over before {low}, when it subscribed"));
+        } else if place <= sub.last {
+            let last = sub.last;
+            self.fault(format!("{channel}: {place} came after {last}"));
+        }
+        if let Some(sub) = self.subs.get_mut(channel) {
+            sub.last = sub.last.max(place);
+            sub.received += 1;
+        }
+    }
+
+    fn on_gap(&mut self, channel: &str, value: &Value, truth: &Truth) {
+        let (from, to) = (value["from"].as_u64().unwrap_or(0), value["to"].as_u64().unwrap_or(0));
+        let Some(sub) = self.subs.get_mut(channel) else {
+            self.fault(format!("a gap of {channel}, to which it does not listen"));
+            return;
+        };
+        let expected = sub.next;
+        sub.next = to + 1;
+        if from != expected || to < from {
+            self.fault(format!("{channel}: {expected} was next, a gap from {from} to {to} came"));
+        }
+        if to > truth.floor(channel) {
+            self.fault(format!("{channel}: a gap up to {to} although {} is the floor", truth.floor(channel)));
+        }
+    }
+
+    fn on_reset(&mut self, channel: &str, value: &Value) {
+        let sequence = value["sequence"].as_u64().unwrap_or(0);
+        match self.subs.get(channel) {
+            Some(sub) if sub.next == sequence + 1 => {}
+            sub => {
+                let line = format!("{channel}: reset to {sequence}, known: {sub:?}");
+                self.fault(line);
+            }
+        }
+    }
+
+    fn on_replay_end(&mut self, channel: &str, value: &Value) {
+        let sequence = value["sequence"].as_u64().unwrap_or(0);
+        match self.subs.get_mut(channel) {
+            Some(sub) if sub.next == sequence + 1 && sub.replaying => sub.replaying = false,
+            sub => {
+                let line = format!("{channel}: replay_end at {sequence}, known: {sub:?}");
+                self.fault(line);
+            }
+        }
+    }
+
+    fn on_dropped(&mut self, channel: &str, value: &Value, truth: &Truth) {
+        let count = value["count"].as_u64().unwrap_or(0);
+        match self.subs.get_mut(channel) {
+            Some(sub) if sub.kind == Kind::Ephemeral && count > 0 => {
+                sub.dropped += count;
+                if sub.dropped + sub.received > truth.said(channel) {
+                    self.fault(format!("{channel}: more dropped than published"));
+                }
+            }
+            _ => self.fault(format!("{channel}: dropped {count}")),
+        }
+    }
+
+    fn on_conflated(&mut self, channel: &str, value: &Value) {
+        let count = value["count"].as_u64().unwrap_or(0);
+        match self.subs.get_mut(channel) {
+            Some(sub) if sub.kind == Kind::Metrics && count > 0 => sub.owed = Some(count),
+            _ => self.fault(format!("{channel}: conflated {count}")),
+        }
+    }
+
+    fn on_values(&mut self, value: &Value, truth: &Truth) {
+        let channel = value["channel"].as_str().unwrap_or_default();
+        let place = value["n"].as_u64().or_else(|| value["value"].as_u64());
+        let Some(place) = place else {
+            self.fault(format!("unknown message: {value}"));
+            return;
+        };
+        self.events += 1;
+        let Some(sub) = self.subs.get_mut(channel) else {
+            self.fault(format!("values of {channel}, to which it does not listen"));
+            return;
+        };
+        let Sub { host, last, owed, vague, interval, .. } = *sub;
+        let went_back = place < last || (place == last && !vague);
+        sub.last = place;
+        sub.received += 1;
+        sub.owed = None;
+        // What came with `subscribed` may come again, once.
+        if place > last && last > 0 {
+            sub.vague = false;
+        }
+        if went_back {
+            self.fault(format!("{channel}: values {place} came after {last}"));
+        }
+        if !host_has(host, place) || place > truth.sets(channel) {
+            self.fault(format!("{channel}: values {place} were not asked for"));
+        }
+        let skipped = rank(host, place).saturating_sub(rank(host, last));
+        if last > 0 && !interval && !vague {
+            let expected = owed.unwrap_or(1);
+            if skipped != expected {
+                self.fault(format!("{channel}: {last}, then {place}, with {owed:?} merged"));
+            }
+        }
+    }
+
+    fn on_ack(&mut self, value: &Value, truth: &Truth) {
+        let events = match self.answered(value) {
+            Some(Asked::Publish(events)) => events,
+            Some(Asked::Anything) | None => return,
+            Some(other) => {
+                self.fault(format!("`ack` to {other:?}"));
+                return;
+            }
+        };
+        let results: Vec<&Value> = match value["results"].as_array() {
+            Some(list) => list.iter().collect(),
+            None => vec![value],
+        };
+        if results.len() != events.len() {
+            self.fault(format!("{} results for {} events", results.len(), events.len()));
+        }
+        for ((channel, payload), result) in events.iter().zip(results) {
+            let right = match kind(channel) {
+                Kind::Log => {
+                    let sequence = result["sequence"].as_u64().unwrap_or(0);
+                    let at = sequence.checked_sub(1);
+                    at.and_then(|at| truth.log.get(channel)?.get(at as usize)) == Some(payload)
+                }
+                _ => result["sequence"].is_null() && truth.places.contains_key(payload),
+            };
+            if !right || result["channel"] != channel.as_str() {
+                self.fault(format!("{channel} {payload} was acknowledged as {result}"));
+            }
+        }
+    }
+
+    fn on_error(&mut self, value: &Value) {
+        self.errors += 1;
+        let code = value["code"].as_str().unwrap_or_default();
+        if code == "rate_limited" && value["id"].is_null() {
+            self.limited += 1;
+        }
+        if !value["id"].is_null() {
+            // `unsubscribe` of several channels may be answered in part.
+            let id = value["id"].as_u64().unwrap_or(0);
+            if !matches!((self.asked.get(&id), code), (Some(Asked::Unsubscribe), "not_subscribed")) {
+                self.answered(value);
+            }
+        }
+    }
+
+    /// Whether everything that was published has come, once all is quiet.
+    pub fn check_complete(&mut self, truth: &Truth) {
+        let mut wrong = Vec::new();
+        for (channel, sub) in &self.subs {
+            match sub.kind {
+                Kind::Log if sub.next != truth.head(channel) + 1 => {
+                    wrong.push(format!("{channel}: {} is next, head is {}", sub.next, truth.head(channel)));
+                }
+                Kind::Ephemeral if sub.last > 0 => {
+                    let accounted = sub.received + sub.dropped;
+                    let first = (sub.last + 1).saturating_sub(accounted);
+                    if sub.last != truth.said(channel) || first <= sub.low || first > sub.high + 1 {
+                        let said = truth.said(channel);
+                        wrong.push(format!("{channel}: of {said} published, counted {sub:?}"));
+                    }
+                }
+                Kind::Metrics if !sub.interval => {
+                    let sets = truth.sets(channel);
+                    if rank(sub.host, sub.last) != rank(sub.host, sets) {
+                        wrong.push(format!("{channel}: {sets} were published, counted {sub:?}"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (id, asked) in &self.asked {
+            if self.limited == 0 && !matches!(asked, Asked::Unsubscribe) {
+                wrong.push(format!("request {id} was not answered: {asked:?}"));
+            }
+        }
+        for line in wrong {
+            self.fault(line);
+        }
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(Into::into)).collect()
+}
+
+/// A message in a few words, for scenarios.
+pub fn short(value: &Value) -> String {
+    let field = |name: &str| match &value[name] {
+        Value::Null => String::new(),
+        Value::String(text) => format!(" {text}"),
+        other => format!(" {other}"),
+    };
+    let kind = value["type"].as_str().unwrap_or("values");
+    match kind {
+        "event" => format!("event{}{}", field("channel"), field("sequence")),
+        "error" => format!("error{}", field("code")),
+        "gap" => format!("gap{}{}{}", field("channel"), field("from"), field("to")),
+        "subscribed" | "unsubscribed" => {
+            let mut line = format!("{kind} {}", texts(&value["channels"]).join(","));
+            if let Some(positions) = value["positions"].as_object() {
+                for position in positions.values() {
+                    line.push_str(&format!(" @{}", position["sequence"]));
+                }
+            }
+            line
+        }
+        "replay_end" | "reset" => format!("{kind}{}{}", field("channel"), field("sequence")),
+        "dropped" | "conflated" => format!("{kind}{}{}", field("channel"), field("count")),
+        "connected" => format!("connected{}", if value["resumed"] == true { " resumed" } else { "" }),
+        "ack" => match value["results"].as_array() {
+            Some(results) => {
+                let parts: Vec<String> = results.iter().map(|one| one["sequence"].to_string()).collect();
+                format!("ack {}", parts.join(","))
+            }
+            None => {
+                let again = if value["duplicate"] == true { " duplicate" } else { "" };
+                format!("ack{}{again}", field("sequence"))
+            }
+        },
+        "welcome" | "ping" | "pong" | "refreshed" | "token_expiring" | "reconnect" | "history" => kind.into(),
+        _ => format!("values{}{}{}", field("channel"), field("n"), field("value")),
+    }
+}

@@ -1,0 +1,864 @@
+//! Shards, the bus, a network and clients, in virtual time.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pulsewire_bus::{
+    Bus, ChannelKind, Namespace, Namespaces, Now, Options, Page, Publisher, Receipt, Refusal,
+};
+use pulsewire_hub::{
+    Admission, Arrival, Authenticated, Command, ConnectionInfo, EventAnswer, Hub, HubSettings, Inbox, Ledger,
+    Order, Shard, ShardOptions, Work,
+};
+use pulsewire_protocol::{
+    ChannelName, ChannelPattern, Encoding, Epoch, ErrorCode, Event, Heartbeat, MetricKind, MetricSet, Number,
+    Sample, SessionId, Tags,
+};
+use pulsewire_telemetry::{Current, Telemetry, numbers};
+
+use super::backend::{SimBackend, verify};
+use super::client::{Client, Reading};
+use super::net::{Say, SimNet, Wire, Wires};
+use super::rng::Rng;
+use super::truth::{EPHEMERAL, LOGS, METRICS, Truth, host_has};
+
+/// What happens to publications between the bus and a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Nothing: the bus of one process.
+    Whole,
+    /// Some are lost, repeated or swapped, as a broker between nodes would.
+    Lossy,
+}
+
+/// A wrong thing done by the world, to see whether the checks find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// One publication does not reach one shard, and nothing follows it.
+    LosePublication,
+    /// A page comes without its last publication.
+    ShortenPage,
+    /// A page comes without one in the middle.
+    HolePage,
+    /// A close is not written down.
+    ForgetClose,
+    /// A listener is counted that is not there.
+    LeakListener,
+    /// A connection stays in the admission table.
+    LeakAdmission,
+}
+
+pub struct Plan {
+    pub shards: usize,
+    pub settings: HubSettings,
+    pub history_max: usize,
+    pub way: Way,
+    /// Kernel buffers hold between so many bytes.
+    pub room: (usize, usize),
+    pub moody: bool,
+    pub inbox_max: usize,
+    pub backend_max: usize,
+    pub bounds: (usize, usize, usize),
+}
+
+impl Plan {
+    /// A world in which nothing goes wrong by itself.
+    pub fn calm(settings: HubSettings) -> Self {
+        Self {
+            shards: 1,
+            settings,
+            history_max: 1_000,
+            way: Way::Whole,
+            room: (1 << 20, 1 << 20),
+            moody: false,
+            inbox_max: 100_000,
+            backend_max: 10_000,
+            bounds: (0, 0, 0),
+        }
+    }
+}
+
+pub struct World {
+    pub rng: Rng,
+    pub now: Now,
+    pub plan: Plan,
+    pub shards: Vec<Shard<SimNet>>,
+    pub hub: Hub<usize>,
+    inboxes: Arc<[Inbox<usize>]>,
+    pub bus: Arc<Bus>,
+    pub backend: Arc<SimBackend>,
+    /// Work that is done and not yet told.
+    done: Vec<(usize, Order)>,
+    pub wires: Rc<RefCell<Wires>>,
+    pub telemetry: Arc<Telemetry>,
+    pub clients: Vec<Client>,
+    /// Which client had which wire, and the close code each wire's client saw.
+    pub owners: Vec<(usize, Option<u16>)>,
+    pub truth: Truth,
+    dealt: Vec<HashMap<String, u64>>,
+    arrivals: HashMap<usize, Box<Arrival>>,
+    payloads: u64,
+    pub opened: u64,
+    pub sabotage: Option<Sabotage>,
+    pub sabotaged: bool,
+    pub faults: Vec<String>,
+}
+
+pub const EPOCH: &str = "e1";
+
+impl World {
+    pub fn new(seed: u64, plan: Plan) -> Self {
+        let mut rng = Rng::new(seed);
+        let telemetry = Telemetry::new(pulsewire_telemetry::Options {
+            event_types_max: 12,
+            ..pulsewire_telemetry::Options::default()
+        });
+        let inboxes: Arc<[Inbox<usize>]> =
+            (0..plan.shards).map(|_| Inbox::new(plan.inbox_max, Box::new(|| ()))).collect();
+        let (node, address, user) = plan.bounds;
+        let admission = Arc::new(Admission::new(node, address, user));
+        let ledger = Arc::new(Ledger::new(100_000));
+        let hub = Hub::new(inboxes.clone(), admission.clone(), ledger.clone());
+        let options = Options {
+            namespaces: namespaces(plan.history_max),
+            shards: plan.shards,
+            channels_max: 1_000_000,
+            epoch: Epoch::parse(EPOCH).expect("an epoch"),
+        };
+        let bus = Arc::new(Bus::new(options, telemetry.clone(), Box::new(hub.clone())));
+        let backend = Arc::new(SimBackend::default());
+        backend.waiting_max.store(plan.backend_max, Ordering::Relaxed);
+        let wires = Rc::new(RefCell::new(Wires {
+            list: Vec::new(),
+            by_key: HashMap::new(),
+            rng: rng.fork(),
+            moody: plan.moody,
+            moving: 0,
+            forget_closes: false,
+            faults: Vec::new(),
+        }));
+        let settings = Arc::new(plan.settings.clone());
+        let shards = (0..plan.shards)
+            .map(|index| {
+                let mut random = rng.fork();
+                let net = SimNet { shard: index, wires: wires.clone(), inboxes: inboxes.clone() };
+                let options = ShardOptions {
+                    index,
+                    settings: settings.clone(),
+                    bus: bus.clone(),
+                    backend: backend.clone(),
+                    telemetry: telemetry.clone(),
+                    admission: admission.clone(),
+                    ledger: ledger.clone(),
+                    random: Box::new(move || random.next()),
+                };
+                Shard::new(net, options)
+            })
+            .collect();
+        let truth = Truth { history_max: plan.history_max as u64, ..Truth::default() };
+        let dealt = vec![HashMap::new(); plan.shards];
+        Self {
+            rng,
+            now: Now { mono_ns: 1_000_000_000_000, wall_ms: 1_700_000_000_000 },
+            plan,
+            shards,
+            hub,
+            inboxes,
+            bus,
+            backend,
+            done: Vec::new(),
+            wires,
+            telemetry,
+            clients: Vec::new(),
+            owners: Vec::new(),
+            truth,
+            dealt,
+            arrivals: HashMap::new(),
+            payloads: 0,
+            opened: 0,
+            sabotage: None,
+            sabotaged: false,
+            faults: Vec::new(),
+        }
+    }
+
+    // --- clients ---
+
+    /// The accept loop: a connection of a client, if admission allows it. Returns its number.
+    pub fn connect(&mut self, client: usize, with: Connecting) -> Option<usize> {
+        let number = self.owners.len();
+        let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, (client % 4) as u8));
+        let remote = SocketAddr::new(ip, u16::try_from(number + 1).expect("fewer than 65,535 connections"));
+        let admission = &self.hub.admission;
+        admission.connect(ip).ok()?;
+        let principal = match with.token.as_deref().map(|token| verify(token, self.now.wall_ms)) {
+            None => None,
+            Some(Ok(principal)) => match admission.enter(&principal.sub) {
+                Ok(()) => Some(principal),
+                Err(_) => {
+                    admission.disconnect(ip);
+                    return None;
+                }
+            },
+            Some(Err(_)) => {
+                admission.disconnect(ip);
+                return None;
+            }
+        };
+        let room = self.rng.between(self.plan.room.0, self.plan.room.1);
+        let mut wires = self.wires.borrow_mut();
+        wires.list.push(Wire {
+            at: None,
+            down: Default::default(),
+            room,
+            up: Default::default(),
+            reset: false,
+            told: false,
+            server_fin: false,
+            server_closed: false,
+            starved: false,
+            read_bytes: 0,
+        });
+        drop(wires);
+        let shard = with.shard.unwrap_or_else(|| self.rng.below(self.plan.shards));
+        let encoding = if with.msgpack { Encoding::MsgPack } else { Encoding::Json };
+        let arrival = Arrival {
+            remote,
+            user_agent: "sim".into(),
+            encoding,
+            encoding_strict: with.strict,
+            heartbeat: if with.message_pings { Heartbeat::Message } else { Heartbeat::Frame },
+            principal,
+            session: with.session,
+            accepted_ns: self.now.mono_ns,
+        };
+        self.inboxes[shard].push(Command::Arrive(number, Box::new(arrival)));
+        self.owners.push((client, None));
+        let entry = &mut self.clients[client];
+        entry.msgpack = with.msgpack;
+        entry.connected(number);
+        Some(number)
+    }
+
+    /// A client says something, if it has a connection.
+    pub fn say(&mut self, client: usize, say: Say) {
+        if let Some(wire) = self.clients[client].wire {
+            let mut wires = self.wires.borrow_mut();
+            let wire = &mut wires.list[wire];
+            if !wire.reset && !wire.server_closed {
+                wire.up.push_back(say);
+            }
+        }
+    }
+
+    /// A client's connection breaks: nothing more comes or goes.
+    pub fn reset(&mut self, client: usize) {
+        if let Some(number) = self.clients[client].wire {
+            let mut wires = self.wires.borrow_mut();
+            let wire = &mut wires.list[number];
+            wire.reset = true;
+            let unread = !wire.down.is_empty();
+            wire.down.clear();
+            wire.up.clear();
+            drop(wires);
+            self.owners[number].1 = self.clients[client].closed;
+            self.clients[client].disconnected(unread);
+        }
+    }
+
+    /// A client forgets its connection without anybody's being told: half open.
+    pub fn abandon(&mut self, client: usize) {
+        if let Some(number) = self.clients[client].wire {
+            let unread = !self.wires.borrow().list[number].down.is_empty();
+            self.owners[number].1 = self.clients[client].closed;
+            self.clients[client].disconnected(unread);
+        }
+    }
+
+    /// Clients read what they like to, and answer pings.
+    pub fn clients_read(&mut self) {
+        for index in 0..self.clients.len() {
+            let Some(number) = self.clients[index].wire else { continue };
+            let bytes: Vec<u8> = {
+                let mut wires = self.wires.borrow_mut();
+                let wire = &mut wires.list[number];
+                let count = match self.clients[index].reading {
+                    Reading::All => wire.down.len(),
+                    Reading::Bytes(count) => wire.down.len().min(count),
+                    Reading::Nothing => 0,
+                };
+                wire.read_bytes += count as u64;
+                wire.down.drain(..count).collect()
+            };
+            self.clients[index].read(bytes, &self.truth);
+            let client = &mut self.clients[index];
+            let pongs: Vec<Say> = client
+                .pongs
+                .drain(..)
+                .map(Say::Pong)
+                .chain(
+                    client
+                        .message_pongs
+                        .drain(..)
+                        .map(|at| Say::Text(format!(r#"{{"type":"pong","timestamp":{at}}}"#))),
+                )
+                .collect();
+            let msgpack = client.msgpack;
+            let closed = client.closed;
+            for pong in pongs {
+                let pong = match pong {
+                    Say::Text(text) if msgpack => Say::Binary(packed(&text)),
+                    other => other,
+                };
+                self.say(index, pong);
+            }
+            let (over, unread) = {
+                let wires = self.wires.borrow();
+                let wire = &wires.list[number];
+                ((wire.server_closed || wire.server_fin) && wire.down.is_empty(), !wire.down.is_empty())
+            };
+            if over {
+                // RFC 6455 §7.1.1: the client closes when the server has.
+                self.say(index, Say::Fin);
+                self.owners[number].1 = closed;
+                self.clients[index].disconnected(unread);
+            }
+        }
+    }
+
+    // --- publishing ---
+
+    /// A number for the next payload.
+    pub fn payload(&mut self) -> u64 {
+        self.payloads += 1;
+        self.payloads
+    }
+
+    /// Publishes an event with the next payload; `padding` bytes long and more.
+    pub fn publish(&mut self, channel: &str, padding: usize) -> Result<Receipt, Refusal> {
+        let payload = self.payload();
+        let events = vec![event(channel, payload, padding, None)];
+        let publisher = Publisher { principal: "app", user: None };
+        self.publish_events(publisher, events).map(|mut receipts| receipts.remove(0))
+    }
+
+    /// Publishes events and remembers what was accepted.
+    pub fn publish_events(
+        &mut self,
+        publisher: Publisher<'_>,
+        events: Vec<Event>,
+    ) -> Result<Vec<Receipt>, Refusal> {
+        let payloads: Vec<u64> = events.iter().map(payload_of).collect();
+        let receipts = self.bus.publish(self.now, publisher, events)?;
+        for (receipt, payload) in receipts.iter().zip(payloads) {
+            let name = receipt.channel.as_str();
+            match receipt.sequence {
+                Some(sequence) => {
+                    let log = self.truth.log.entry(name.to_owned()).or_default();
+                    if receipt.duplicate {
+                        if log.get(sequence.0 as usize - 1) != Some(&payload) {
+                            self.faults
+                                .push(format!("{name} {} is not a duplicate of {payload}", sequence.0));
+                        }
+                        continue;
+                    }
+                    log.push(payload);
+                    if log.len() as u64 != sequence.0 {
+                        self.faults.push(format!("I1: {name} got {} as event {}", sequence.0, log.len()));
+                    }
+                }
+                None => {
+                    let list = self.truth.ephemeral.entry(name.to_owned()).or_default();
+                    list.push(payload);
+                    self.truth.places.insert(payload, list.len() as u64);
+                }
+            }
+        }
+        Ok(receipts)
+    }
+
+    /// Publishes the next set of a metric channel.
+    pub fn publish_set(&mut self, channel: &str) {
+        let n = self.truth.sets(channel) + 1;
+        let samples = ['*', 'a', 'b']
+            .into_iter()
+            .filter(|host| host_has(*host, n))
+            .map(|host| Sample {
+                name: "n".into(),
+                kind: MetricKind::Gauge,
+                value: Number::Whole(n as i64),
+                tags: Tags::new([("host", host.to_string().as_str())]).expect("tags"),
+            })
+            .collect();
+        let channel_name = ChannelName::parse(channel).expect("a channel");
+        let set = MetricSet { channel: channel_name, timestamp_ms: self.now.wall_ms, samples };
+        if self.bus.publish_metrics(self.now, set).is_ok() {
+            self.truth.metrics.insert(channel.to_owned(), n);
+        }
+    }
+
+    // --- the server ---
+
+    /// Does some of the backend's work.
+    pub fn backend_work(&mut self, count: usize) {
+        for _ in 0..count {
+            let rng = &mut self.rng;
+            let Some(request) = self.backend.take(|len| rng.below(len)) else { return };
+            let (shard, conn) = (request.shard, request.conn);
+            let order = match request.work {
+                Work::Authenticate { token, after, .. } => {
+                    let outcome = verify(&token, self.now.wall_ms);
+                    Order::Authenticated(conn, Box::new(Authenticated { outcome, after }))
+                }
+                Work::Publish { id, principal, single, events } => {
+                    let publisher = Publisher { principal: &principal.sub, user: Some(&principal.sub) };
+                    let outcome = self.publish_events(publisher, events);
+                    Order::Published { conn, id, single, outcome }
+                }
+                Work::ClientEvent { id, event_type, .. } => {
+                    let outcome = match &*event_type {
+                        "task_assign" => Ok(None),
+                        _ => Err((ErrorCode::HookFailed, "no".to_owned())),
+                    };
+                    Order::EventAnswered(conn, Box::new(EventAnswer { id, event_type, outcome }))
+                }
+                Work::Read { channel, after, limit, read } => {
+                    let page = self.sabotaged_page(self.bus.read(&channel, after, limit));
+                    Order::Page { conn, read, page }
+                }
+            };
+            self.done.push((shard, order));
+        }
+    }
+
+    fn sabotaged_page(&mut self, mut page: Page) -> Page {
+        let len = page.publications.len();
+        match self.sabotage {
+            Some(Sabotage::HolePage) if !self.sabotaged && len > 2 => {
+                page.publications.remove(1);
+                self.sabotaged = true;
+            }
+            Some(Sabotage::ShortenPage) if !self.sabotaged && len > 1 => {
+                page.publications.remove(0);
+                page.floor.0 = page.publications[0].sequence.0 - 1;
+                self.sabotaged = true;
+            }
+            _ => {}
+        }
+        page
+    }
+
+    /// Tells shards of some work that is done; answers for one connection keep their order.
+    pub fn backend_tell(&mut self, count: usize) {
+        for _ in 0..count.min(self.done.len()) {
+            let at = self.rng.below(self.done.len());
+            let publishes = |entry: &(usize, Order)| match &entry.1 {
+                Order::Published { conn, .. } => Some((entry.0, *conn)),
+                _ => None,
+            };
+            let whose = publishes(&self.done[at]);
+            let first = match whose {
+                Some(_) => self.done.iter().position(|other| publishes(other) == whose).unwrap_or(at),
+                None => at,
+            };
+            let (shard, order) = self.done.remove(first);
+            self.hub.order(shard, order);
+        }
+    }
+
+    /// One round of a shard's loop: commands, readiness and messages, time, then flushing.
+    pub fn round(&mut self, index: usize, chaos: bool) {
+        self.take_inbox(index);
+        self.readiness(index, chaos);
+        self.shards[index].tick(self.now);
+        loop {
+            let batch = if chaos { self.rng.between(1, 4) } else { 512 };
+            let more = self.shards[index].flush(batch, self.now);
+            self.shards[index].account(self.now);
+            if !more {
+                break;
+            }
+            if chaos && self.rng.chance(30) {
+                self.take_inbox(index);
+            }
+        }
+    }
+
+    fn take_inbox(&mut self, index: usize) {
+        let mut taken = Vec::new();
+        self.inboxes[index].take(&mut taken);
+        if self.plan.way == Way::Lossy {
+            self.lose_some(&mut taken);
+        }
+        let now = self.now;
+        for command in taken {
+            let shard = &mut self.shards[index];
+            match command {
+                Command::Publish(publication) => {
+                    let is_last = publication.sequence.0 > 0
+                        && publication.sequence.0 == self.truth.head(publication.channel.name.as_str());
+                    if self.sabotage == Some(Sabotage::LosePublication) && !self.sabotaged && is_last {
+                        self.sabotaged = true;
+                        continue;
+                    }
+                    shard.publish(&publication, now);
+                }
+                Command::Arrive(number, arrival) => {
+                    self.opened += 1;
+                    let key = shard.reserve(&arrival, now);
+                    self.bind(index, number, key);
+                    self.shards[index].arrive(key, &arrival, now);
+                    self.arrivals.insert(number, arrival);
+                }
+                Command::Adopt(number, resume) => {
+                    self.wires.borrow_mut().moving -= 1;
+                    let key = shard.reserve(&resume.arrival, now);
+                    self.bind(index, number, key);
+                    self.shards[index].adopt(key, *resume, now);
+                }
+                Command::Order(order) => shard.order(order, now),
+            }
+        }
+        for channel in EPHEMERAL {
+            self.dealt[index].insert(channel.into(), self.truth.said(channel));
+        }
+        for channel in EPHEMERAL {
+            let least = self.dealt.iter().map(|dealt| dealt.get(channel).copied().unwrap_or(0)).min();
+            self.truth.dealt_with.insert(channel.into(), least.unwrap_or(0));
+        }
+    }
+
+    fn lose_some(&mut self, taken: &mut Vec<Command<usize>>) {
+        let mut at = 0;
+        while at < taken.len() {
+            if let Command::Publish(publication) = &taken[at]
+                && publication.sequence.0 > 0
+            {
+                match self.rng.below(20) {
+                    0 => {
+                        taken.remove(at);
+                        continue;
+                    }
+                    1 => {
+                        let again = Command::Publish(publication.clone());
+                        let place = self.rng.between(at, taken.len());
+                        taken.insert(place, again);
+                    }
+                    2 => {
+                        let other = self.rng.between(at, taken.len() - 1);
+                        if matches!(&taken[other], Command::Publish(other) if other.sequence.0 > 0) {
+                            taken.swap(at, other);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            at += 1;
+        }
+    }
+
+    fn bind(&mut self, shard: usize, number: usize, key: pulsewire_hub::ConnKey) {
+        let mut wires = self.wires.borrow_mut();
+        wires.list[number].at = Some((shard, key));
+        wires.by_key.insert((shard, key), number);
+    }
+
+    fn readiness(&mut self, index: usize, chaos: bool) {
+        let mut numbers: Vec<usize> = {
+            let wires = self.wires.borrow();
+            wires.by_key.iter().filter(|((shard, _), _)| *shard == index).map(|(_, number)| *number).collect()
+        };
+        numbers.sort_unstable();
+        let now = self.now;
+        for number in numbers {
+            if chaos && self.rng.chance(10) {
+                continue;
+            }
+            let mut budget = if chaos { self.rng.between(1, 8) } else { usize::MAX };
+            while budget > 0 {
+                budget -= 1;
+                let (key, say, reset) = {
+                    let mut wires = self.wires.borrow_mut();
+                    let wire = &mut wires.list[number];
+                    let Some((shard, key)) = wire.at.filter(|_| !wire.told) else { break };
+                    if shard != index {
+                        break;
+                    }
+                    (key, wire.up.pop_front(), wire.reset)
+                };
+                let Some(say) = say else {
+                    if reset {
+                        self.wires.borrow_mut().list[number].told = true;
+                        self.shards[index].gone(key, now);
+                    }
+                    break;
+                };
+                let shard = &mut self.shards[index];
+                match say {
+                    Say::Text(text) => {
+                        shard.received(key, text.len() + 6);
+                        shard.text(key, &text, now);
+                    }
+                    Say::Binary(bytes) => {
+                        shard.received(key, bytes.len() + 6);
+                        shard.binary(key, &bytes, now);
+                    }
+                    Say::Ping(payload) => shard.ping(key, &payload, now),
+                    Say::Pong(payload) => shard.pong(key, &payload, now),
+                    Say::Close(code) => shard.peer_closed(key, code, now),
+                    Say::Broken(violated) => shard.violated(key, violated, now),
+                    Say::Fin => {
+                        self.wires.borrow_mut().list[number].told = true;
+                        shard.gone(key, now);
+                    }
+                }
+            }
+            let writable = {
+                let mut wires = self.wires.borrow_mut();
+                let wire = &mut wires.list[number];
+                let writable = wire.starved && wire.down.len() < wire.room && !wire.reset;
+                match wire.at {
+                    Some((shard, key)) if shard == index && writable => {
+                        wire.starved = false;
+                        Some(key)
+                    }
+                    _ => None,
+                }
+            };
+            if let Some(key) = writable {
+                self.shards[index].writable(key, now);
+            }
+        }
+    }
+
+    // --- time and checks ---
+
+    pub fn advance(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
+    }
+
+    /// Lets time pass with everybody awake, in steps of at most `step` ms.
+    pub fn run(&mut self, ms: u64, step: u64) {
+        let mut left = ms;
+        loop {
+            self.settle();
+            if left == 0 {
+                return;
+            }
+            let part = left.min(step);
+            self.advance(part);
+            left -= part;
+        }
+    }
+
+    /// Everybody does what there is to do now, a few times over.
+    pub fn settle(&mut self) {
+        for _ in 0..4 {
+            self.backend_work(usize::MAX >> 1);
+            self.backend_tell(usize::MAX >> 1);
+            for index in 0..self.shards.len() {
+                self.round(index, false);
+            }
+            self.clients_read();
+        }
+    }
+
+    /// What every table must say at any moment.
+    pub fn audit(&mut self) {
+        for shard in &self.shards {
+            shard.audit();
+        }
+        let active: usize = self.shards.iter().map(Shard::active).sum();
+        let closed = self.hub.ledger.page(0, 0).1 as u64;
+        let moving = self.wires.borrow().moving;
+        if self.opened - closed != (active + moving) as u64 {
+            self.faults.push(format!(
+                "{} opened, {closed} closed, {active} active, {moving} between shards",
+                self.opened
+            ));
+        }
+    }
+
+    /// What the exposition says.
+    pub fn numbers(&mut self) -> std::collections::BTreeMap<String, f64> {
+        let current = self.survey();
+        numbers(&self.telemetry, &current)
+    }
+
+    pub fn survey(&mut self) -> Current {
+        let total = Arc::new(parking_lot::Mutex::new(Current::default()));
+        for shard in &mut self.shards {
+            let total = total.clone();
+            shard.order(Order::Survey(Box::new(move |current| total.lock().merge(&current))), self.now);
+        }
+        let total = total.lock().clone();
+        total
+    }
+
+    pub fn list(&mut self) -> Vec<ConnectionInfo> {
+        let total = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        for shard in &mut self.shards {
+            let total = total.clone();
+            shard.order(Order::List(Box::new(move |list| total.lock().extend(list))), self.now);
+        }
+        let mut total = total.lock();
+        std::mem::take(&mut *total)
+    }
+
+    /// No outbox holds more than it may.
+    pub fn check_outboxes(&mut self) {
+        let max = self.plan.settings.limits.outbox_bytes_max as u64;
+        for info in self.list() {
+            // Answers may take as much again, and the last of them may stand over.
+            if info.queued_bytes > 2 * max + 4_096 {
+                self.faults.push(format!("{} bytes wait for {:?}", info.queued_bytes, info.remote));
+            }
+        }
+    }
+
+    /// Every connection stands in the ledger once, with the code that its client saw, and the counters agree.
+    pub fn check_ledger(&mut self) {
+        let (entries, _) = self.hub.ledger.page(0, usize::MAX);
+        let mut codes: HashMap<u16, f64> = HashMap::new();
+        let mut seen: HashMap<usize, u16> = HashMap::new();
+        for entry in &entries {
+            let number = usize::from(entry.remote.port()) - 1;
+            *codes.entry(entry.code).or_default() += 1.0;
+            if seen.insert(number, entry.code).is_some() {
+                self.faults.push(format!("connection {number} stands in the ledger twice"));
+            }
+        }
+        for (number, (_, told)) in self.owners.iter().enumerate() {
+            match (seen.get(&number), told) {
+                (None, _) => self.faults.push(format!("connection {number} is not in the ledger")),
+                (Some(code), Some(told)) if code != told => {
+                    let line = format!("connection {number} closed with {code}, its client saw {told}");
+                    self.faults.push(line);
+                }
+                _ => {}
+            }
+        }
+        let numbers = self.numbers();
+        let mut counted: HashMap<u16, f64> = HashMap::new();
+        for (series, value) in &numbers {
+            if let Some(rest) = series.strip_prefix("websocket_closes_total{code=\"")
+                && let Some(code) = rest.split('"').next().and_then(|code| code.parse().ok())
+                && *value > 0.0
+            {
+                *counted.entry(code).or_default() += value;
+            }
+        }
+        codes.retain(|code, _| counted.contains_key(code) || is_known(*code));
+        if codes != counted {
+            self.faults.push(format!("the ledger has {codes:?}, the counters have {counted:?}"));
+        }
+        let opened = numbers["websocket_connections_total{status=\"opened\"}"];
+        let closed = numbers["websocket_connections_total{status=\"closed\"}"];
+        if (opened, closed) != (self.opened as f64, entries.len() as f64) {
+            self.faults.push(format!("counted {opened} opened, {closed} closed"));
+        }
+    }
+
+    /// Everybody has left and every deadline has passed: nothing may remain.
+    pub fn check_empty(&mut self) {
+        for (index, shard) in self.shards.iter().enumerate() {
+            shard.audit();
+            if !shard.is_empty() {
+                self.faults.push(format!("shard {index} is not empty"));
+            }
+        }
+        let (connections, tables) = (self.hub.admission.connections(), self.hub.admission.tables());
+        if connections != 0 || tables != (0, 0) {
+            self.faults.push(format!("admission still counts {connections}, {tables:?}"));
+        }
+        for channel in LOGS.iter().chain(&EPHEMERAL).chain(&METRICS) {
+            let name = ChannelName::parse(channel).expect("a channel");
+            if let Ok(channel) = self.bus.open(&name)
+                && channel.listeners() != 0
+            {
+                self.faults.push(format!("{name} still has {} listeners", channel.listeners()));
+            }
+        }
+        let wires = self.wires.borrow();
+        if !wires.by_key.is_empty() {
+            self.faults.push(format!("{} sockets were not closed", wires.by_key.len()));
+        }
+    }
+
+    /// Everything that was found wrong.
+    pub fn collect(&mut self) -> Vec<String> {
+        let mut faults = std::mem::take(&mut self.faults);
+        faults.append(&mut self.wires.borrow_mut().faults);
+        for client in &mut self.clients {
+            faults.append(&mut client.faults);
+        }
+        faults
+    }
+}
+
+/// Codes with a series of their own; the others are counted together.
+fn is_known(code: u16) -> bool {
+    pulsewire_protocol::CloseCode::from_u16(code).is_some() || matches!(code, 1005 | 1006)
+}
+
+/// How a client connects.
+#[derive(Debug, Clone, Default)]
+pub struct Connecting {
+    pub token: Option<String>,
+    pub session: Option<SessionId>,
+    pub shard: Option<usize>,
+    pub msgpack: bool,
+    pub strict: bool,
+    pub message_pings: bool,
+}
+
+/// JSON as MessagePack.
+pub fn packed(json: &str) -> Vec<u8> {
+    pulsewire_protocol::transcode::json_to_msgpack(json.as_bytes()).expect("valid JSON")
+}
+
+/// An event as its JSON, in the words of a client's `publish`.
+pub fn event_fields(channel: &str, payload: u64, padding: usize, id: Option<&str>) -> String {
+    let id = id.map_or(String::new(), |id| format!(r#","message_id":"{id}""#));
+    let pad = "x".repeat(padding);
+    format!(r#""channel":"{channel}","event":"note","data":{{"n":{payload},"pad":"{pad}"}}{id}"#)
+}
+
+pub fn event(channel: &str, payload: u64, padding: usize, id: Option<&str>) -> Event {
+    let id = id.map_or(String::new(), |id| format!(r#","id":"{id}""#));
+    let pad = "x".repeat(padding);
+    let json =
+        format!(r#"{{"channel":"{channel}","type":"note","data":{{"n":{payload},"pad":"{pad}"}}{id}}}"#);
+    Event::parse_one(json.as_bytes()).expect("an event")
+}
+
+fn payload_of(event: &Event) -> u64 {
+    let data = event.data.get();
+    let digits = data.trim_start_matches("{\"n\":");
+    digits.split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+fn namespaces(history_max: usize) -> Namespaces {
+    let namespace = |name: &str, pattern: &str, kind: ChannelKind| Namespace {
+        name: name.into(),
+        pattern: ChannelPattern::parse(pattern).expect("a pattern"),
+        kind,
+        history_max,
+        critical_types: Box::default(),
+        critical_max: 100,
+        anonymous: false,
+        read_only: false,
+    };
+    Namespaces::new(vec![
+        namespace("run", "run:*", ChannelKind::Log),
+        namespace("project", "project:*", ChannelKind::Log),
+        namespace("workspace", "workspace", ChannelKind::Log),
+        namespace("metrics", "*.metrics", ChannelKind::Metrics),
+        namespace("cursor", "cursor:*", ChannelKind::Ephemeral),
+        Namespace { read_only: true, ..namespace("sys", "$sys.*", ChannelKind::Log) },
+    ])
+}
