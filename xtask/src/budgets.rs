@@ -77,7 +77,7 @@ pub fn measure(workspace: &Workspace, results: &mut Results) -> Result<()> {
             .command(&program)
             .arg("bench")
             .args(arguments)
-            .args(["-o", "json"])
+            .args(["--no-progress", "-o", "json"])
             .output()
             .context("cannot start pulsewire bench")?;
         // A missed budget has an exit code of its own and a report all the same.
