@@ -3,6 +3,8 @@
 //! There is one question, [`Principal::may`], in front of every path that reads or writes a channel.
 //! Tokens are turned into principals by the server; nothing here trusts a claim on its own.
 
+use std::sync::Arc;
+
 use pulsewire_protocol::{ChannelName, ChannelPattern};
 
 /// What somebody may want to do with a channel.
@@ -69,8 +71,8 @@ pub struct Principal {
     pub sub: Box<str>,
     /// What kind of party it is.
     pub role: Role,
-    /// What it may do where.
-    pub grants: Box<[Grant]>,
+    /// What it may do where; shared by principals with the same grants.
+    pub grants: Arc<[Grant]>,
     /// When its token ends, Unix milliseconds.
     pub expires_at_ms: Option<i64>,
     /// When its token was made, Unix milliseconds.
@@ -82,7 +84,7 @@ pub struct Principal {
 impl Principal {
     /// Someone without a token, who may do only what the grants say.
     #[must_use]
-    pub fn anonymous(grants: Box<[Grant]>) -> Self {
+    pub fn anonymous(grants: Arc<[Grant]>) -> Self {
         Self {
             sub: "".into(),
             role: Role::User,

@@ -158,6 +158,10 @@ impl<N: Net> Shard<N> {
         slot.flags.put(Flags::MSGPACK, arrival.encoding == Encoding::MsgPack);
         slot.flags.put(Flags::STRICT_ENCODING, arrival.encoding_strict);
         slot.flags.put(Flags::MESSAGE_PINGS, arrival.heartbeat == Heartbeat::Message);
+        if self.slots.len() == self.slots.capacity() {
+            // By an eighth, not by doubling: what is reserved and unused counts per connection too.
+            self.slots.reserve_exact(self.slots.capacity() / 8 + 64);
+        }
         let index = self.slots.insert(slot);
         ConnKey {
             slot: u32::try_from(index).expect("fewer than 2^24 connections in a shard"),
@@ -213,16 +217,21 @@ impl<N: Net> Shard<N> {
 
     /// Gives a connection its session: the one it asks for if that is here and its own, else a new one.
     fn connect(&mut self, key: ConnKey, principal: Arc<Principal>, wish: ConnectWish, now: Now) {
-        if let Some(wanted) = wish.session {
+        if let Some(wanted) = wish.session
+            && self.is_written(key, now)
+        {
             let shard = usize::from(wanted.shard());
             if shard != self.index && shard < self.bus.shards() {
                 self.hand_over(key, shard, principal, wish);
                 return;
             }
-            if self.resumable(wanted, &principal) {
+            if self.resumable(wanted, &principal) && self.evict(wanted, now) {
                 self.resume(key, wanted, principal, wish, now);
                 return;
             }
+        }
+        if self.find(key).is_none() {
+            return;
         }
         let lost = wish.session.is_some();
         let id = SessionId::new(now.wall_ms.unsigned_abs(), self.index as u8, key.slot, (self.random)());
@@ -276,14 +285,37 @@ impl<N: Net> Shard<N> {
         self.net.hand_over(key, shard, Resume { arrival, principal, wish, stash: guest.stash });
     }
 
+    /// Whether all that was said to a connection is with the kernel, so that the connection can move to
+    /// another slot or shard. What waits is tried once more.
+    fn is_written(&mut self, key: ConnKey, now: Now) -> bool {
+        self.flush_slot(key.slot, now);
+        self.find(key).is_some_and(|slot| self.slots[slot as usize].outbox.is_none())
+    }
+
     /// Whether a session is here, belongs to the principal and can take a new connection.
     fn resumable(&self, wanted: SessionId, principal: &Principal) -> bool {
         !principal.is_anonymous()
+            && self.settings.resume_window_ms > 0
             && self
                 .slots
                 .get(wanted.slot() as usize)
                 .and_then(|slot| slot.session.as_ref())
                 .is_some_and(|session| session.id == wanted && session.principal.sub == principal.sub)
+    }
+
+    /// Takes a session's connection from it, if it has one. Returns whether the session is still there.
+    fn evict(&mut self, wanted: SessionId, now: Now) -> bool {
+        let target = wanted.slot();
+        if self.slots[target as usize].phase != Phase::Gone {
+            // The old connection is half open, or closing: the new one takes its place.
+            self.close_because(target, closing::Cause::Superseded, now);
+            self.flush_slot(target, now);
+            if self.slots.get(target as usize).is_some_and(|slot| slot.phase != Phase::Gone) {
+                self.drop_connection(target);
+            }
+        }
+        let session = self.slots.get(target as usize).and_then(|slot| slot.session.as_ref());
+        session.is_some_and(|session| session.id == wanted)
     }
 
     /// Moves a connection to the slot of the session it goes on with.
@@ -296,14 +328,6 @@ impl<N: Net> Shard<N> {
         now: Now,
     ) {
         let target = wanted.slot();
-        if self.slots[target as usize].phase != Phase::Gone {
-            // The old connection is half open, or closing: the new one takes its place.
-            self.close_because(target, closing::Cause::Superseded, now);
-            self.flush_slot(target, now);
-            if self.slots.get(target as usize).is_some_and(|slot| slot.phase != Phase::Gone) {
-                self.drop_connection(target);
-            }
-        }
         let mut old = self.slots.remove(from.slot as usize);
         let Some(guest) = old.guest.take() else { return };
         let slot = &mut self.slots[target as usize];

@@ -25,8 +25,11 @@ impl<N: Net> Shard<N> {
         (slot.stamp == key.stamp && slot.phase != Phase::Gone).then_some(key.slot)
     }
 
-    /// Queues a message for one connection.
+    /// Queues a message for one connection; nothing follows a close frame (RFC 6455 §5.5.1).
     pub(super) fn answer(&mut self, slot: u32, answer: &Answer<'_>, id: Option<&RequestId>) {
+        if !self.slots[slot as usize].is_active() {
+            return;
+        }
         let frame = answer.encode(id, self.slots[slot as usize].encoding());
         self.send(slot, frame, MessageType::named(answer.name()), 0);
     }

@@ -18,6 +18,9 @@ use crate::command::{Drain, Target};
 use crate::ledger::Closed;
 use crate::{ConnKey, Net};
 
+/// How long before a token's end its client is told, in milliseconds.
+const NOTICE_MS: i64 = 30_000;
+
 /// How long a close frame may take to be read and answered.
 const LINGER_NS: u64 = 1_000_000_000;
 
@@ -127,18 +130,17 @@ impl<N: Net> Shard<N> {
                 }
             }
             Cause::NoPong => self.metrics.heartbeat_timed_out(),
-            Cause::Slow => {
-                self.metrics.slow(SlowAction::Close);
-                self.discard(index);
-            }
+            Cause::Slow => self.metrics.slow(SlowAction::Close),
             Cause::MissingToken | Cause::AuthTimeout => self.metrics.auth_failed(AuthFailure::MissingToken),
             _ => {}
         }
         let code = cause.code();
-        let frame = Frame::close(code, cause.text());
-        self.send(index, frame, MessageType::Other, 0);
         let resumable = code.reconnect() == Reconnect::Yes || cause == Cause::Superseded;
         self.end(index, code.code(), cause.reason(), Initiator::Server, resumable, now);
+        if cause == Cause::Slow {
+            self.discard(index);
+        }
+        self.send(index, Frame::close(code, cause.text()), MessageType::Other, 0);
         let slot = &mut self.slots[index as usize];
         slot.phase = Phase::Closing;
         let key = slot.key(index);
@@ -155,8 +157,6 @@ impl<N: Net> Shard<N> {
     /// The peer sent a close frame.
     pub fn peer_closed(&mut self, key: ConnKey, code: Option<u16>, now: Now) {
         let Some(index) = self.find(key) else { return };
-        // RFC 6455 §5.5.1: the code is echoed; then the server is the first to close the TCP connection.
-        self.send(index, Frame::close_echo(code), MessageType::Other, 0);
         let resumable = !matches!(code, None | Some(1000));
         self.end(
             index,
@@ -166,6 +166,8 @@ impl<N: Net> Shard<N> {
             resumable,
             now,
         );
+        // RFC 6455 §5.5.1: the code is echoed; then the server is the first to close the TCP connection.
+        self.send(index, Frame::close_echo(code), MessageType::Other, 0);
         let slot = &mut self.slots[index as usize];
         slot.phase = Phase::Closing;
         self.closing.push_back((now.mono_ns + LINGER_NS, key));
@@ -198,12 +200,14 @@ impl<N: Net> Shard<N> {
         now: Now,
     ) {
         self.active_count -= 1;
+        // Events that still wait are not for this connection any more; a resumed session reads them again.
+        let undelivered = self.withdraw(index, None);
+        self.failed(index, undelivered.count);
         let slot = &mut self.slots[index as usize];
         let entered = slot.flags.has(Flags::ENTERED);
         slot.flags.clear(Flags::ENTERED);
         let slot = &self.slots[index as usize];
         let (messages_sent, bytes_sent) = (slot.messages_sent, slot.bytes_sent);
-        let queued = slot.outbox.as_ref().map_or(0, |outbox| outbox.entries.len() as u64);
         let peer = match (&slot.session, &slot.guest) {
             (Some(session), _) => session.peer.clone(),
             (None, Some(guest)) => guest.peer.clone(),
@@ -227,8 +231,7 @@ impl<N: Net> Shard<N> {
             bytes_received: session.map_or(0, |session| session.counters.bytes_received),
             messages_sent,
             messages_received: session.map_or(0, |session| session.counters.messages_received),
-            messages_failed: session.map_or(0, |session| u64::from(session.counters.messages_failed))
-                + queued,
+            messages_failed: session.map_or(0, |session| u64::from(session.counters.messages_failed)),
             reconnections: session.map_or(0, |session| session.counters.reconnections),
         };
         self.metrics.connection_closed(&ClosedMetric { code, reason, initiator, lasted_ns });
@@ -239,15 +242,23 @@ impl<N: Net> Shard<N> {
         let keep = resumable && !entry.user.is_empty() && self.settings.resume_window_ms > 0;
         self.ledger.write(entry);
         if keep {
-            self.park(index, now);
+            self.park(index, &undelivered.first, now);
         } else {
             self.end_session(index);
         }
     }
 
     /// Takes a session out of all feeds and lets it wait.
-    fn park(&mut self, index: u32, now: Now) {
-        let parked = self.leave_all(index);
+    fn park(&mut self, index: u32, undelivered: &[(u32, u64)], now: Now) {
+        let feeds = self.slots[index as usize].session.as_ref().map_or_else(Vec::new, |session| {
+            session.subscriptions.iter().map(|subscription| subscription.feed).collect()
+        });
+        let mut parked = self.leave_all(index);
+        for (feed, parked) in feeds.into_iter().zip(&mut parked) {
+            if let Some((_, first)) = undelivered.iter().find(|(of, _)| *of == feed) {
+                parked.next = parked.next.min(*first);
+            }
+        }
         let slot = &mut self.slots[index as usize];
         let (messages_sent, bytes_sent) = (slot.messages_sent, slot.bytes_sent);
         let Some(session) = &mut slot.session else { return };
@@ -272,15 +283,15 @@ impl<N: Net> Shard<N> {
     }
 
     fn expire_oldest(&mut self) {
-        let Some((_, index, id)) = self.detached.pop_front() else { return };
-        self.expire(index, id, u64::MAX);
+        let Some((until_ns, index, id)) = self.detached.pop_front() else { return };
+        self.expire(index, id, until_ns);
     }
 
-    /// Ends a waiting session if it is still the one and its time is up.
-    fn expire(&mut self, index: u32, id: pulsewire_protocol::SessionId, now_ns: u64) {
+    /// Ends a waiting session if it still waits for the same moment: it may have been resumed meanwhile.
+    fn expire(&mut self, index: u32, id: pulsewire_protocol::SessionId, until_ns: u64) {
         let Some(slot) = self.slots.get(index as usize) else { return };
         let waits = |session: &super::slot::Session| {
-            session.id == id && session.detached.as_ref().is_some_and(|detached| detached.until_ns <= now_ns)
+            session.id == id && session.detached.as_ref().is_some_and(|detached| detached.until_ns == until_ns)
         };
         if slot.session.as_deref().is_some_and(waits) {
             self.end_session(index);
@@ -338,7 +349,7 @@ impl<N: Net> Shard<N> {
                 break;
             }
             self.detached.pop_front();
-            self.expire(index, id, now.mono_ns);
+            self.expire(index, id, until);
         }
         self.expire_tokens(now);
         self.drain_some(now);
@@ -367,7 +378,9 @@ impl<N: Net> Shard<N> {
                 self.metrics.auth_failed(AuthFailure::ExpiredToken);
                 self.close_because(index, Cause::TokenExpired, now);
             } else {
-                if !slot.flags.has(Flags::EXPIRY_TOLD) {
+                // A refresh may have moved the end.
+                let near = expires - now.wall_ms <= NOTICE_MS;
+                if near && !slot.flags.has(Flags::EXPIRY_TOLD) {
                     slot.flags.set(Flags::EXPIRY_TOLD);
                     let expires_in_ms = expires.abs_diff(now.wall_ms);
                     self.answer(index, &Answer::TokenExpiring { expires_in_ms }, None);
@@ -379,7 +392,6 @@ impl<N: Net> Shard<N> {
 
     /// Puts a token's end, or the moment to announce it, in the heap if it is near.
     pub(super) fn watch_expiry(&mut self, index: u32, now: Now) {
-        const NOTICE_MS: i64 = 30_000;
         let slot = &mut self.slots[index as usize];
         let Some(expires) = slot.session.as_ref().and_then(|session| session.principal.expires_at_ms) else {
             return;
@@ -410,7 +422,9 @@ impl<N: Net> Shard<N> {
             self.slots.iter().filter(|(_, slot)| matches(slot)).map(|(index, _)| index as u32).collect();
         let mut closed = 0;
         for index in found {
-            if self.slots[index as usize].is_active() {
+            // Parking one session may have ended another that waited the longest.
+            let Some(slot) = self.slots.get(index as usize) else { continue };
+            if slot.is_active() {
                 closed += 1;
                 self.close_because(index, Cause::Asked(code), now);
             } else if code.reconnect() == Reconnect::No {

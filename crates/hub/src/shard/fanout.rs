@@ -127,13 +127,20 @@ impl<N: Net> Shard<N> {
         receivers
     }
 
-    /// Lets every live listener of a feed catch up by reading, because publications were lost on the way.
+    /// Lets every listener of a feed that waits for publications that were lost on the way catch up by reading.
     fn repair(&mut self, index: u32, sequence: u64) {
         let feed = &mut self.feeds[index as usize];
         let next = feed.cursor + 1;
         feed.cursor = sequence;
         let listeners = feed.listeners.clone();
-        for listener in listeners.iter().filter(|listener| listener.is_live()) {
+        for listener in listeners {
+            let session = self.slots[listener.slot as usize].session.as_ref().expect("only sessions listen");
+            let subscription = session.subscriptions[listener.subscription()];
+            let next = match subscription.feeding {
+                Feeding::Live => next,
+                Feeding::Skipping if subscription.next <= sequence => subscription.next,
+                _ => continue,
+            };
             self.fall_back(listener.slot, listener.subscription(), next, Feeding::Lagging);
             self.read_on(listener.slot, listener.subscription());
         }

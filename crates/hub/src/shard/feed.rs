@@ -81,6 +81,10 @@ impl Listener {
         self.bits = self.bits & (Self::LIVE | Self::MSGPACK) | subscription as u32;
     }
 
+    pub(crate) fn set_msgpack(&mut self, msgpack: bool) {
+        if msgpack { self.bits |= Self::MSGPACK } else { self.bits &= !Self::MSGPACK }
+    }
+
     pub(crate) fn set_live(&mut self, live: bool) {
         if live { self.bits |= Self::LIVE } else { self.bits &= !Self::LIVE }
     }

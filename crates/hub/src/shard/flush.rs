@@ -12,6 +12,7 @@ use super::slot::{Flags, NONE, Phase};
 use super::{Shard, closing};
 use crate::{Net, Write};
 use pulsewire_telemetry::{DropCause, SlowAction};
+use smallvec::SmallVec;
 
 /// The most that is joined for one write; what is longer goes in several.
 const JOIN_BYTES_MAX: usize = 256 * 1024;
@@ -23,6 +24,15 @@ pub(super) struct Scratch {
     /// Where each item ends in `bytes`.
     ends: Vec<usize>,
     bytes: Vec<u8>,
+}
+
+/// What was taken back from a connection.
+#[derive(Default)]
+pub(super) struct Withdrawn {
+    /// How many deliveries.
+    pub(super) count: u32,
+    /// The first sequence of each `log` feed.
+    pub(super) first: SmallVec<[(u32, u64); 1]>,
 }
 
 impl Scratch {
@@ -162,7 +172,9 @@ impl<N: Net> Shard<N> {
             Write::Wrote(taken) => self.enqueue(index, chain, taken, now),
             Write::Blocked => self.enqueue(index, chain, 0, now),
             Write::Failed => {
-                self.forget(chain, index);
+                // Back on the list: what was not delivered decides from where the session goes on.
+                let slot = &mut self.slots[index as usize];
+                (slot.first, slot.last) = (chain.first, chain.last);
                 self.lost(index, now);
             }
         }
@@ -198,7 +210,7 @@ impl<N: Net> Shard<N> {
         self.failed(index, failed);
     }
 
-    fn failed(&mut self, index: u32, count: u32) {
+    pub(super) fn failed(&mut self, index: u32, count: u32) {
         if count > 0 {
             self.metrics.message_failed(u64::from(count));
             self.metrics.dropped(DropCause::Closed, u64::from(count));
@@ -412,8 +424,11 @@ impl<N: Net> Shard<N> {
         let slot = &mut self.slots[index as usize];
         slot.outbox = None;
         if slot.phase == Phase::Closing {
-            let key = slot.key(index);
-            self.net.shutdown(key);
+            // The close frame may still be in the list: whoever writes it says that it was the last.
+            if slot.first == NONE {
+                let key = slot.key(index);
+                self.net.shutdown(key);
+            }
             return;
         }
         if slot.flags.has(Flags::HELD_BACK) {
@@ -444,6 +459,42 @@ impl<N: Net> Shard<N> {
         // Closing one may have begun to watch another; nothing is watched twice.
         watched.append(&mut self.watched);
         self.watched = watched;
+    }
+
+    /// Takes back what waits for a connection and belongs to a feed, or to any: the subscription ends, or
+    /// begins anew elsewhere, and nothing that was queued for the old one may be taken for the new one's.
+    pub(super) fn withdraw(&mut self, index: u32, feed: Option<u32>) -> Withdrawn {
+        let mut withdrawn = Withdrawn::default();
+        let slot = &mut self.slots[index as usize];
+        let mut take = |class: Class| {
+            let Some((of, sequence)) = class.feed() else { return false };
+            if feed.is_some_and(|feed| feed != of) {
+                return false;
+            }
+            withdrawn.count += 1;
+            if let Some(sequence) = sequence
+                && !withdrawn.first.iter().any(|(known, _)| *known == of)
+            {
+                withdrawn.first.push((of, sequence));
+            }
+            true
+        };
+        let mut forgotten = Vec::new();
+        if let Some(outbox) = &mut slot.outbox {
+            let queue = &self.queue;
+            outbox.retain(|item| {
+                let taken = take(queue.item(item).class);
+                if taken {
+                    forgotten.push(item);
+                }
+                !taken
+            });
+        }
+        self.queue.unlink(slot, take);
+        for item in forgotten {
+            self.queue.forget(item);
+        }
+        withdrawn
     }
 
     /// Drops everything that waits for a connection but the rest of a frame that has begun.

@@ -63,7 +63,13 @@ impl<N: Net> Shard<N> {
         for index in (phase..capacity).step_by(interval as usize) {
             let index = index as u32;
             let Some(slot) = self.slots.get_mut(index as usize) else { continue };
-            if slot.phase != Phase::Open || slot.flags.has(Flags::AWAITING_PONG) || slot.outbox.is_some() {
+            if slot.phase != Phase::Open {
+                continue;
+            }
+            let unheard = slot.flags.has(Flags::AWAITING_PONG) || slot.outbox.is_some();
+            self.watch_expiry(index, now);
+            let slot = &mut self.slots[index as usize];
+            if unheard {
                 continue;
             }
             slot.flags.set(Flags::AWAITING_PONG);
@@ -78,7 +84,6 @@ impl<N: Net> Shard<N> {
                 receivers[kind] += 1;
             }
             self.sample(index);
-            self.watch_expiry(index, now);
         }
         for (item, receivers) in frames.into_iter().zip(receivers) {
             if let Some(item) = item {

@@ -287,6 +287,10 @@ impl<N: Net> Shard<N> {
         }
         self.metrics.auth_succeeded();
         let expires_at_ms = principal.expires_at_ms;
+        if expires_at_ms < session.principal.expires_at_ms {
+            // What is in the heap would come too late for an earlier end.
+            slot.flags.clear(Flags::EXPIRY_WATCHED);
+        }
         session.principal = principal;
         slot.flags.clear(Flags::EXPIRY_TOLD);
         self.answer(index, &Answer::Refreshed { expires_at_ms }, id);
@@ -370,7 +374,10 @@ impl<N: Net> Shard<N> {
 
     fn request(&mut self, key: ConnKey, index: u32, request: Request<'_>, now: Now) {
         let Request { id, kind } = request;
-        self.metrics.message_received(message_type(&kind));
+        // A client's event is counted under its own type, once it is known to be allowed.
+        if !matches!(kind, Kind::ClientEvent { .. }) {
+            self.metrics.message_received(message_type(&kind));
+        }
         match kind {
             Kind::Connect(connect) => self.connect_again(key, index, id, &connect, now),
             Kind::Refresh { token } => {
@@ -415,7 +422,9 @@ impl<N: Net> Shard<N> {
         let own: SessionId = session.id;
         let principal = session.principal.clone();
         let mut wish = connect_wish(id, connect);
-        if wish.session.is_some_and(|wanted| wanted != own) && !principal.is_anonymous() {
+        let moves = wish.session.is_some_and(|wanted| wanted != own) && !principal.is_anonymous();
+        if moves && self.is_written(key, now) {
+            self.withdraw(index, None);
             self.leave_all(index);
             let slot = &mut self.slots[index as usize];
             let Some(session) = slot.session.take() else { return };
@@ -431,10 +440,16 @@ impl<N: Net> Shard<N> {
             self.deferred.push((key, principal, wish));
             return;
         }
+        if self.find(key).is_none() {
+            return;
+        }
         wish.session = None;
         if let Some(token) = connect.token.as_deref() {
             // A token in a later connect is a refresh.
             self.verify(key, index, token.into(), After::Refresh(None), now);
+            if self.find(key).is_none() {
+                return;
+            }
         }
         self.opened(key, wish, false, Vec::new(), now);
     }
@@ -471,6 +486,7 @@ impl<N: Net> Shard<N> {
         now: Now,
     ) {
         if !self.settings.client_events.iter().any(|known| **known == *event_type) {
+            self.metrics.message_received(MessageType::Other);
             self.metrics.message_error(MessageError::ValidationError);
             let shown: String = event_type.chars().take(64).collect();
             self.refuse_with(

@@ -28,6 +28,18 @@ impl Outbox {
         self.entries.push_back((item, u32::try_from(bytes).expect("a frame is smaller than 4 GiB")));
     }
 
+    /// Keeps only what `which` wants kept, and what has begun to be written.
+    pub(crate) fn retain(&mut self, mut which: impl FnMut(ItemRef) -> bool) {
+        let mut begun = self.written > 0;
+        let mut removed = 0;
+        self.entries.retain(|(item, bytes)| {
+            let keep = std::mem::take(&mut begun) || which(*item);
+            removed += if keep { 0 } else { *bytes as usize };
+            keep
+        });
+        self.bytes -= removed;
+    }
+
     /// Removes the oldest entry that has not begun to be written and that `which` wants removed.
     pub(crate) fn remove_first(&mut self, which: impl Fn(ItemRef) -> bool) -> Option<ItemRef> {
         let begun = usize::from(self.written > 0);

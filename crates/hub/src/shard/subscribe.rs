@@ -41,6 +41,12 @@ impl<N: Net> Shard<N> {
     /// Subscribes to everything a wish names, or to nothing and says why.
     pub(super) fn subscribe(&mut self, slot: u32, wish: Wish, id: Option<&RequestId>, now: Now) {
         let msgpack = wish.compression || self.slots[slot as usize].encoding() == Encoding::MsgPack;
+        // What waits is written or held back first: a subscription that goes on says where it really stands.
+        let key = self.slots[slot as usize].key(slot);
+        self.flush_slot(slot, now);
+        if self.find(key).is_none() {
+            return;
+        }
         let checked = match self.check_wish(slot, wish) {
             Ok(checked) => checked,
             Err((code, detail)) => {
@@ -52,21 +58,29 @@ impl<N: Net> Shard<N> {
         let mut joined = Vec::with_capacity(checked.len());
         let mut positions = Vec::new();
         for wish in checked {
-            let (subscription, feed) = self.join_feed(slot, wish.channel.clone(), wish.view.clone(), msgpack);
+            let (feed, fresh) = self.join_feed(slot, wish.channel.clone(), wish.view.clone(), msgpack);
+            // Asked for again without a place to begin at, a subscription goes on as it is.
+            let begins = fresh || !matches!(wish.replay, Replay::Live);
             if wish.channel.kind == ChannelKind::Log {
-                let position = self.begin(slot, subscription, feed, &wish.replay);
+                if begins && !fresh {
+                    self.withdraw(slot, Some(feed));
+                }
+                let position = self.begin(slot, feed, &wish.replay, begins);
                 positions.push((wish.channel.name.clone(), position));
             }
-            joined.push((subscription, feed, wish));
+            joined.push((feed, wish, begins));
         }
         let answer = Answer::Subscribed { channels: &channels, positions: &positions };
         let frame = answer.encode(id, self.slots[slot as usize].encoding());
-        let replays = joined
-            .iter()
-            .any(|(subscription, ..)| self.subscription_mut(slot, *subscription).feeding == Feeding::Reading);
+        let replays = joined.iter().any(|(feed, ..)| {
+            self.subscription(slot, *feed)
+                .is_some_and(|index| self.subscription_mut(slot, index).feeding == Feeding::Reading)
+        });
         self.send(slot, frame, MessageType::Subscribed, if replays { 0 } else { now.mono_ns });
-        for (subscription, feed, wish) in joined {
-            self.start(slot, subscription, feed, &wish, msgpack, now);
+        for (feed, wish, begins) in joined {
+            if begins || wish.channel.kind == ChannelKind::Metrics {
+                self.start(slot, feed, &wish, msgpack, now);
+            }
         }
     }
 
@@ -106,6 +120,9 @@ impl<N: Net> Shard<N> {
                 return Err((ErrorCode::Unsupported, format!("`{name}` keeps no events to replay")));
             }
             let channel = self.bus.open(&name).map_err(|code| (code, format!("`{name}`")))?;
+            if checked.iter().any(|known| known.channel.id == channel.id) {
+                continue;
+            }
             let default =
                 if tags.is_empty() && wish.interval.is_none() { Shape::Grouped } else { Shape::Points };
             let shape = if metrics { wish.shape.unwrap_or(default) } else { Shape::Grouped };
@@ -126,8 +143,9 @@ impl<N: Net> Shard<N> {
         Ok(checked)
     }
 
-    /// Makes a slot a listener of a feed; one that listens to the channel already is kept or moved.
-    fn join_feed(&mut self, slot: u32, channel: Arc<Channel>, view: View, msgpack: bool) -> (usize, u32) {
+    /// Makes a slot a listener of a feed; one that listens to the channel already is kept or moved. Returns
+    /// the feed, and whether the subscription is new to it.
+    fn join_feed(&mut self, slot: u32, channel: Arc<Channel>, view: View, msgpack: bool) -> (u32, bool) {
         let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");
         let present = session
             .subscriptions
@@ -135,10 +153,12 @@ impl<N: Net> Shard<N> {
             .position(|known| self.feeds[known.feed as usize].channel.id == channel.id);
         if let Some(index) = present {
             let known = session.subscriptions[index];
-            let feed = &self.feeds[known.feed as usize];
-            if feed.view == view && feed.listeners[known.listener as usize].is_msgpack() == msgpack {
-                return (index, known.feed);
+            let feed = &mut self.feeds[known.feed as usize];
+            if feed.view == view {
+                feed.listeners[known.listener as usize].set_msgpack(msgpack);
+                return (known.feed, false);
             }
+            self.withdraw(slot, Some(known.feed));
             self.leave_feed(slot, index);
         }
         channel.listen(self.index);
@@ -147,6 +167,9 @@ impl<N: Net> Shard<N> {
         let session = self.slots[slot as usize].session.as_mut().expect("only sessions subscribe");
         let subscription = session.subscriptions.len();
         let listener = u32::try_from(listeners.len()).expect("fewer than 2^24 listeners in a shard");
+        if listeners.len() == listeners.capacity() && listeners.len() >= 1_024 {
+            listeners.reserve_exact(listeners.len() / 8);
+        }
         listeners.push(Listener::new(slot, subscription, true, msgpack));
         session.subscriptions.push(Subscription {
             feed,
@@ -157,7 +180,7 @@ impl<N: Net> Shard<N> {
             began_ms: 0,
             feeding: Feeding::Live,
         });
-        (subscription, feed)
+        (feed, true)
     }
 
     /// The feed of a channel in this view, made if there is none. The channel must count a listener already.
@@ -175,10 +198,16 @@ impl<N: Net> Shard<N> {
         index
     }
 
-    /// Decides where a subscription to a `log` feed begins, and says it.
-    fn begin(&mut self, slot: u32, subscription: usize, feed: u32, replay: &Replay) -> Position {
+    /// Decides where a subscription to a `log` feed begins, unless it goes on as it is, and says it.
+    fn begin(&mut self, slot: u32, feed: u32, replay: &Replay, begins: bool) -> Position {
+        let subscription = self.subscription(slot, feed).expect("it has joined");
         let Feed { channel, cursor, .. } = &self.feeds[feed as usize];
         let (epoch, cursor) = (channel.epoch.clone(), *cursor);
+        if !begins {
+            let known = self.subscription_mut(slot, subscription);
+            let after = if known.feeding == Feeding::Live { cursor } else { known.next - 1 };
+            return Position { epoch, sequence: Sequence(after) };
+        }
         let after = match replay {
             Replay::Since(position)
                 if position.epoch == epoch && position.sequence.0 <= channel.position().sequence.0 =>
@@ -197,7 +226,8 @@ impl<N: Net> Shard<N> {
     }
 
     /// Sends what comes before the live events.
-    fn start(&mut self, slot: u32, subscription: usize, feed: u32, wish: &Checked, msgpack: bool, now: Now) {
+    fn start(&mut self, slot: u32, feed: u32, wish: &Checked, msgpack: bool, now: Now) {
+        let Some(subscription) = self.subscription(slot, feed) else { return };
         match wish.channel.kind {
             ChannelKind::Log => {
                 if let Replay::Since(position) = &wish.replay {
@@ -240,13 +270,14 @@ impl<N: Net> Shard<N> {
                 Some(index) => {
                     let feed = session.subscriptions[index].feed;
                     channels.push(self.feeds[feed as usize].channel.name.clone());
+                    self.withdraw(slot, Some(feed));
                     self.leave_feed(slot, index);
                 }
                 None => unknown = Some(name),
             }
         }
         if let Some(name) = unknown {
-            self.refuse_with(slot, ErrorCode::NotSubscribed, format!("`{name}`"), id, now);
+            self.refuse_with(slot, ErrorCode::NotSubscribed, format!("not subscribed to `{name}`"), id, now);
         }
         if !channels.is_empty() || unknown.is_none() {
             self.answer(slot, &Answer::Unsubscribed { channels: &channels }, id);
@@ -312,27 +343,28 @@ impl<N: Net> Shard<N> {
         let mut outcome = ReconnectOutcome::Resumed;
         let mut joined = Vec::new();
         for Parked { channel, view, msgpack, next } in parked {
-            let (subscription, feed) = self.join_feed(slot, channel.clone(), view.clone(), msgpack);
+            let (feed, _) = self.join_feed(slot, channel.clone(), view.clone(), msgpack);
             let mut replay = Replay::Live;
             channels.push(channel.name.clone());
             if channel.kind == ChannelKind::Log {
                 let position =
                     Position { epoch: channel.epoch.clone(), sequence: Sequence(next.saturating_sub(1)) };
                 replay = Replay::Since(position);
-                positions.push((channel.name.clone(), self.begin(slot, subscription, feed, &replay)));
-                if self.subscription_mut(slot, subscription).feeding == Feeding::Reading {
+                let position = self.begin(slot, feed, &replay, true);
+                if position.sequence.0 < self.feeds[feed as usize].cursor {
                     outcome = ReconnectOutcome::Replayed;
                 }
+                positions.push((channel.name.clone(), position));
             }
-            joined.push((subscription, feed, Checked { channel, view, replay }, msgpack));
+            joined.push((feed, Checked { channel, view, replay }, msgpack));
         }
         self.count_resumed(outcome);
         if channels.is_empty() {
             return;
         }
         self.answer(slot, &Answer::Subscribed { channels: &channels, positions: &positions }, None);
-        for (subscription, feed, wish, msgpack) in joined {
-            self.start(slot, subscription, feed, &wish, msgpack, now);
+        for (feed, wish, msgpack) in joined {
+            self.start(slot, feed, &wish, msgpack, now);
         }
     }
 

@@ -75,7 +75,7 @@ pub fn principal(sub: &str, pattern: &str) -> Principal {
     Principal { sub: sub.into(), role: Role::User, ..Principal::anonymous(grants(pattern)) }
 }
 
-fn grants(pattern: &str) -> Box<[Grant]> {
+fn grants(pattern: &str) -> Arc<[Grant]> {
     let pattern = ChannelPattern::parse(pattern).expect("a pattern");
     [Grant { pattern, actions: Actions::ALL }].into()
 }

@@ -259,6 +259,7 @@ fn say_connect(world: &mut World, client: usize, token: Option<String>, session:
         for (channel, next) in known {
             if world.rng.chance(70) {
                 wanted.push(Wanted {
+                    head: world.truth.head(&channel),
                     channel,
                     since: Some((EPOCH.into(), next - 1)),
                     replays: true,
@@ -389,6 +390,7 @@ fn subscribe(world: &mut World, client: usize) {
         let mut wish = Wanted {
             low: world.truth.dealt_with.get(&channel).copied().unwrap_or(0),
             since: None,
+            head: world.truth.head(&channel),
             replays: false,
             host: if kind(&channel) == Kind::Metrics { hosts } else { '*' },
             interval,

@@ -25,6 +25,8 @@ pub enum Asked {
 pub struct Wanted {
     pub channel: String,
     pub since: Option<(String, u64)>,
+    /// The head of the channel when this was asked.
+    pub head: u64,
     pub replays: bool,
     /// Which samples are wanted: `a`, `b`, or `*` for all.
     pub host: char,
@@ -439,9 +441,8 @@ impl Client {
         let mut replaying = wish.is_some_and(|wish| wish.replays);
         let present = self.subs.get(channel);
         match wish {
-            Some(Wanted { since: Some((asked_epoch, asked)), .. }) => {
-                if asked_epoch == epoch && *asked <= truth.head(channel) && sequence != *asked {
-                    // The head may have come up to a position that was ahead when it was asked for.
+            Some(Wanted { since: Some((asked_epoch, asked)), head, .. }) => {
+                if asked_epoch == epoch && *asked <= *head && sequence != *asked {
                     self.fault(format!("{channel}: asked since {asked}, begins after {sequence}"));
                 }
             }

@@ -273,9 +273,9 @@ impl World {
     /// A client forgets its connection without anybody's being told: half open.
     pub fn abandon(&mut self, client: usize) {
         if let Some(number) = self.clients[client].wire {
-            let unread = !self.wires.borrow().list[number].down.is_empty();
             self.owners[number].1 = self.clients[client].closed;
-            self.clients[client].disconnected(unread);
+            // What the kernel takes from now on is lost too.
+            self.clients[client].disconnected(true);
         }
     }
 
