@@ -1,0 +1,191 @@
+//! What operators change: forgetting records, ending connections, taking tokens back.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use http::Uri;
+use pulsewire_edge::clock;
+use pulsewire_hub::Target;
+use pulsewire_protocol::{CloseCode, ErrorCode, SessionId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::guard::{JsonBody, Operator};
+use crate::app::App;
+use crate::http::problem::Problem;
+
+/// Document 003's example.
+const MAX_AGE_MS_DEFAULT: u64 = 3_600_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stale {
+    max_age_ms: Option<u64>,
+}
+
+/// `POST /api/admin/websocket/cleanup-stale?maxAgeMs=`: forgets connections that closed longer ago.
+pub async fn cleanup_stale(
+    State(app): State<Arc<App>>,
+    Operator(who): Operator,
+    uri: Uri,
+) -> Result<Json<Value>, Problem> {
+    let wrong = |_| Problem::new(ErrorCode::BadRequest, "`maxAgeMs` is a number of milliseconds");
+    let Query(Stale { max_age_ms }) = Query::<Stale>::try_from_uri(&uri).map_err(wrong)?;
+    let max_age_ms = max_age_ms.unwrap_or(MAX_AGE_MS_DEFAULT);
+    let before_ms = clock::now().wall_ms.saturating_sub_unsigned(max_age_ms);
+    let removed = app.hub.ledger.forget_before(before_ms);
+    tracing::info!(operator = &*who.sub, max_age_ms, removed, "closed connections forgotten");
+    Ok(Json(json!({ "removed": removed })))
+}
+
+/// The body of `disconnect`: one of `session`, `user` and `address`, and the close code.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disconnect {
+    session: Option<String>,
+    user: Option<String>,
+    address: Option<String>,
+    code: Option<u16>,
+}
+
+/// `POST /api/admin/websocket/disconnect`: closes the connections of a session, a user or an address.
+///
+/// The close code is 1013 (come back later) unless `code` names another of our own, 4000 to 4999.
+pub async fn disconnect(
+    State(app): State<Arc<App>>,
+    Operator(who): Operator,
+    JsonBody(asked): JsonBody<Disconnect>,
+) -> Result<Json<Value>, Problem> {
+    let (target, code) = (asked.target()?, asked.close_code()?);
+    let closed = app.close(&target, code).await?;
+    tracing::info!(operator = &*who.sub, ?target, %code, closed, "connections closed by an operator");
+    Ok(Json(json!({ "closed": closed })))
+}
+
+impl Disconnect {
+    fn target(&self) -> Result<Target, Problem> {
+        let wrong = |detail: &str| Problem::new(ErrorCode::BadRequest, detail);
+        match (&self.session, &self.user, &self.address) {
+            (Some(session), None, None) => {
+                SessionId::parse(session).map(Target::Session).map_err(|error| wrong(&error.to_string()))
+            }
+            (None, Some(user), None) if !user.is_empty() => Ok(Target::User(user.as_str().into())),
+            (None, None, Some(address)) => {
+                let address = address.parse::<IpAddr>();
+                address.map(Target::Address).map_err(|_| wrong("`address` is an IP address"))
+            }
+            _ => Err(wrong("name one of `session`, `user` and `address`")),
+        }
+    }
+
+    fn close_code(&self) -> Result<CloseCode, Problem> {
+        let Some(asked) = self.code else { return Ok(CloseCode::TryAgainLater) };
+        CloseCode::from_u16(asked).filter(|_| (4_000..5_000).contains(&asked)).ok_or_else(|| {
+            let known = CloseCode::ALL.iter().map(|code| code.code()).filter(|code| *code >= 4_000);
+            let known: Vec<String> = known.map(|code| code.to_string()).collect();
+            Problem::new(ErrorCode::BadRequest, format!("`code` is one of {}", known.join(", ")))
+        })
+    }
+}
+
+/// The body of `revoke`: whose tokens, or which token, and when the last of them will have ended.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revoke {
+    user: Option<String>,
+    token_id: Option<String>,
+    until: Option<jiff::Timestamp>,
+}
+
+/// `POST /api/admin/revocations`: takes tokens back.
+///
+/// With `user`, every token of the user that was issued before now is refused from now on, and the
+/// user's connections are closed with 4506. With `token_id`, the token with this `jti` is refused;
+/// connections that were made with it go on unless `user` is given too, which closes the user's
+/// connections and leaves the user's other tokens valid. `until` (RFC 3339) lets the entry go when
+/// the last such token has ended; without it the entry stays until the server stops.
+pub async fn revoke(
+    State(app): State<Arc<App>>,
+    Operator(who): Operator,
+    JsonBody(asked): JsonBody<Revoke>,
+) -> Result<Json<Value>, Problem> {
+    let now_ms = clock::now().wall_ms;
+    let until_ms = asked.until_ms(now_ms)?;
+    let given = |text: &Option<String>| text.as_ref().filter(|text| !text.is_empty()).cloned();
+    let revoked = match (given(&asked.token_id), given(&asked.user)) {
+        (Some(token_id), _) => app.revocations.revoke_token(&token_id, until_ms, now_ms),
+        (None, Some(user)) => app.revocations.revoke_subject(&user, now_ms, until_ms, now_ms),
+        (None, None) => return Err(Problem::new(ErrorCode::BadRequest, "name a `user` or a `token_id`")),
+    };
+    revoked.map_err(|full| Problem::new(ErrorCode::LimitExceeded, full.to_string()))?;
+    let (user, token_id) = (asked.user.as_deref(), asked.token_id.as_deref());
+    tracing::info!(operator = &*who.sub, user, token_id, "tokens revoked by an operator");
+    let closed = match given(&asked.user) {
+        Some(user) => app.close(&Target::User(user.into()), CloseCode::Revoked).await?,
+        None => 0,
+    };
+    Ok(Json(json!({ "revoked": true, "closed": closed })))
+}
+
+impl Revoke {
+    fn until_ms(&self, now_ms: i64) -> Result<i64, Problem> {
+        match self.until.map(jiff::Timestamp::as_millisecond) {
+            None => Ok(i64::MAX),
+            Some(until_ms) if until_ms > now_ms => Ok(until_ms),
+            Some(_) => Err(Problem::new(ErrorCode::BadRequest, "`until` has passed")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disconnect(body: &str) -> Result<(Target, CloseCode), ErrorCode> {
+        let asked: Disconnect = serde_json::from_str(body).map_err(|_| ErrorCode::BadRequest)?;
+        asked.target().and_then(|target| Ok((target, asked.close_code()?))).map_err(|problem| problem.code)
+    }
+
+    #[test]
+    fn a_disconnect_names_one_target_and_a_code_of_ours() {
+        let ann = Target::User("ann".into());
+        assert_eq!(disconnect(r#"{"user":"ann"}"#), Ok((ann.clone(), CloseCode::TryAgainLater)));
+        assert_eq!(disconnect(r#"{"user":"ann","code":4506}"#), Ok((ann, CloseCode::Revoked)));
+        let address = Target::Address("::1".parse().unwrap());
+        assert_eq!(disconnect(r#"{"address":"::1"}"#), Ok((address, CloseCode::TryAgainLater)));
+        let session = SessionId::new(1, 2, 3, 4);
+        let body = format!(r#"{{"session":"{session}"}}"#);
+        assert_eq!(disconnect(&body), Ok((Target::Session(session), CloseCode::TryAgainLater)));
+    }
+
+    #[test]
+    fn a_disconnect_of_everybody_or_with_a_foreign_code_is_refused() {
+        for body in [
+            "{}",
+            r#"{"user":""}"#,
+            r#"{"user":"ann","address":"::1"}"#,
+            r#"{"session":"x"}"#,
+            r#"{"address":"localhost"}"#,
+            r#"{"user":"ann","code":1000}"#,
+            r#"{"user":"ann","code":4999}"#,
+            r#"{"user":"ann","why":"x"}"#,
+        ] {
+            assert_eq!(disconnect(body), Err(ErrorCode::BadRequest), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_revocation_ends_in_the_future_or_never() {
+        let until = |body: &str| {
+            let asked: Revoke = serde_json::from_str(body).unwrap();
+            asked.until_ms(1_705_314_600_000).map_err(|problem| problem.code)
+        };
+        assert_eq!(until(r#"{"user":"ann"}"#), Ok(i64::MAX));
+        let later = r#"{"user":"ann","until":"2024-01-15T10:30:01Z"}"#;
+        assert_eq!(until(later), Ok(1_705_314_601_000));
+        let now = r#"{"user":"ann","until":"2024-01-15T10:30:00Z"}"#;
+        assert_eq!(until(now), Err(ErrorCode::BadRequest));
+    }
+}

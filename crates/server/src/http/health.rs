@@ -1,0 +1,197 @@
+//! How the node is, for balancers, supervisors and people.
+//!
+//! Everybody may ask: the answers hold counts and reasons, no names. `healthy` and `degraded` are 200,
+//! `unhealthy` is 503. Full is not unhealthy: a node at its limit does its work, and a balancer that
+//! took it out would only move the load.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use pulsewire_edge::clock;
+use serde_json::{Value, json};
+
+use super::access::Remote;
+use super::metrics::{self, Surveyed};
+use super::problem::Problem;
+use crate::app::App;
+
+/// How the node is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// A shard does not answer.
+    stalled: bool,
+    /// The node is going away.
+    draining: bool,
+    /// There are as many connections as the node allows.
+    full: bool,
+    /// There are more connections than the soft limit.
+    above_soft_limit: bool,
+}
+
+impl Verdict {
+    /// What a survey says.
+    #[must_use]
+    pub fn of(surveyed: &Surveyed) -> Self {
+        let current = &surveyed.current;
+        let active = current.active_connections();
+        Self {
+            stalled: surveyed.stalled,
+            draining: current.draining,
+            full: current.connections_hard_limit > 0 && active >= current.connections_hard_limit,
+            above_soft_limit: current.connections_soft_limit > 0 && active > current.connections_soft_limit,
+        }
+    }
+
+    /// `healthy`, `degraded` or `unhealthy`.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        if !self.is_ready() {
+            "unhealthy"
+        } else if self.full || self.above_soft_limit {
+            "degraded"
+        } else {
+            "healthy"
+        }
+    }
+
+    /// Whether clients should be sent here.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.stalled && !self.draining
+    }
+
+    /// 200, or 503 when clients should be sent elsewhere.
+    #[must_use]
+    pub fn http_status(&self) -> StatusCode {
+        status_if(self.is_ready())
+    }
+
+    /// Why the node is not healthy.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<&'static str> {
+        let all = [
+            (self.stalled, "a shard did not answer within a second"),
+            (self.draining, "the server is stopping"),
+            (self.full, "limits.connections_max is reached; new connections are refused"),
+            (self.above_soft_limit, "more connections than limits.connections_soft"),
+        ];
+        all.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect()
+    }
+}
+
+/// `GET /health/websocket`: document 001's answer, with reasons.
+pub async fn websocket(State(app): State<Arc<App>>) -> Response {
+    let surveyed = app.scrapes.survey(&app).await;
+    let verdict = Verdict::of(&surveyed);
+    let mut body = json!({
+        "status": verdict.status(),
+        "activeConnections": surveyed.current.active_connections(),
+        "timestamp": iso(clock::now().wall_ms),
+        "reasons": verdict.reasons(),
+    });
+    if app.live.load().settings.dev {
+        body["note"] = "dev mode: everything is in memory, and every web page may connect".into();
+    }
+    answer(verdict.http_status(), body)
+}
+
+/// `GET /livez`: 200 when the process and its shards answer, 503 when a restart would help.
+pub async fn live(State(app): State<Arc<App>>) -> Response {
+    let stalled = app.scrapes.survey(&app).await.stalled;
+    let status = if stalled { "stalled" } else { "live" };
+    answer(status_if(!stalled), json!({ "status": status }))
+}
+
+/// `GET /readyz`: 200 when clients should be sent here.
+pub async fn ready(State(app): State<Arc<App>>) -> Response {
+    let verdict = Verdict::of(&app.scrapes.survey(&app).await);
+    let status = if verdict.is_ready() { "ready" } else { "not ready" };
+    let reasons: Vec<_> = if verdict.is_ready() { Vec::new() } else { verdict.reasons() };
+    answer(verdict.http_status(), json!({ "status": status, "reasons": reasons }))
+}
+
+/// `GET /api/stats`: document 004's counts. Whoever may read the metrics may read these.
+pub async fn stats(
+    State(app): State<Arc<App>>,
+    Extension(Remote(remote)): Extension<Remote>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    metrics::allowed(&app, &headers, query.as_deref(), remote.ip())?;
+    let current = app.scrapes.survey(&app).await.current;
+    let now_ms = clock::now().wall_ms;
+    let running = app.collecting.load(std::sync::atomic::Ordering::Relaxed);
+    let body = json!({
+        "connected_clients": current.active_connections(),
+        "total_subscriptions": current.subscriptions,
+        "channels": current.channels,
+        "sessions_detached": current.sessions_detached,
+        "started_at": iso(app.started_at_ms),
+        "uptime_seconds": now_ms.saturating_sub(app.started_at_ms).max(0) / 1_000,
+        "version": env!("CARGO_PKG_VERSION"),
+        "collector": { "running": running },
+    });
+    Ok(answer(StatusCode::OK, body))
+}
+
+/// A moment in Unix milliseconds as RFC 3339 in UTC, with milliseconds.
+#[must_use]
+pub fn iso(unix_ms: i64) -> String {
+    let moment = jiff::Timestamp::from_millisecond(unix_ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{moment:.3}")
+}
+
+fn answer(status: StatusCode, body: Value) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+const fn status_if(well: bool) -> StatusCode {
+    if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+#[cfg(test)]
+mod tests {
+    use pulsewire_telemetry::{Codec, Current, Transport};
+
+    use super::*;
+
+    fn surveyed(connections: u64, draining: bool, stalled: bool) -> Surveyed {
+        let mut current =
+            Current { connections_soft_limit: 2, connections_hard_limit: 4, draining, ..Current::default() };
+        for _ in 0..connections {
+            current.connection(Transport::WebSocket, Codec::Json, 0, 0, 0);
+        }
+        Surveyed { current: Arc::new(current), stalled }
+    }
+
+    fn check(surveyed: &Surveyed, status: &str, http: StatusCode, reasons: usize) {
+        let verdict = Verdict::of(surveyed);
+        assert_eq!((verdict.status(), verdict.http_status()), (status, http));
+        assert_eq!(verdict.reasons().len(), reasons, "{:?}", verdict.reasons());
+    }
+
+    #[test]
+    fn a_node_is_degraded_above_its_soft_limit_and_unhealthy_only_when_it_cannot_serve() {
+        check(&surveyed(2, false, false), "healthy", StatusCode::OK, 0);
+        check(&surveyed(3, false, false), "degraded", StatusCode::OK, 1);
+        check(&surveyed(4, false, false), "degraded", StatusCode::OK, 2);
+        check(&surveyed(0, true, false), "unhealthy", StatusCode::SERVICE_UNAVAILABLE, 1);
+        check(&surveyed(0, false, true), "unhealthy", StatusCode::SERVICE_UNAVAILABLE, 1);
+        check(&surveyed(4, true, true), "unhealthy", StatusCode::SERVICE_UNAVAILABLE, 4);
+    }
+
+    #[test]
+    fn moments_are_shown_in_utc_with_milliseconds() {
+        assert_eq!(iso(1_705_314_600_000), "2024-01-15T10:30:00.000Z");
+        assert_eq!(iso(1_705_314_600_042), "2024-01-15T10:30:00.042Z");
+    }
+}
