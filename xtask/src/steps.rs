@@ -73,7 +73,13 @@ fn passes(workspace: &Workspace, step: &Step) -> bool {
 pub fn quietly(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
     if !output.status.success() {
-        bail!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (printed, complained) = (&output.stdout, &output.stderr);
+        bail!(
+            "{}{}({})",
+            String::from_utf8_lossy(printed),
+            String::from_utf8_lossy(complained),
+            output.status
+        );
     }
     Ok(())
 }
