@@ -153,7 +153,13 @@ impl<N: Net> Shard<N> {
             connected_ns: now.mono_ns,
             connected_at_ms: now.wall_ms,
         };
-        let guest = Guest { peer, bytes_received: 0, stash: Vec::new(), stash_bytes: 0 };
+        let guest = Guest {
+            peer,
+            bytes_received: 0,
+            stash: Vec::new(),
+            stash_bytes: 0,
+            errors: ErrorWindow::default(),
+        };
         let mut slot = Slot::new(self.stamp, guest);
         slot.flags.put(Flags::MSGPACK, arrival.encoding == Encoding::MsgPack);
         slot.flags.put(Flags::STRICT_ENCODING, arrival.encoding_strict);

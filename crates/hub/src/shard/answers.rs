@@ -51,10 +51,13 @@ impl<N: Net> Shard<N> {
     /// Tells a client that something it asked for was refused, and counts it against the client.
     pub(super) fn refuse(&mut self, slot: u32, error: &ErrorAnswer<'_>, id: Option<&RequestId>, now: Now) {
         self.answer(slot, &Answer::Error(error.clone()), id);
-        let Some(session) = &mut self.slots[slot as usize].session else { return };
-        if error.code.http_status() < 500
-            && session.errors.count(now) > self.settings.limits.errors_per_minute
-        {
+        let place = &mut self.slots[slot as usize];
+        let errors = match (&mut place.session, &mut place.guest) {
+            (Some(session), _) => &mut session.errors,
+            (None, Some(guest)) => &mut guest.errors,
+            (None, None) => return,
+        };
+        if error.code.http_status() < 500 && errors.count(now) > self.settings.limits.errors_per_minute {
             self.close_because(slot, closing::Cause::TooManyErrors, now);
         }
     }

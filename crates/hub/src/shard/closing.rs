@@ -118,6 +118,11 @@ impl<N: Net> Shard<N> {
         if !slot.is_active() {
             return;
         }
+        // What waits is written or held back while the subscriptions can still say how far each has come.
+        self.flush_slot(index, now);
+        if self.slots.get(index as usize).is_none_or(|slot| !slot.is_active()) {
+            return;
+        }
         match cause {
             Cause::Violation(violated) => {
                 self.metrics.connection_errored(ConnectionError::Protocol);
@@ -157,6 +162,10 @@ impl<N: Net> Shard<N> {
     /// The peer sent a close frame.
     pub fn peer_closed(&mut self, key: ConnKey, code: Option<u16>, now: Now) {
         let Some(index) = self.find(key) else { return };
+        self.flush_slot(index, now);
+        if self.find(key).is_none() {
+            return;
+        }
         let resumable = !matches!(code, None | Some(1000));
         self.end(
             index,
@@ -200,14 +209,13 @@ impl<N: Net> Shard<N> {
         now: Now,
     ) {
         self.active_count -= 1;
-        // Events that still wait are not for this connection any more; a resumed session reads them again.
-        let undelivered = self.withdraw(index, None);
-        self.failed(index, undelivered.count);
+        let undelivered = self.undelivered(index);
         let slot = &mut self.slots[index as usize];
         let entered = slot.flags.has(Flags::ENTERED);
         slot.flags.clear(Flags::ENTERED);
         let slot = &self.slots[index as usize];
         let (messages_sent, bytes_sent) = (slot.messages_sent, slot.bytes_sent);
+        let queued = slot.outbox.as_ref().map_or(0, |outbox| outbox.entries.len() as u64);
         let peer = match (&slot.session, &slot.guest) {
             (Some(session), _) => session.peer.clone(),
             (None, Some(guest)) => guest.peer.clone(),
@@ -231,7 +239,8 @@ impl<N: Net> Shard<N> {
             bytes_received: session.map_or(0, |session| session.counters.bytes_received),
             messages_sent,
             messages_received: session.map_or(0, |session| session.counters.messages_received),
-            messages_failed: session.map_or(0, |session| u64::from(session.counters.messages_failed)),
+            messages_failed: session.map_or(0, |session| u64::from(session.counters.messages_failed))
+                + queued,
             reconnections: session.map_or(0, |session| session.counters.reconnections),
         };
         self.metrics.connection_closed(&ClosedMetric { code, reason, initiator, lasted_ns });
@@ -242,13 +251,14 @@ impl<N: Net> Shard<N> {
         let keep = resumable && !entry.user.is_empty() && self.settings.resume_window_ms > 0;
         self.ledger.write(entry);
         if keep {
-            self.park(index, &undelivered.first, now);
+            self.park(index, &undelivered, now);
         } else {
             self.end_session(index);
         }
     }
 
-    /// Takes a session out of all feeds and lets it wait.
+    /// Takes a session out of all feeds and lets it wait. What was not delivered it will read again: it
+    /// may reach the client on this connection yet, but nobody would know.
     fn park(&mut self, index: u32, undelivered: &[(u32, u64)], now: Now) {
         let feeds = self.slots[index as usize].session.as_ref().map_or_else(Vec::new, |session| {
             session.subscriptions.iter().map(|subscription| subscription.feed).collect()

@@ -26,15 +26,6 @@ pub(super) struct Scratch {
     bytes: Vec<u8>,
 }
 
-/// What was taken back from a connection.
-#[derive(Default)]
-pub(super) struct Withdrawn {
-    /// How many deliveries.
-    pub(super) count: u32,
-    /// The first sequence of each `log` feed.
-    pub(super) first: SmallVec<[(u32, u64); 1]>,
-}
-
 impl Scratch {
     fn clear(&mut self) {
         self.items.clear();
@@ -210,7 +201,7 @@ impl<N: Net> Shard<N> {
         self.failed(index, failed);
     }
 
-    pub(super) fn failed(&mut self, index: u32, count: u32) {
+    fn failed(&mut self, index: u32, count: u32) {
         if count > 0 {
             self.metrics.message_failed(u64::from(count));
             self.metrics.dropped(DropCause::Closed, u64::from(count));
@@ -223,10 +214,14 @@ impl<N: Net> Shard<N> {
     /// Keeps what the kernel did not take: `taken` bytes of the chain's frames were written.
     fn enqueue(&mut self, index: u32, chain: Chain, mut taken: usize, now: Now) {
         let mut node = chain.first;
+        let active = self.slots[index as usize].is_active();
         loop {
             let (item, next) = self.queue.step(node);
             let len = self.queue.frame(item).len();
-            if taken >= len {
+            if active && !self.slots[index as usize].is_active() {
+                // One of them was too many: the connection closes, and says nothing but that.
+                self.queue.forget(item);
+            } else if taken >= len {
                 taken -= len;
                 let slot = &mut self.slots[index as usize];
                 slot.messages_sent += 1;
@@ -463,22 +458,9 @@ impl<N: Net> Shard<N> {
 
     /// Takes back what waits for a connection and belongs to a feed, or to any: the subscription ends, or
     /// begins anew elsewhere, and nothing that was queued for the old one may be taken for the new one's.
-    pub(super) fn withdraw(&mut self, index: u32, feed: Option<u32>) -> Withdrawn {
-        let mut withdrawn = Withdrawn::default();
+    pub(super) fn withdraw(&mut self, index: u32, feed: Option<u32>) {
         let slot = &mut self.slots[index as usize];
-        let mut take = |class: Class| {
-            let Some((of, sequence)) = class.feed() else { return false };
-            if feed.is_some_and(|feed| feed != of) {
-                return false;
-            }
-            withdrawn.count += 1;
-            if let Some(sequence) = sequence
-                && !withdrawn.first.iter().any(|(known, _)| *known == of)
-            {
-                withdrawn.first.push((of, sequence));
-            }
-            true
-        };
+        let take = |class: Class| class.feed().is_some_and(|(of, _)| feed.is_none_or(|feed| feed == of));
         let mut forgotten = Vec::new();
         if let Some(outbox) = &mut slot.outbox {
             let queue = &self.queue;
@@ -494,7 +476,29 @@ impl<N: Net> Shard<N> {
         for item in forgotten {
             self.queue.forget(item);
         }
-        withdrawn
+    }
+
+    /// The first sequence of each `log` feed that waits for a connection and has not begun to be written.
+    pub(super) fn undelivered(&self, index: u32) -> SmallVec<[(u32, u64); 1]> {
+        let mut first = SmallVec::new();
+        let mut see = |item: ItemRef| {
+            if let Class::Log { feed, sequence } = self.queue.item(item).class
+                && !first.iter().any(|(known, _)| *known == feed)
+            {
+                first.push((feed, sequence));
+            }
+        };
+        let slot = &self.slots[index as usize];
+        if let Some(outbox) = &slot.outbox {
+            outbox.entries.iter().for_each(|(item, _)| see(*item));
+        }
+        let mut node = slot.first;
+        while node != NONE {
+            let (item, next) = self.queue.step(node);
+            see(item);
+            node = next;
+        }
+        first
     }
 
     /// Drops everything that waits for a connection but the rest of a frame that has begun.

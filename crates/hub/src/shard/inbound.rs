@@ -186,12 +186,14 @@ impl<N: Net> Shard<N> {
             }
             Ok(Request { id, .. }) => {
                 shard.metrics.message_received(MessageType::Other);
-                shard.reject(index, ErrorCode::Unauthorized, closing::Cause::MissingToken, id.as_ref(), now);
+                // R16: it may still say who it is, until its time or its patience with errors is up.
+                shard.metrics.auth_failed(AuthFailure::MissingToken);
+                shard.refuse(index, &ErrorAnswer::new(ErrorCode::Unauthorized), id.as_ref(), now);
             }
             Err(error) => {
                 shard.metrics.message_received(MessageType::Other);
                 shard.metrics.message_error(MessageError::ParseError);
-                shard.reject(index, error.code, closing::Cause::MissingToken, error.id.as_ref(), now);
+                shard.refuse_with(index, error.code, error.detail, error.id.as_ref(), now);
             }
         });
     }
@@ -434,6 +436,7 @@ impl<N: Net> Shard<N> {
                 bytes_received,
                 stash: Vec::new(),
                 stash_bytes: 0,
+                errors: session.errors,
             }));
             slot.phase = Phase::Verifying;
             // Not now: the connection must not change its key while its bytes are being decoded.

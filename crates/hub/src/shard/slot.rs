@@ -142,6 +142,7 @@ pub(crate) struct Guest {
     /// Messages that came while the token was being verified.
     pub(crate) stash: Vec<Carried>,
     pub(crate) stash_bytes: usize,
+    pub(crate) errors: ErrorWindow,
 }
 
 /// A client's resumable state.

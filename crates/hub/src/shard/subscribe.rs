@@ -217,6 +217,7 @@ impl<N: Net> Shard<N> {
             Replay::Last(count) => cursor.saturating_sub(u64::from(*count)),
             _ => cursor,
         };
+        self.subscription_mut(slot, subscription).began_ms = 0;
         if after == cursor {
             self.go_live(slot, subscription, cursor + 1);
         } else {
@@ -376,6 +377,8 @@ impl<N: Net> Shard<N> {
         let subscription = self.subscription_mut(slot, subscription);
         subscription.feeding = if live { Feeding::Live } else { Feeding::Skipping };
         subscription.next = next;
+        // A page that is under way belongs to what was before.
+        subscription.read = 0;
     }
 
     /// Makes a subscription one that is not live: it will read, or be told, from `next` on.

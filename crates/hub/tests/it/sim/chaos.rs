@@ -97,6 +97,7 @@ fn world(seed: u64, twist: Twist) -> World {
         let mut client = Client::new(number, &user);
         client.epoch = EPOCH.into();
         client.mangle = twist.mangle;
+        client.heard = std::env::var_os("PULSEWIRE_SIM_SEED").map(|_| Vec::new());
         world.clients.push(client);
     }
     world
@@ -283,6 +284,9 @@ fn ask(world: &mut World, client: usize, asked: Asked, kind: &str, fields: &str)
     entry.next_id += 1;
     entry.asked.insert(id, asked);
     let json = format!(r#"{{"type":"{kind}","id":{id}{fields}}}"#);
+    if let Some(heard) = &mut entry.heard {
+        heard.push(format!("> {}", json.chars().take(160).collect::<String>()));
+    }
     let msgpack = entry.msgpack;
     world.say(client, if msgpack { Say::Binary(packed(&json)) } else { Say::Text(json) });
 }
@@ -455,7 +459,7 @@ fn publish(world: &mut World, client: usize) {
             .join(",");
         format!(r#","events":[{items}]"#)
     };
-    if single && world.rng.chance(10) && parts[0].contains("message_id") {
+    if single && kind(&events[0].0) == Kind::Log && world.rng.chance(10) && parts[0].contains("message_id") {
         // Sent twice, as after a lost answer.
         ask(world, client, Asked::Publish(events.clone()), "publish", &fields);
     }
