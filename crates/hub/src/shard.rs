@@ -159,6 +159,7 @@ impl<N: Net> Shard<N> {
             stash: Vec::new(),
             stash_bytes: 0,
             errors: ErrorWindow::default(),
+            principal: None,
         };
         let mut slot = Slot::new(self.stamp, guest);
         slot.flags.put(Flags::MSGPACK, arrival.encoding == Encoding::MsgPack);
@@ -223,6 +224,9 @@ impl<N: Net> Shard<N> {
 
     /// Gives a connection its session: the one it asks for if that is here and its own, else a new one.
     fn connect(&mut self, key: ConnKey, principal: Arc<Principal>, wish: ConnectWish, now: Now) {
+        if let Some(guest) = &mut self.slots[key.slot as usize].guest {
+            guest.principal = Some(principal.clone());
+        }
         if let Some(wanted) = wish.session
             && self.is_written(key, now)
         {

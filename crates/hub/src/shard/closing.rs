@@ -225,7 +225,10 @@ impl<N: Net> Shard<N> {
         let session = slot.session.as_ref();
         let entry = Closed {
             session: session.map(|session| session.id),
-            user: session.map_or_else(|| "".into(), |session| session.principal.sub.clone()),
+            user: session
+                .map(|session| &session.principal)
+                .or(slot.guest.as_ref().and_then(|guest| guest.principal.as_ref()))
+                .map_or_else(|| "".into(), |principal| principal.sub.clone()),
             run: session.and_then(|session| self.run_of(session)),
             remote: peer.remote,
             user_agent: peer.user_agent,
@@ -248,7 +251,10 @@ impl<N: Net> Shard<N> {
         if entered {
             self.admission.leave(&entry.user);
         }
-        let keep = resumable && !entry.user.is_empty() && self.settings.resume_window_ms > 0;
+        let keep = resumable
+            && session.is_some()
+            && !entry.user.is_empty()
+            && self.settings.resume_window_ms > 0;
         self.ledger.write(entry);
         if keep {
             self.park(index, &undelivered, now);

@@ -101,6 +101,9 @@ pub(crate) struct Feed {
     pub(crate) latest: Option<Update>,
     /// The window that is open, in whole intervals since 1970, and its newest values.
     window: i64,
+    /// When the values were accepted with which the feed began: what is older, or they themselves, may
+    /// still be on their way here.
+    seeded: Option<Arc<Publication>>,
     held: Option<(Update, u64)>,
 }
 
@@ -115,7 +118,7 @@ pub(crate) enum Update {
 
 impl Feed {
     pub(crate) fn new(channel: Arc<Channel>, view: View, cursor: u64) -> Self {
-        Self { channel, view, listeners: Vec::new(), cursor, latest: None, window: i64::MIN, held: None }
+        Self { channel, view, listeners: Vec::new(), cursor, latest: None, window: i64::MIN, seeded: None, held: None }
     }
 
     /// Takes the newest values the bus has, so that the first subscriber need not wait for the next ones.
@@ -125,6 +128,7 @@ impl Feed {
             && let Body::Metrics(set) = &publication.body
         {
             let _ = self.values(&publication, set);
+            self.seeded = Some(publication);
         }
     }
 
@@ -137,6 +141,12 @@ impl Feed {
         publication: &Arc<Publication>,
         set: &MetricSet,
     ) -> Option<(Update, u64)> {
+        if let Some(seeded) = &self.seeded {
+            if publication.accepted_ns < seeded.accepted_ns || Arc::ptr_eq(publication, seeded) {
+                return None;
+            }
+            self.seeded = None;
+        }
         let update = if self.view.tags.is_empty() {
             Update::Whole(publication.clone())
         } else {

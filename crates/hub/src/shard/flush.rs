@@ -456,23 +456,22 @@ impl<N: Net> Shard<N> {
         self.watched = watched;
     }
 
-    /// Takes back what waits for a connection and belongs to a feed, or to any: the subscription ends, or
-    /// begins anew elsewhere, and nothing that was queued for the old one may be taken for the new one's.
-    pub(super) fn withdraw(&mut self, index: u32, feed: Option<u32>) {
-        let slot = &mut self.slots[index as usize];
-        let take = |class: Class| class.feed().is_some_and(|(of, _)| feed.is_none_or(|feed| feed == of));
+    /// Takes back what waits for a connection of a feed that is no `log`: the subscription ends, and what is
+    /// dropped later must not be counted for another that was given the feed's number. Its list must have
+    /// been flushed. Events of a `log` stay: notices among them tell how far they go.
+    pub(super) fn withdraw(&mut self, index: u32, feed: u32) {
         let mut forgotten = Vec::new();
-        if let Some(outbox) = &mut slot.outbox {
-            let queue = &self.queue;
+        let queue = &self.queue;
+        if let Some(outbox) = &mut self.slots[index as usize].outbox {
             outbox.retain(|item| {
-                let taken = take(queue.item(item).class);
+                let class = queue.item(item).class;
+                let taken = class == (Class::Ephemeral { feed }) || class == (Class::Metrics { feed });
                 if taken {
                     forgotten.push(item);
                 }
                 !taken
             });
         }
-        self.queue.unlink(slot, take);
         for item in forgotten {
             self.queue.forget(item);
         }

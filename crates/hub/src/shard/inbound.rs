@@ -426,7 +426,6 @@ impl<N: Net> Shard<N> {
         let mut wish = connect_wish(id, connect);
         let moves = wish.session.is_some_and(|wanted| wanted != own) && !principal.is_anonymous();
         if moves && self.is_written(key, now) {
-            self.withdraw(index, None);
             self.leave_all(index);
             let slot = &mut self.slots[index as usize];
             let Some(session) = slot.session.take() else { return };
@@ -437,6 +436,7 @@ impl<N: Net> Shard<N> {
                 stash: Vec::new(),
                 stash_bytes: 0,
                 errors: session.errors,
+                principal: Some(principal.clone()),
             }));
             slot.phase = Phase::Verifying;
             // Not now: the connection must not change its key while its bytes are being decoded.

@@ -28,17 +28,6 @@ pub(crate) enum Class {
     Metrics { feed: u32 },
 }
 
-impl Class {
-    /// The feed it belongs to, and its sequence there if it has one.
-    pub(crate) fn feed(self) -> Option<(u32, Option<u64>)> {
-        match self {
-            Self::Answer => None,
-            Self::Log { feed, sequence } => Some((feed, Some(sequence))),
-            Self::Ephemeral { feed } | Self::Metrics { feed } => Some((feed, None)),
-        }
-    }
-}
-
 /// Where an item's frame comes from.
 pub(crate) enum Source {
     Publication(Arc<Publication>, Shape),
@@ -180,27 +169,6 @@ impl Queue {
             self.nodes[slot.last as usize].next = index;
         }
         slot.last = index;
-    }
-
-    /// Takes deliveries out of a connection's list.
-    pub(crate) fn unlink(&mut self, slot: &mut Slot, mut which: impl FnMut(Class) -> bool) {
-        let (mut before, mut node) = (NONE, slot.first);
-        while node != NONE {
-            let Node { item, next } = self.nodes[node as usize];
-            if which(self.items[item.item()].class) {
-                match before {
-                    NONE => slot.first = next,
-                    before => self.nodes[before as usize].next = next,
-                }
-                self.nodes[node as usize].next = self.free;
-                self.free = node;
-                self.forget(item);
-            } else {
-                before = node;
-            }
-            node = next;
-        }
-        slot.last = before;
     }
 
     /// Takes the next connection that has something to be written.

@@ -143,6 +143,8 @@ pub(crate) struct Guest {
     pub(crate) stash: Vec<Carried>,
     pub(crate) stash_bytes: usize,
     pub(crate) errors: ErrorWindow,
+    /// Who it is, once that is known.
+    pub(crate) principal: Option<Arc<Principal>>,
 }
 
 /// A client's resumable state.

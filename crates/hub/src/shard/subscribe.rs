@@ -62,9 +62,6 @@ impl<N: Net> Shard<N> {
             // Asked for again without a place to begin at, a subscription goes on as it is.
             let begins = fresh || !matches!(wish.replay, Replay::Live);
             if wish.channel.kind == ChannelKind::Log {
-                if begins && !fresh {
-                    self.withdraw(slot, Some(feed));
-                }
                 let position = self.begin(slot, feed, &wish.replay, begins);
                 positions.push((wish.channel.name.clone(), position));
             }
@@ -78,7 +75,7 @@ impl<N: Net> Shard<N> {
         });
         self.send(slot, frame, MessageType::Subscribed, if replays { 0 } else { now.mono_ns });
         for (feed, wish, begins) in joined {
-            if begins || wish.channel.kind == ChannelKind::Metrics {
+            if begins {
                 self.start(slot, feed, &wish, msgpack, now);
             }
         }
@@ -158,7 +155,7 @@ impl<N: Net> Shard<N> {
                 feed.listeners[known.listener as usize].set_msgpack(msgpack);
                 return (known.feed, false);
             }
-            self.withdraw(slot, Some(known.feed));
+            self.withdraw(slot, known.feed);
             self.leave_feed(slot, index);
         }
         channel.listen(self.index);
@@ -259,6 +256,11 @@ impl<N: Net> Shard<N> {
 
     /// Leaves channels by name.
     pub(super) fn unsubscribe(&mut self, slot: u32, names: &[Box<str>], id: Option<&RequestId>, now: Now) {
+        let key = self.slots[slot as usize].key(slot);
+        self.flush_slot(slot, now);
+        if self.find(key).is_none() {
+            return;
+        }
         let mut channels = Vec::with_capacity(names.len());
         let mut unknown = None;
         for name in names {
@@ -271,7 +273,7 @@ impl<N: Net> Shard<N> {
                 Some(index) => {
                     let feed = session.subscriptions[index].feed;
                     channels.push(self.feeds[feed as usize].channel.name.clone());
-                    self.withdraw(slot, Some(feed));
+                    self.withdraw(slot, feed);
                     self.leave_feed(slot, index);
                 }
                 None => unknown = Some(name),

@@ -344,6 +344,11 @@ fn speak(world: &mut World, client: usize) {
             } else {
                 Some(world.rng.pick(&sessions).clone())
             };
+            if session.is_some() && session != world.clients[client].session {
+                for other in &mut world.clients {
+                    other.shared |= other.number == client || other.session == session;
+                }
+            }
             let token = world.rng.chance(30).then(|| token(world, client));
             say_connect(world, client, token, session);
         }

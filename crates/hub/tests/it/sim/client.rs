@@ -97,6 +97,10 @@ pub struct Client {
     /// Whether the last connection ended with a close frame.
     pub was_closed: bool,
     pub asked: HashMap<u64, Asked>,
+    /// Asked on a key that has changed since: answered or not.
+    maybe: HashMap<u64, Asked>,
+    /// Another client goes on with its session, or it with another's.
+    pub shared: bool,
     pub next_id: u64,
     pub reading: Reading,
     pub answers_pings: bool,
@@ -133,6 +137,8 @@ impl Client {
             lost_bytes: false,
             was_closed: false,
             asked: HashMap::new(),
+            maybe: HashMap::new(),
+            shared: false,
             next_id: 1,
             reading: Reading::All,
             answers_pings: true,
@@ -169,6 +175,7 @@ impl Client {
         self.buffer.clear();
         self.held = None;
         self.asked.clear();
+        self.maybe.clear();
         self.pongs.clear();
         self.message_pongs.clear();
         self.reading = Reading::All;
@@ -351,7 +358,7 @@ impl Client {
 
     fn answered(&mut self, value: &Value) -> Option<Asked> {
         let id = value["id"].as_u64()?;
-        let asked = self.asked.remove(&id);
+        let asked = self.asked.remove(&id).or_else(|| self.maybe.remove(&id));
         if asked.is_none() {
             self.fault(format!("an answer to nothing that was asked: {value}"));
         }
@@ -367,7 +374,9 @@ impl Client {
         if resumed || other {
             // Its key has changed: answers to what was under way fall to the ground.
             let id = value["id"].as_u64().unwrap_or(0);
-            self.asked.retain(|asked, _| *asked > id);
+            let (after, before) = self.asked.drain().partition(|(asked, _)| *asked > id);
+            self.asked = after;
+            self.maybe.extend::<HashMap<u64, Asked>>(before);
         }
         if resumed {
             self.resumed += 1;
@@ -429,8 +438,7 @@ impl Client {
                             || (known.host == fresh.host && known.interval == fresh.interval)
                     };
                     match self.subs.get_mut(&channel) {
-                        // Values already on their way are joined by the newest once more.
-                        Some(known) if same(known) => known.vague = true,
+                        Some(known) if same(known) => {}
                         _ => {
                             self.subs.insert(channel, fresh);
                         }
@@ -473,7 +481,7 @@ impl Client {
             Some(_) => {}
             None => {
                 let known = self.known.get(channel).copied();
-                if let Some(known) = known.filter(|_| !self.unsure) {
+                if let Some(known) = known.filter(|_| !self.unsure && !self.shared) {
                     // What waited behind a close frame may have come twice: at least once is the contract.
                     if sequence + 1 < known && !self.was_closed {
                         self.fault(format!("{channel}: resumed after {sequence} although {known} was next"));
