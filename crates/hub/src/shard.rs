@@ -344,6 +344,7 @@ impl<N: Net> Shard<N> {
         let to = ConnKey { slot: target, stamp: from.stamp };
         slot.stamp = from.stamp;
         slot.flags = old.flags;
+        slot.flags.clear(Flags::RETRIES);
         slot.rate_ns = old.rate_ns;
         slot.messages_sent = 0;
         slot.bytes_sent = 0;

@@ -214,14 +214,10 @@ impl<N: Net> Shard<N> {
     /// Keeps what the kernel did not take: `taken` bytes of the chain's frames were written.
     fn enqueue(&mut self, index: u32, chain: Chain, mut taken: usize, now: Now) {
         let mut node = chain.first;
-        let active = self.slots[index as usize].is_active();
         loop {
             let (item, next) = self.queue.step(node);
             let len = self.queue.frame(item).len();
-            if active && !self.slots[index as usize].is_active() {
-                // One of them was too many: the connection closes, and says nothing but that.
-                self.queue.forget(item);
-            } else if taken >= len {
+            if taken >= len {
                 taken -= len;
                 let slot = &mut self.slots[index as usize];
                 slot.messages_sent += 1;
@@ -243,6 +239,12 @@ impl<N: Net> Shard<N> {
             node = next;
         }
         self.queue.recycle(chain);
+        let bytes_max = self.settings.limits.outbox_bytes_max;
+        let outbox = self.slots[index as usize].outbox.as_ref();
+        // Answers may take as much again: they were asked for. Beyond that the client reads nothing.
+        if outbox.is_some_and(|outbox| outbox.bytes > 2 * bytes_max && outbox.answer_bytes > bytes_max) {
+            self.close_because(index, closing::Cause::Slow, now);
+        }
     }
 
     fn outbox(&mut self, index: u32, now: Now) -> &mut Outbox {
@@ -265,12 +267,8 @@ impl<N: Net> Shard<N> {
         let outbox = self.outbox(index, now);
         let fits = outbox.entries.is_empty() || outbox.bytes + len <= bytes_max;
         let Some(feed) = feed else {
-            // Answers may take as much again: they were asked for. Beyond that the client reads nothing.
             outbox.answer_bytes += len;
             outbox.push(item, len);
-            if outbox.bytes > 2 * bytes_max && outbox.answer_bytes > bytes_max {
-                self.close_because(index, closing::Cause::Slow, now);
-            }
             return;
         };
         // Once a subscription has fallen back, what was linked to it before must not overtake it.

@@ -53,6 +53,9 @@ impl Flags {
     /// The end of its token was announced.
     pub(crate) const EXPIRY_TOLD: Self = Self(1 << 8);
 
+    /// A read of its found no room at the backend and will be tried again.
+    pub(crate) const RETRIES: Self = Self(1 << 15);
+
     pub(crate) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
     }

@@ -414,8 +414,12 @@ impl<N: Net> Shard<N> {
             let entry = self.subscription_mut(slot, subscription);
             entry.feeding = Feeding::Lagging;
             entry.read = 0;
-            self.slots[slot as usize].flags.set(Flags::HELD_BACK);
-            self.retries.push(self.slots[slot as usize].key(slot));
+            let place = &mut self.slots[slot as usize];
+            place.flags.set(Flags::HELD_BACK);
+            if !place.flags.has(Flags::RETRIES) {
+                place.flags.set(Flags::RETRIES);
+                self.retries.push(place.key(slot));
+            }
         }
     }
 
@@ -504,10 +508,10 @@ impl<N: Net> Shard<N> {
     /// Tries reads again for which there was no room.
     pub(super) fn retry_reads(&mut self) {
         for key in std::mem::take(&mut self.retries) {
-            if let Some(slot) = self.find(key)
-                && self.slots[slot as usize].phase == Phase::Open
-                && self.slots[slot as usize].outbox.is_none()
-            {
+            let Some(slot) = self.find(key) else { continue };
+            let place = &mut self.slots[slot as usize];
+            place.flags.clear(Flags::RETRIES);
+            if place.phase == Phase::Open && place.outbox.is_none() {
                 self.catch_up(slot);
             }
         }

@@ -191,7 +191,7 @@ impl Client {
         self.was_closed = self.closed.is_some();
         self.lost_bytes = unread || !self.buffer.is_empty();
         let changes = |asked: &Asked| !matches!(asked, Asked::Publish(_) | Asked::Ping);
-        self.unsure = self.asked.values().any(changes);
+        self.unsure = self.asked.values().chain(self.maybe.values()).any(changes);
         self.known.clear();
         for (channel, sub) in &self.subs {
             if sub.kind == Kind::Log {
