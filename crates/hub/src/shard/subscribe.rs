@@ -433,7 +433,11 @@ impl<N: Net> Shard<N> {
         if next <= page.floor.0 {
             let (from, to) = (Sequence(next), page.floor);
             let answer = Answer::Gap { channel: &channel.name, from, to, reason: GapReason::Trimmed };
-            self.answer(slot, &answer, None);
+            let frame = answer.encode(None, self.slots[slot as usize].encoding());
+            // It stands for the events that are gone: held back with the others, and read again like them.
+            let class = Class::Log { feed, sequence: next };
+            let sent = Sent::Message(MessageType::named(answer.name()));
+            self.send_item(slot, Item::new(Source::Ready(frame), class, sent, self.metric_type, 0), false);
             self.metrics.gap(GapMetric::Trimmed);
             next = page.floor.0 + 1;
         }

@@ -488,7 +488,8 @@ fn evening(world: &mut World) {
     for channel in METRICS {
         world.publish_set(channel);
     }
-    world.run(3_000, 250);
+    // A small backend serves one page at a time.
+    world.run(20_000, 250);
     world.audit();
     world.check_outboxes();
     for index in 0..world.clients.len() {
