@@ -285,8 +285,12 @@ impl<N: Net> Shard<N> {
             (Class::Ephemeral { .. }, _) => self.drop_oldest(index, item, len, bytes_max, now),
             (Class::Log { sequence, .. }, Some(subscription)) => {
                 self.queue.forget(item);
+                let session = self.slots[index as usize].session.as_ref().expect("it subscribes");
                 if !behind {
                     self.metrics.slow(SlowAction::Lag);
+                    self.fall_back(index, subscription, sequence, Feeding::Lagging);
+                } else if sequence < session.subscriptions[subscription].next {
+                    // It fell back for another reason while this one was waiting.
                     self.fall_back(index, subscription, sequence, Feeding::Lagging);
                 }
             }

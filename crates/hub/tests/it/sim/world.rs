@@ -384,6 +384,8 @@ impl World {
     /// Publishes the next set of a metric channel.
     pub fn publish_set(&mut self, channel: &str) {
         let n = self.truth.sets(channel) + 1;
+        // A clock of nanoseconds gives no two publications the same moment.
+        self.now.mono_ns += 1;
         let samples = ['*', 'a', 'b']
             .into_iter()
             .filter(|host| host_has(*host, n))
