@@ -92,12 +92,20 @@ impl Sockets {
     pub(crate) fn insert(&mut self, key: ConnKey, carrier: Carrier) -> io::Result<()> {
         let Carrier { mut stream, decoder, budget, .. } = carrier;
         self.registry.register(&mut stream, token(key), Interest::READABLE | Interest::WRITABLE)?;
-        let slot = key.slot as usize;
-        if self.table.len() <= slot {
-            self.table.resize_with(slot + 1, || None);
-        }
-        self.table[slot] = Some(Socket { stream, stamp: key.stamp, deaf: false, decoder, budget });
+        self.make_place(key);
+        self.table[key.slot as usize] = Some(Socket { stream, stamp: key.stamp, deaf: false, decoder, budget });
         Ok(())
+    }
+
+    /// Makes the table long enough, growing by an eighth: what is reserved and unused counts per connection too.
+    fn make_place(&mut self, key: ConnKey) {
+        let len = key.slot as usize + 1;
+        if len > self.table.capacity() {
+            self.table.reserve_exact(len - self.table.len() + self.table.capacity() / 8 + 64);
+        }
+        if self.table.len() < len {
+            self.table.resize_with(len, || None);
+        }
     }
 
     pub(crate) fn get(&mut self, key: ConnKey) -> Option<&mut Socket> {
@@ -170,11 +178,8 @@ impl Net for Sockets {
         // Registering anew reports what is there already, so nothing that came meanwhile is missed.
         let registered =
             self.registry.reregister(&mut socket.stream, token(to), Interest::READABLE | Interest::WRITABLE);
-        let slot = to.slot as usize;
-        if self.table.len() <= slot {
-            self.table.resize_with(slot + 1, || None);
-        }
-        self.table[slot] = Some(socket);
+        self.make_place(to);
+        self.table[to.slot as usize] = Some(socket);
         if let Err(error) = registered {
             tracing::error!(%error, "a socket could not be registered under its new key");
         }

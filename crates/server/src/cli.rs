@@ -3,7 +3,11 @@
 //! Data goes to standard output and talk to standard error, so that output can be piped. Every
 //! error says what to do next. The exit code tells scripts what happened; see [`Exit`].
 
+pub mod bench;
 pub mod config;
+pub mod connection;
+pub mod publish;
+pub mod tail;
 pub mod token;
 
 use std::{io::Write, path::PathBuf};
@@ -48,12 +52,21 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the server.
+    Serve(ServerArguments),
     /// Check, show and explain the settings, without starting anything.
     #[command(subcommand)]
     Config(config::Config),
     /// Make and check tokens and API keys.
     #[command(subcommand)]
     Token(token::Token),
+    /// Publish an event, or many.
+    Publish(publish::Publish),
+    /// Follow channels, line by line.
+    #[command(alias = "subscribe")]
+    Tail(tail::Tail),
+    /// Measure a server against the budgets of the design.
+    Bench(bench::Bench),
 }
 
 /// Where settings come from: shared by every command that reads them.
@@ -160,10 +173,26 @@ pub fn sources(flags: Flags, terminal: &mut Terminal<'_>) -> Result<Sources, Exi
 /// Runs a command to its end.
 pub fn run(cli: Cli, terminal: &mut Terminal<'_>) -> Exit {
     let ended = match cli.command {
+        Command::Serve(arguments) => serve(&arguments, terminal),
         Command::Config(command) => config::run(&command, terminal),
         Command::Token(command) => token::run(&command, terminal),
+        Command::Publish(command) => publish::run(&command, terminal),
+        Command::Tail(command) => tail::run(&command, terminal),
+        Command::Bench(command) => bench::run(&command, terminal),
     };
     ended.unwrap_or_else(|exit| exit)
+}
+
+fn serve(arguments: &ServerArguments, terminal: &mut Terminal<'_>) -> Result<Exit, Exit> {
+    let sources = sources(arguments.flags(), terminal)?;
+    let settings = load(&sources, terminal)?;
+    crate::serve::run(sources, settings).map_or_else(
+        |error| {
+            terminal.say(format_args!("error: {error:#}"));
+            Err(Exit::Failed)
+        },
+        |()| Ok(Exit::Ok),
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,16 @@
 //! The Pulsewire server: settings, access and the command line around the crates that do the work.
 
+pub mod accept;
+pub mod agents;
+pub mod app;
 pub mod auth;
+pub mod backend;
 pub mod cli;
+pub mod collect;
+pub mod dev;
 pub mod hook;
+pub mod http;
+pub mod random;
+pub mod reload;
+pub mod serve;
 pub mod settings;

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     fn token(sub: &str, issued_at_ms: Option<i64>, id: Option<&str>) -> Principal {
-        let grants = Box::default();
+        let grants = Default::default();
         let (sub, token_id) = (sub.into(), id.map(Into::into));
         Principal { sub, role: Role::User, grants, expires_at_ms: Some(10_000), issued_at_ms, token_id }
     }

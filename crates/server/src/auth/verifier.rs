@@ -4,6 +4,8 @@
 //! token is believed before its signature has been verified with the one configured key under
 //! the one configured algorithm. Time comes in as a parameter.
 
+use std::sync::Arc;
+
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use pulsewire_hub::principal::{Action, Grant, Principal, Role};
 
@@ -26,7 +28,8 @@ pub struct Verifier {
     issuer: Option<String>,
     audience: Option<String>,
     leeway_s: f64,
-    default_grants: Vec<Grant>,
+    /// Of a token that names none: a user's, and those of the other roles. Shared by all their bearers.
+    default_grants: [Arc<[Grant]>; 2],
 }
 
 impl std::fmt::Debug for Verifier {
@@ -50,7 +53,7 @@ impl Verifier {
             issuer: auth.issuer.clone(),
             audience: auth.audience.clone(),
             leeway_s: auth.leeway.as_secs_f64(),
-            default_grants: auth.default_grants.clone(),
+            default_grants: [false, true].map(|publishes| grants(&auth.default_grants, publishes)),
         })
     }
 
@@ -141,14 +144,19 @@ impl Verifier {
     }
 
     /// The grants of a token that names none.
-    fn grants_of(&self, role: Role) -> Box<[Grant]> {
-        let grant = |grant: &Grant| {
-            let publishes = role != Role::User && grant.actions.contains(Action::Subscribe);
-            let actions = if publishes { grant.actions.with(Action::Publish) } else { grant.actions };
-            Grant { pattern: grant.pattern.clone(), actions }
-        };
-        self.default_grants.iter().map(grant).collect()
+    fn grants_of(&self, role: Role) -> Arc<[Grant]> {
+        self.default_grants[usize::from(role != Role::User)].clone()
     }
+}
+
+/// The default grants; whoever publishes may do so where they may subscribe.
+fn grants(defaults: &[Grant], publishes: bool) -> Arc<[Grant]> {
+    let grant = |grant: &Grant| {
+        let publishes = publishes && grant.actions.contains(Action::Subscribe);
+        let actions = if publishes { grant.actions.with(Action::Publish) } else { grant.actions };
+        Grant { pattern: grant.pattern.clone(), actions }
+    };
+    defaults.iter().map(grant).collect()
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the times of claims were bounded when read")]

@@ -188,7 +188,7 @@ pub fn verify(
             let expires = principal.expires_at_ms.map_or("never".to_owned(), time);
             terminal
                 .say(format_args!("valid: sub={} role={role}, expires {expires}", escaped(&principal.sub)));
-            for grant in &principal.grants {
+            for grant in principal.grants.iter() {
                 let actions = words::words_of_actions(grant.actions).join(", ");
                 terminal.say(format_args!("  may {actions} on {}", grant.pattern));
             }

@@ -122,7 +122,8 @@ fn ws_form(query: Option<&str>, accept: Option<&str>) -> Result<Form, Problem> {
 /// Whether `Accept` names the exposition and JSON does not come before it.
 fn names_exposition(accept: Option<&str>) -> bool {
     let ranges = accept.unwrap_or_default().split(',');
-    let mut media = ranges.map(|range| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    let mut media =
+        ranges.map(|range| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
     media.find_map(|media| match media.as_str() {
         "application/openmetrics-text" | "text/plain" | "application/vnd.google.protobuf" => Some(true),
         "application/json" | "text/html" => Some(false),
@@ -146,8 +147,11 @@ mod tests {
 
     #[test]
     fn the_form_of_ws_metrics_is_json_unless_somebody_asks_for_the_exposition() {
-        let check = |query, accept, expected| assert_eq!(ws_form(query, accept), Ok(expected), "{query:?} {accept:?}");
-        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
+        let check = |query, accept, expected| {
+            assert_eq!(ws_form(query, accept), Ok(expected), "{query:?} {accept:?}")
+        };
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
         check(None, None, Form::Json);
         check(None, Some("*/*"), Form::Json);
         check(None, Some("text/html,application/xhtml+xml,*/*;q=0.8"), Form::Json);

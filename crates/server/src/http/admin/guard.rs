@@ -27,8 +27,10 @@ impl FromRequestParts<Arc<App>> for Operator {
             return Err(Problem::new(ErrorCode::Internal, "the connection has no address"));
         };
         check_host(&parts.headers, &app.live.load().settings.server.allowed_hosts)?;
+        let who = access::operator(app, &parts.headers, parts.uri.query(), remote.ip())?;
+        // Last, so that whoever may not ask learns nothing from the order of refusals.
         check_form(&parts.method, &parts.headers)?;
-        access::operator(app, &parts.headers, parts.uri.query(), remote.ip()).map(Self)
+        Ok(Self(who))
     }
 }
 
@@ -103,10 +105,14 @@ mod tests {
         let check = |host, own| {
             assert_eq!(check_host(&headers(&[(header::HOST, host)]), &allowed).is_ok(), own, "{host}");
         };
-        for host in ["localhost:8000", "LOCALHOST", "127.0.0.1:8000", "[::1]:8000", "192.0.2.7", "Ops.Example:1"] {
+        for host in
+            ["localhost:8000", "LOCALHOST", "127.0.0.1:8000", "[::1]:8000", "192.0.2.7", "Ops.Example:1"]
+        {
             check(host, true);
         }
-        for host in ["evil.example:8000", "ops.example.evil", "localhost.evil", "", ":80", "[::1", "1.2.3.4.evil"] {
+        for host in
+            ["evil.example:8000", "ops.example.evil", "localhost.evil", "", ":80", "[::1", "1.2.3.4.evil"]
+        {
             // A bracket that is never closed still names an address.
             check(host, host == "[::1");
         }
@@ -119,7 +125,10 @@ mod tests {
             assert_eq!(check_form(&Method::POST, &headers(pairs)).is_ok(), passes, "{pairs:?}");
         };
         check(&[], true);
-        check(&[(header::CONTENT_TYPE, "application/json; charset=utf-8"), (header::ORIGIN, "http://a")], true);
+        check(
+            &[(header::CONTENT_TYPE, "application/json; charset=utf-8"), (header::ORIGIN, "http://a")],
+            true,
+        );
         check(&[(header::ORIGIN, "http://a")], false);
         check(&[(header::CONTENT_TYPE, "text/plain")], false);
         check(&[(header::CONTENT_TYPE, "application/x-www-form-urlencoded")], false);

@@ -17,7 +17,7 @@ pub(super) fn brief(info: &ConnectionInfo) -> Value {
         "disconnectedAt": info.disconnected_at_ms.map(iso),
         "state": state(info),
         "remoteAddress": info.remote.to_string(),
-        "userAgent": info.user_agent,
+        "userAgent": &*info.user_agent,
     })
 }
 
@@ -40,7 +40,7 @@ pub(super) fn present(info: &ConnectionInfo) -> Value {
         "lastActivity": iso(info.last_activity_ms),
         "state": state(info),
         "remoteAddress": info.remote.to_string(),
-        "userAgent": info.user_agent,
+        "userAgent": &*info.user_agent,
         "encoding": encoding(info.encoding),
         "channelCount": info.channels.len(),
         "heartbeatRttMs": measured(info.heartbeat_rtt_ns).map(ms),
@@ -70,7 +70,7 @@ pub(super) fn closed(entry: &Closed) -> Value {
         "lastActivity": iso(entry.closed_at_ms),
         "state": "closed",
         "remoteAddress": entry.remote.to_string(),
-        "userAgent": entry.user_agent,
+        "userAgent": &*entry.user_agent,
         "bytesSent": entry.bytes_sent,
         "bytesReceived": entry.bytes_received,
     })
@@ -83,7 +83,7 @@ pub(super) fn ledger(entry: &Closed) -> Value {
         "userId": named(&entry.user),
         "runId": entry.run,
         "remoteAddress": entry.remote.to_string(),
-        "userAgent": entry.user_agent,
+        "userAgent": &*entry.user_agent,
         "connectedAt": iso(entry.connected_at_ms),
         "disconnectedAt": iso(entry.closed_at_ms),
         "durationMs": ms(entry.lasted_ns),
@@ -252,7 +252,14 @@ mod tests {
             ..info()
         };
         let shown = present(&new);
-        for name in ["averageLatencyMs", "maxLatencyMs", "messageDeliveryRate", "heartbeatRttMs", "userId", "sessionId"] {
+        for name in [
+            "averageLatencyMs",
+            "maxLatencyMs",
+            "messageDeliveryRate",
+            "heartbeatRttMs",
+            "userId",
+            "sessionId",
+        ] {
             assert!(shown[name].is_null(), "{name}");
         }
         assert_eq!(shown["state"], "authenticating");

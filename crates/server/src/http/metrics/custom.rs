@@ -85,7 +85,8 @@ fn parse(body: &[u8], batch_max: usize) -> Result<Vec<Push>, Problem> {
 fn record(metrics: &CustomMetrics, pushes: &[Push]) -> Result<Value, Problem> {
     let mut rejected = Vec::new();
     for (index, push) in pushes.iter().enumerate() {
-        let labels: Vec<_> = push.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let labels: Vec<_> =
+            push.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let recorded = match push.r#type {
             Kind::Gauge => metrics.gauge(&push.name, &labels, push.value),
             Kind::Counter => metrics.counter(&push.name, &labels, push.value),
@@ -101,9 +102,7 @@ fn record(metrics: &CustomMetrics, pushes: &[Push]) -> Result<Value, Problem> {
         }
         _ => {
             let accepted = pushes.len() - rejected.len();
-            let shown = |(index, error): &(usize, CustomError)| {
-                json!({ "index": index, "code": code_of(error).name(), "message": error.to_string() })
-            };
+            let shown = |(index, error): &(usize, CustomError)| json!({ "index": index, "code": code_of(error).name(), "message": error.to_string() });
             Ok(json!({ "accepted": accepted, "rejected": rejected.iter().map(shown).collect::<Vec<_>>() }))
         }
     }
@@ -155,7 +154,8 @@ mod tests {
     #[test]
     fn a_value_that_is_refused_is_named_and_the_others_are_taken() {
         let telemetry = Telemetry::new(Options::default());
-        let body = r#"[{"name":"websocket_x","type":"gauge","value":1},{"name":"mine","type":"gauge","value":1}]"#;
+        let body =
+            r#"[{"name":"websocket_x","type":"gauge","value":1},{"name":"mine","type":"gauge","value":1}]"#;
         let answer = push(&telemetry, body).unwrap();
         assert_eq!(answer["accepted"], 1);
         assert_eq!(answer["rejected"][0]["index"], 0);

@@ -43,7 +43,9 @@ fn figures(current: &Current, series: &BTreeMap<String, f64>) -> Map<String, Val
     for (name, family, label) in SUMS {
         let of = |series: &str| {
             let rest = series.strip_prefix(family);
-            rest.is_some_and(|labels| (labels.is_empty() || labels.starts_with('{')) && labels.contains(label))
+            rest.is_some_and(|labels| {
+                (labels.is_empty() || labels.starts_with('{')) && labels.contains(label)
+            })
         };
         let mut found = series.iter().filter(|(name, _)| of(name)).map(|(_, value)| *value).peekable();
         if found.peek().is_some() {

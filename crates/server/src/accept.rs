@@ -1,0 +1,121 @@
+//! The listening socket and what is done with each connection before it is anybody's.
+//!
+//! The loop never ends on an error: a process that is out of descriptors keeps answering those it has
+//! and tries again. A request's head must be complete within the handshake time; keep-alive connections
+//! count against the same time between requests. HTTP/1.1 only: a client that begins with HTTP/2 is
+//! answered 400 and closed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use pulsewire_telemetry::{ConnectionError, RejectReason, RejectStage, limited};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tower::Layer as _;
+
+use crate::app::App;
+use crate::http::access::Remote;
+
+/// HTTP connections at a time beyond the WebSocket connections: scrapers, publishers, handshakes.
+const HTTP_CONNECTIONS_MAX: usize = 8_192;
+/// Connections the kernel may hold for us, as far as `net.core.somaxconn` allows.
+const BACKLOG: i32 = 4_096;
+
+/// A listening socket with address reuse and a long backlog.
+///
+/// # Errors
+///
+/// As `bind` and `listen`.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM.nonblocking(), Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Serves a router on a socket until `stop` changes.
+pub async fn serve(app: Arc<App>, listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+    let agents = Arc::new(crate::agents::Agents::default());
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.changed() => return,
+        };
+        match accepted {
+            Ok((stream, remote)) => {
+                if open.fetch_add(1, Ordering::Relaxed) >= HTTP_CONNECTIONS_MAX {
+                    open.fetch_sub(1, Ordering::Relaxed);
+                    app.telemetry.shared().rejected(RejectStage::Accept, RejectReason::Overloaded);
+                    continue;
+                }
+                let router = axum::Extension(Remote(remote)).layer(axum::Extension(agents.clone()).layer(router.clone()));
+                let (app, open, stop) = (app.clone(), open.clone(), stop.clone());
+                tokio::spawn(async move {
+                    connection(&app, stream, router, stop).await;
+                    open.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+            Err(error) => {
+                app.telemetry.shared().connection_failed(ConnectionError::Accept);
+                limited!(warn, %error, "a connection could not be accepted");
+                // Out of descriptors or memory: what is there goes on, and the next try comes soon.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn connection<S>(app: &App, stream: TcpStream, service: S, mut stop: watch::Receiver<bool>)
+where
+    S: tower::Service<
+            http::Request<hyper::body::Incoming>,
+            Response = axum::response::Response,
+            Error = std::convert::Infallible,
+        > + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    let (timeout, header_bytes_max, headers_max) = {
+        let live = app.live.load();
+        let limits = &live.settings.limits;
+        (limits.handshake_timeout, limits.header_bytes_max, limits.headers_max)
+    };
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection was gone before it was served");
+        return;
+    }
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(timeout)
+        .max_headers(headers_max)
+        .max_buf_size(header_bytes_max.max(8 * 1024));
+    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades();
+    tokio::pin!(serving);
+    let result = tokio::select! {
+        result = &mut serving => result,
+        _ = stop.changed() => {
+            serving.as_mut().graceful_shutdown();
+            tokio::time::timeout(Duration::from_secs(1), serving).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = result {
+        if error.is_timeout() {
+            app.telemetry.shared().rejected(RejectStage::Accept, RejectReason::Timeout);
+        } else if error.is_parse() {
+            app.telemetry.shared().rejected(RejectStage::Accept, RejectReason::BadRequest);
+        }
+        tracing::debug!(%error, "an HTTP connection ended");
+    }
+}

@@ -1,0 +1,158 @@
+//! What every part of the running server shares.
+//!
+//! Mutable things have one owner each: connections the shards, channels the bus, counters the
+//! telemetry. Here are only handles to them, and what a reload replaces as a whole.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use pulsewire_bus::Bus;
+use pulsewire_edge::{Carrier, Edge, handshake::OriginPolicy};
+use pulsewire_hub::{ConnectionInfo, Hub, HubSettings, Reply};
+use pulsewire_telemetry::{Current, Telemetry};
+use tokio::sync::oneshot;
+
+use crate::auth::{Attempts, Authenticator, Revocations};
+use crate::hook::Hook;
+use crate::settings::Settings;
+
+/// What a reload replaces.
+pub struct Live {
+    /// The settings in force.
+    pub settings: Settings,
+    /// Turns credentials into principals.
+    pub authenticator: Authenticator,
+    /// Which web pages may connect.
+    pub origins: OriginPolicy,
+    /// Who answers client events, if anybody.
+    pub hook: Option<Hook>,
+}
+
+/// The running server.
+pub struct App {
+    /// What a reload replaces.
+    pub live: ArcSwap<Live>,
+    /// The metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// Orders and keeps events.
+    pub bus: Arc<Bus>,
+    /// Tells the shards things.
+    pub hub: Hub<Carrier>,
+    /// Gives connections to shards.
+    pub edge: Edge,
+    /// Failed attempts by address.
+    pub attempts: Arc<Attempts>,
+    /// What was revoked.
+    pub revocations: Arc<Revocations>,
+    /// Whether the server is going away.
+    pub draining: AtomicBool,
+    /// Whether the host collector runs.
+    pub collecting: AtomicBool,
+    /// The address it listens on.
+    pub address: std::net::SocketAddr,
+    /// When the server started, Unix milliseconds.
+    pub started_at_ms: i64,
+    /// The last rendered metrics pages.
+    pub scrapes: crate::http::metrics::Scrapes,
+}
+
+impl App {
+    /// Whether the server is going away.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// What there is now, over all shards, with the node's limits.
+    ///
+    /// # Errors
+    ///
+    /// [`Stalled`] if a shard does not answer within a second: the node cannot do its work.
+    pub async fn survey(&self) -> Result<Current, Stalled> {
+        let mut current = Current::default();
+        for shard in ask(|reply| self.hub.survey(reply)).await? {
+            current.merge(&shard);
+        }
+        let limits = &self.live.load().settings.limits;
+        current.connections_hard_limit = limits.connections_max as u64;
+        current.connections_soft_limit = limits.connections_soft as u64;
+        current.channels = self.bus.channels() as u64;
+        current.kernel_socket_bytes = current.kernel_unsent_bytes + current.kernel_unacked_bytes;
+        current.draining |= self.is_draining();
+        Ok(current)
+    }
+
+    /// Every connection and detached session.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::survey`].
+    pub async fn connections(&self) -> Result<Vec<ConnectionInfo>, Stalled> {
+        let shards = ask(|reply| self.hub.list(reply)).await?;
+        Ok(shards.into_iter().flatten().collect())
+    }
+
+    /// Ends connections. Returns how many there were.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::survey`].
+    pub async fn close(
+        &self,
+        target: &pulsewire_hub::Target,
+        code: pulsewire_protocol::CloseCode,
+    ) -> Result<usize, Stalled> {
+        Ok(ask(|reply| self.hub.close(target, code, reply)).await?.into_iter().sum())
+    }
+}
+
+/// A shard does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a shard did not answer within a second")]
+pub struct Stalled;
+
+/// Asks every shard something and waits for all answers, at most a second.
+async fn ask<T: Send + 'static>(ask: impl FnOnce(&mut dyn FnMut() -> Reply<T>)) -> Result<Vec<T>, Stalled> {
+    let mut answers = Vec::new();
+    ask(&mut || {
+        let (sender, receiver) = oneshot::channel();
+        answers.push(receiver);
+        Box::new(move |answer| {
+            // Whoever asked may have given up.
+            let _ = sender.send(answer);
+        })
+    });
+    let all = async {
+        let mut collected = Vec::with_capacity(answers.len());
+        for answer in answers {
+            collected.push(answer.await.map_err(|_| Stalled)?);
+        }
+        Ok(collected)
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(1), all).await.map_err(|_| Stalled)?
+}
+
+/// The hub's settings, out of the server's.
+#[must_use]
+pub fn hub_settings(settings: &Settings) -> HubSettings {
+    let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let limits = &settings.limits;
+    HubSettings {
+        limits: pulsewire_hub::Limits {
+            subscriptions_per_session: limits.subscriptions_per_session,
+            messages_per_minute: u32::try_from(limits.messages_per_minute).unwrap_or(u32::MAX),
+            errors_per_minute: u32::try_from(limits.errors_per_minute).unwrap_or(u32::MAX),
+            outbox_bytes_max: limits.outbox_bytes_max,
+            slow_after_ms: ms(limits.slow_after),
+            auth_timeout_ms: ms(settings.auth.timeout),
+            stash_bytes_max: limits.message_bytes_max,
+            detached_max: settings.session.detached_max,
+            page_events: 64,
+        },
+        heartbeat_interval_ms: ms(settings.heartbeat.interval),
+        heartbeat_timeout_ms: ms(settings.heartbeat.timeout),
+        resume_window_ms: ms(settings.session.resume_window),
+        client_events: settings.hook.events.iter().map(|event| event.as_str().into()).collect(),
+    }
+}

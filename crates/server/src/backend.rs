@@ -1,0 +1,189 @@
+//! What shards cannot do themselves, done on tokio.
+//!
+//! Requests of one connection are taken in order; each shard has a queue of its own, bounded. What can
+//! be answered at once is; what waits for the network (the hook) runs beside the queue, so a slow hook
+//! delays nobody's publish.
+
+use std::sync::{Arc, Weak};
+
+use pulsewire_bus::Refusal;
+use pulsewire_edge::{Carrier, clock};
+use pulsewire_hub::{Authenticated, Backend, BackendRequest, ConnKey, EventAnswer, Hub, Order, Principal, Work};
+use pulsewire_protocol::{ChannelName, ErrorCode, Event, EventType, RequestId, SessionId};
+use pulsewire_telemetry::{HookOutcome, PublishOutcome, PublishSource, RateScope};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+use crate::app::App;
+use crate::hook::ClientEvent;
+use crate::http::publish::publish_as;
+
+/// Requests of one shard that may wait.
+const QUEUE_MAX: usize = 8_192;
+
+/// The shards' way to the server.
+pub struct Requests {
+    queues: Vec<mpsc::Sender<Box<BackendRequest>>>,
+}
+
+impl Backend for Requests {
+    fn request(&self, request: Box<BackendRequest>) -> Result<(), Box<BackendRequest>> {
+        self.queues[request.shard].try_send(request).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(request) | mpsc::error::TrySendError::Closed(request) => request,
+        })
+    }
+}
+
+/// The queues' other ends, until the server is complete.
+pub struct Waiting(Vec<mpsc::Receiver<Box<BackendRequest>>>);
+
+/// Makes a queue for each shard.
+#[must_use]
+pub fn queues(shards: usize) -> (Requests, Waiting) {
+    let (queues, waiting) = (0..shards).map(|_| mpsc::channel(QUEUE_MAX)).unzip();
+    (Requests { queues }, Waiting(waiting))
+}
+
+impl Waiting {
+    /// Begins to serve the queues. Ends when the shards have ended.
+    pub fn serve(self, app: &Arc<App>) {
+        for mut queue in self.0 {
+            let app = Arc::downgrade(app);
+            tokio::spawn(async move {
+                while let Some(request) = queue.recv().await {
+                    let Some(app) = Weak::upgrade(&app) else { return };
+                    perform(&app, *request);
+                }
+            });
+        }
+    }
+}
+
+fn perform(app: &Arc<App>, request: BackendRequest) {
+    let BackendRequest { shard, conn, work } = request;
+    let hub = &app.hub;
+    match work {
+        Work::Authenticate { token, remote, after } => {
+            let outcome = authenticate(app, &token, remote).map(Arc::new);
+            hub.order(shard, Order::Authenticated(conn, Box::new(Authenticated { outcome, after })));
+        }
+        Work::Publish { id, principal, single, events } => {
+            let outcome = publish(app, &principal, PublishSource::WebSocket, events);
+            hub.order(shard, Order::Published { conn, id, single, outcome });
+        }
+        Work::ClientEvent { id, principal, session, event_type, channel, data } => {
+            let event = Said { id, principal, session, event_type, channel, data };
+            answer_event(app, shard, conn, event);
+        }
+        Work::Read { channel, after, limit, read } => {
+            let page = app.bus.read(&channel, after, limit);
+            hub.order(shard, Order::Page { conn, read, page });
+        }
+    }
+}
+
+fn authenticate(app: &App, token: &str, remote: std::net::IpAddr) -> Result<Principal, ErrorCode> {
+    let live = app.live.load();
+    let now = clock::now();
+    let per_minute = live.settings.auth.attempts_per_minute;
+    if app.attempts.check(remote, per_minute, now.wall_ms).is_err() {
+        app.telemetry.shared().rate_limited(RateScope::Address);
+        return Err(ErrorCode::RateLimited);
+    }
+    live.authenticator.token(token, now.wall_ms).map_err(|refusal| {
+        app.attempts.failed(remote, per_minute, now.wall_ms);
+        tracing::debug!(%remote, %refusal, "a token was refused");
+        refusal.code()
+    })
+}
+
+fn publish(
+    app: &App,
+    principal: &Principal,
+    source: PublishSource,
+    events: Vec<Event>,
+) -> Result<Vec<pulsewire_bus::Receipt>, Refusal> {
+    let outcome = publish_as(app, principal, events);
+    let shared = app.telemetry.shared();
+    match &outcome {
+        Ok(receipts) => {
+            for receipt in receipts {
+                let outcome = if receipt.duplicate { PublishOutcome::Duplicate } else { PublishOutcome::Accepted };
+                shared.publish(source, outcome);
+            }
+        }
+        Err(refusal) if refusal.code.http_status() < 500 => shared.publish(source, PublishOutcome::Rejected),
+        Err(_) => shared.publish(source, PublishOutcome::Failed),
+    }
+    outcome
+}
+
+/// A client event on its way.
+struct Said {
+    id: Option<RequestId>,
+    principal: Arc<Principal>,
+    session: SessionId,
+    event_type: Box<str>,
+    channel: Option<ChannelName>,
+    data: Box<RawValue>,
+}
+
+/// Lets the hook answer a client event; without one, publishes it.
+fn answer_event(app: &Arc<App>, shard: usize, conn: ConnKey, said: Said) {
+    let live = app.live.load_full();
+    if live.hook.is_none() {
+        let outcome = publish_event(app, &live.settings.hook.channel, &said);
+        answer(&app.hub, shard, conn, said.id, said.event_type, outcome);
+        return;
+    }
+    let app = app.clone();
+    tokio::spawn(async move {
+        let Some(hook) = &live.hook else { return };
+        let began_ns = clock::now().mono_ns;
+        let event = ClientEvent {
+            event_type: &said.event_type,
+            session: said.session,
+            user: (!said.principal.is_anonymous()).then_some(&*said.principal.sub),
+            channel: said.channel.as_ref().map(ChannelName::as_str),
+            data: &said.data,
+            id: said.id.as_ref(),
+            timestamp_ms: clock::now().wall_ms,
+        };
+        let answered = hook.call(event).await;
+        let took_ns = clock::now().since_ns(began_ns);
+        let outcome = match answered {
+            Ok(answered) => {
+                app.telemetry.shared().hook(HookOutcome::Ok, took_ns);
+                Ok(answered.data)
+            }
+            Err(error) => {
+                app.telemetry.shared().hook(error.outcome(), took_ns);
+                tracing::debug!(%error, event_type = &*said.event_type, "the hook did not take a client event");
+                Err((error.code(), error.detail().to_owned()))
+            }
+        };
+        answer(&app.hub, shard, conn, said.id, said.event_type, outcome);
+    });
+}
+
+/// Publishes a client event where the settings say. The type was allowed; the channel is the operator's choice.
+fn publish_event(app: &App, channel: &str, said: &Said) -> Result<Option<Box<RawValue>>, (ErrorCode, String)> {
+    let internal = |what: &str| (ErrorCode::Internal, format!("hook.channel `{channel}`: {what}"));
+    let name = ChannelName::parse(channel).map_err(|error| internal(&error.to_string()))?;
+    let event_type = EventType::parse(&said.event_type).ok_or_else(|| internal("not an event type"))?;
+    let event = Event::new(name, event_type, said.data.clone());
+    publish(app, &said.principal, PublishSource::Hook, vec![event]).map_err(|refusal| (refusal.code, refusal.detail))?;
+    Ok(None)
+}
+
+fn answer(
+    hub: &Hub<Carrier>,
+    shard: usize,
+    conn: ConnKey,
+    id: Option<RequestId>,
+    event_type: Box<str>,
+    outcome: Result<Option<Box<RawValue>>, (ErrorCode, String)>,
+) {
+    hub.order(shard, Order::EventAnswered(conn, Box::new(EventAnswer { id, event_type, outcome })));
+}
+

@@ -1,0 +1,65 @@
+//! The HTTP surface: which path is answered by whom.
+
+pub mod access;
+pub mod admin;
+pub mod body;
+pub mod health;
+pub mod metrics;
+pub mod problem;
+pub mod publish;
+pub mod upgrade;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{any, get, post};
+use pulsewire_protocol::ErrorCode;
+
+use crate::app::App;
+use problem::Problem;
+
+/// The routes of the public address.
+pub fn router(app: &Arc<App>) -> Router {
+    let body_bytes_max = app.live.load().settings.limits.http_body_bytes_max;
+    Router::new()
+        .route("/ws", any(upgrade::websocket))
+        .route("/ws/metrics", any(upgrade::websocket))
+        .route("/ws/collaboration/{run_id}", any(upgrade::websocket))
+        .route("/api/publish", post(publish::publish))
+        .route("/api/channels/{channel}/events", post(publish::publish_to))
+        .route("/api/metrics/custom", post(metrics::custom))
+        .merge(operator_router())
+        .fallback(|| async { Problem::from(ErrorCode::NotFound) })
+        .method_not_allowed_fallback(|| async { Problem::from(ErrorCode::MethodNotAllowed) })
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .with_state(app.clone())
+}
+
+/// The routes of the internal address: what operators and their tools need.
+pub fn internal_router(app: &Arc<App>) -> Router {
+    operator_router()
+        .fallback(|| async { Problem::from(ErrorCode::NotFound) })
+        .method_not_allowed_fallback(|| async { Problem::from(ErrorCode::MethodNotAllowed) })
+        .with_state(app.clone())
+}
+
+fn operator_router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/metrics", get(metrics::page))
+        .route("/api/metrics", get(metrics::page))
+        .route("/actuator/prometheus", get(metrics::page))
+        .route("/api/ws/metrics", get(metrics::ws_metrics).head(metrics::ws_health))
+        .route("/health/websocket", get(health::websocket))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/api/stats", get(health::stats))
+        .route("/api/admin/websocket/connections", get(admin::connections))
+        .route("/api/admin/websocket/connections/{run_id}", get(admin::run_connections))
+        .route("/api/admin/websocket/metrics", get(admin::session_metrics))
+        .route("/api/admin/websocket/metrics/{session_id}", get(admin::one_session))
+        .route("/api/admin/websocket/cleanup-stale", post(admin::cleanup_stale))
+        .route("/api/admin/websocket/closed", get(admin::closed))
+        .route("/api/admin/websocket/disconnect", post(admin::disconnect))
+        .route("/api/admin/revocations", post(admin::revoke))
+}

@@ -1,0 +1,111 @@
+//! Who may use an HTTP endpoint.
+//!
+//! The same credentials and the same verifier as for WebSocket, in front of every path that needs
+//! one; failed attempts are counted by address and answered 429 beyond the budget.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::HeaderMap;
+use pulsewire_edge::clock;
+use pulsewire_hub::{Principal, Role};
+use pulsewire_protocol::ErrorCode;
+use pulsewire_telemetry::RateScope;
+
+use super::problem::Problem;
+use crate::app::App;
+use crate::auth::{Refusal, extract};
+
+/// The address at the other end, as the accept loop saw it.
+#[derive(Debug, Clone, Copy)]
+pub struct Remote(pub SocketAddr);
+
+/// Which credentials a path takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Tokens only.
+    Tokens,
+    /// Tokens and API keys.
+    TokensAndKeys,
+}
+
+/// The bearer of the credential in a request; `None` if it has none.
+///
+/// # Errors
+///
+/// 401 for a credential that is refused, 429 for an address with too many failures.
+pub fn bearer(
+    app: &App,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    remote: IpAddr,
+    takes: Takes,
+) -> Result<Option<Arc<Principal>>, Problem> {
+    let live = app.live.load();
+    let now = clock::now();
+    let per_minute = live.settings.auth.attempts_per_minute;
+    let outcome = match extract(headers, query, &live.settings.auth) {
+        Ok(None) => return Ok(None),
+        Ok(Some(credential)) => {
+            app.attempts.check(remote, per_minute, now.wall_ms).map_err(|too_many| {
+                app.telemetry.shared().rate_limited(RateScope::Address);
+                let retry_after_ms = Some(too_many.retry_after_ms);
+                let detail = "too many failed attempts from this address";
+                Problem { retry_after_ms, ..Problem::new(ErrorCode::RateLimited, detail) }
+            })?;
+            match takes {
+                Takes::Tokens => live.authenticator.token(&credential.text, now.wall_ms),
+                Takes::TokensAndKeys => live.authenticator.token_or_key(&credential.text, now.wall_ms),
+            }
+        }
+        Err(refusal) => Err(refusal),
+    };
+    match outcome {
+        Ok(principal) => {
+            app.telemetry.shared().auth_succeeded();
+            Ok(Some(Arc::new(principal)))
+        }
+        Err(refusal) => {
+            app.attempts.failed(remote, per_minute, now.wall_ms);
+            app.telemetry.shared().auth_failed(refusal.reason());
+            Err(refused(&refusal))
+        }
+    }
+}
+
+/// The bearer of the credential in a request, which must have one.
+///
+/// # Errors
+///
+/// As [`bearer`], and 401 without a credential.
+pub fn required(
+    app: &App,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    remote: IpAddr,
+    takes: Takes,
+) -> Result<Arc<Principal>, Problem> {
+    bearer(app, headers, query, remote, takes)?.ok_or_else(|| {
+        app.telemetry.shared().auth_failed(Refusal::Missing.reason());
+        refused(&Refusal::Missing)
+    })
+}
+
+/// The operator who asks, with the admin role.
+///
+/// # Errors
+///
+/// 401 as [`required`], 403 for another role.
+pub fn operator(app: &App, headers: &HeaderMap, query: Option<&str>, remote: IpAddr) -> Result<Arc<Principal>, Problem> {
+    let principal = required(app, headers, query, remote, Takes::Tokens)?;
+    if principal.role == Role::Admin {
+        Ok(principal)
+    } else {
+        app.telemetry.shared().auth_failed(pulsewire_telemetry::AuthFailure::Forbidden);
+        Err(Problem::new(ErrorCode::Forbidden, "this needs a token with the role admin"))
+    }
+}
+
+fn refused(refusal: &Refusal) -> Problem {
+    Problem::new(refusal.code(), refusal.to_string())
+}

@@ -1,0 +1,142 @@
+//! Publishing over HTTP: one event or a batch, with an API key or a token.
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use http::{HeaderMap, header};
+use pulsewire_bus::{Publisher, Receipt};
+use pulsewire_edge::clock;
+use pulsewire_hub::{Action, Principal, Role};
+use pulsewire_protocol::{ChannelName, ErrorCode, Event, EventError};
+use pulsewire_telemetry::{PublishOutcome, PublishSource};
+use serde_json::{Value, json};
+
+use super::access::{self, Remote, Takes};
+use super::body::Whole;
+use super::problem::Problem;
+use crate::app::App;
+
+/// `POST /api/publish`: an event, or an array of events, each naming its channel.
+pub async fn publish(
+    State(app): State<Arc<App>>,
+    Extension(Remote(remote)): Extension<Remote>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    Whole(body): Whole,
+) -> Response {
+    let parse = |limit| Event::parse_batch(&body, limit);
+    respond(&app, &headers, query.as_deref(), remote.ip(), is_batch(&body), parse)
+}
+
+/// `POST /api/channels/{channel}/events`: the same for one channel.
+pub async fn publish_to(
+    State(app): State<Arc<App>>,
+    Extension(Remote(remote)): Extension<Remote>,
+    Path(channel): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    Whole(body): Whole,
+) -> Response {
+    let channel = match ChannelName::parse(&channel) {
+        Ok(channel) => channel,
+        Err(error) => return Problem::new(ErrorCode::InvalidChannel, error.to_string()).into_response(),
+    };
+    let parse = |limit| Event::parse_batch_in(&channel, &body, limit);
+    respond(&app, &headers, query.as_deref(), remote.ip(), is_batch(&body), parse)
+}
+
+fn respond(
+    app: &App,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    remote: std::net::IpAddr,
+    batch: bool,
+    parse: impl FnOnce(usize) -> Result<Vec<Event>, EventError>,
+) -> Response {
+    let accepted = access::required(app, headers, query, remote, Takes::TokensAndKeys)
+        .and_then(|principal| accept(app, headers, &principal, parse));
+    match accepted {
+        Ok(receipts) => {
+            let mut results: Vec<Value> = receipts.iter().map(shown).collect();
+            let body = if batch { json!({ "results": results }) } else { results.swap_remove(0) };
+            Json(body).into_response()
+        }
+        Err(problem) => {
+            let outcome = if problem.code.http_status() < 500 { PublishOutcome::Rejected } else { PublishOutcome::Failed };
+            app.telemetry.shared().publish(PublishSource::Http, outcome);
+            problem.into_response()
+        }
+    }
+}
+
+fn accept(
+    app: &App,
+    headers: &HeaderMap,
+    principal: &Principal,
+    parse: impl FnOnce(usize) -> Result<Vec<Event>, EventError>,
+) -> Result<Vec<Receipt>, Problem> {
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        return Err(Problem::new(ErrorCode::UnsupportedMediaType, "compressed bodies are not accepted"));
+    }
+    if app.is_draining() {
+        return Err(ErrorCode::Draining.into());
+    }
+    let limit = app.live.load().settings.limits.publish_batch_max;
+    let events = parse(limit).map_err(|error| Problem { index: error.index, ..Problem::new(error.code, error.detail) })?;
+    if events.is_empty() {
+        return Err(Problem::new(ErrorCode::BadRequest, "an empty batch"));
+    }
+    authorise(principal, &events)?;
+    let receipts = publish_as(app, principal, events)
+        .map_err(|refusal| Problem { index: refusal.index, ..Problem::new(refusal.code, refusal.detail) })?;
+    for receipt in &receipts {
+        let outcome = if receipt.duplicate { PublishOutcome::Duplicate } else { PublishOutcome::Accepted };
+        app.telemetry.shared().publish(PublishSource::Http, outcome);
+    }
+    Ok(receipts)
+}
+
+fn authorise(principal: &Principal, events: &[Event]) -> Result<(), Problem> {
+    match events.iter().position(|event| !principal.may(Action::Publish, &event.channel)) {
+        None => Ok(()),
+        Some(index) => {
+            let detail = format!("this credential does not allow to publish to `{}`", events[index].channel);
+            Err(Problem { index: Some(index), ..Problem::new(ErrorCode::Forbidden, detail) })
+        }
+    }
+}
+
+/// Publishes in the name of a principal. Users are shown to subscribers; applications are not.
+///
+/// # Errors
+///
+/// As [`pulsewire_bus::Bus::publish`].
+pub fn publish_as(
+    app: &App,
+    principal: &Principal,
+    events: Vec<Event>,
+) -> Result<Vec<Receipt>, pulsewire_bus::Refusal> {
+    let user = (principal.role == Role::User && !principal.is_anonymous()).then_some(&*principal.sub);
+    app.bus.publish(clock::now(), Publisher { principal: &principal.sub, user }, events)
+}
+
+fn shown(receipt: &Receipt) -> Value {
+    let mut shown = json!({
+        "channel": receipt.channel.as_str(),
+        "duplicate": receipt.duplicate,
+        "matched": receipt.matched,
+    });
+    if let (Some(sequence), Some(epoch)) = (receipt.sequence, &receipt.epoch) {
+        shown["sequence"] = sequence.0.into();
+        shown["epoch"] = epoch.as_str().into();
+    }
+    shown
+}
+
+fn is_batch(body: &[u8]) -> bool {
+    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[')
+}

@@ -1,0 +1,288 @@
+//! `pulsewire serve`: makes the parts, joins them, and takes them apart again in order.
+//!
+//! There are no rules here. Going away: first nobody new is let in and readiness says no; then clients
+//! are told to come back later, each at another time, and closed, spread over what the deadline leaves;
+//! then the shards end. A second signal ends it at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use pulsewire_bus::{Bus, ChannelKind, Namespace, Namespaces, Options};
+use pulsewire_edge::handshake::{MissingOrigin, OriginPolicy};
+use pulsewire_edge::{Edge, EdgeOptions, Prepared, clock, codec, sys};
+use pulsewire_hub::{Admission, Drain, ShardOptions};
+use pulsewire_protocol::Epoch;
+use pulsewire_telemetry::{Telemetry, logs};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::app::{App, Live, hub_settings};
+use crate::auth::{Authenticator, Revocations};
+use crate::hook::{Hook, HookOptions};
+use crate::settings::{self, LogFormat, Publishers, Settings};
+use crate::{accept, backend, collect, dev, http, random, reload};
+
+/// Descriptors that connections may not use: listening sockets, scrapes, files.
+const DESCRIPTORS_RESERVED: u64 = 256;
+
+/// A server that listens.
+pub struct Running {
+    /// Its parts.
+    pub app: Arc<App>,
+    /// The address it listens on.
+    pub address: std::net::SocketAddr,
+    stop: watch::Sender<bool>,
+}
+
+/// Starts a server; it runs until [`Running::stop`].
+///
+/// # Errors
+///
+/// If an address cannot be bound, a thread cannot be started, or a key cannot be used.
+pub async fn start(settings: Settings) -> anyhow::Result<Running> {
+    let listener = bind(settings.server.listen)?;
+    let address = listener.local_addr()?;
+    let internal = settings.server.internal_listen.map(bind).transpose()?;
+    check_descriptors(&settings);
+    let telemetry = Telemetry::new(pulsewire_telemetry::Options {
+        event_types_max: settings.metrics.event_types_max,
+        compat: settings.metrics.compat,
+        alias_prefix: settings.metrics.alias_prefix.clone(),
+        projects_max: settings.metrics.projects_max,
+        ..pulsewire_telemetry::Options::default()
+    });
+    let limits = &settings.limits;
+    let admission =
+        Arc::new(Admission::new(limits.connections_max, limits.connections_per_address, limits.connections_per_user));
+    let shards = if settings.server.shards == 0 { cores() } else { settings.server.shards };
+    let options = EdgeOptions {
+        shards,
+        inbox_max: limits.inbox_max,
+        ledger_max: 10_000,
+        limits: codec::Limits {
+            message_bytes_max: limits.message_bytes_max,
+            fragments_max: u32::try_from(limits.fragments_max).unwrap_or(u32::MAX),
+            control_frames_per_second: u32::try_from(limits.control_frames_per_second).unwrap_or(u32::MAX),
+            ..codec::Limits::default()
+        },
+    };
+    let prepared = Prepared::new(options, admission.clone()).context("preparing the shards")?;
+    let hub = prepared.hub.clone();
+    let mut random = random::source()?;
+    let bus_options = Options {
+        namespaces: namespaces(&settings),
+        shards,
+        channels_max: limits.channels_max,
+        epoch: Epoch::parse(&format!("{:012x}", random() >> 16)).context("making an epoch")?,
+    };
+    let bus = Arc::new(Bus::new(bus_options, telemetry.clone(), Box::new(hub.clone())));
+    let (requests, waiting) = backend::queues(shards);
+    let requests: Arc<dyn pulsewire_hub::Backend> = Arc::new(requests);
+    let hub_settings = Arc::new(hub_settings(&settings));
+    let sources = (0..shards).map(|_| random::source()).collect::<Result<Vec<_>, _>>()?;
+    let sources = parking_lot::Mutex::new(sources);
+    let edge = Edge::start(prepared, |index| ShardOptions {
+        index,
+        settings: hub_settings.clone(),
+        bus: bus.clone(),
+        backend: requests.clone(),
+        telemetry: telemetry.clone(),
+        admission: admission.clone(),
+        ledger: hub.ledger.clone(),
+        random: sources.lock().pop().expect("one source for each shard"),
+    })
+    .context("starting the shards")?;
+    let revocations = Arc::new(Revocations::default());
+    let collects = settings.collector.enabled;
+    let live = live(settings, address, &revocations)?;
+    let app = Arc::new(App {
+        live: ArcSwap::from_pointee(live),
+        telemetry,
+        bus,
+        hub,
+        edge,
+        attempts: Arc::default(),
+        revocations,
+        draining: AtomicBool::new(false),
+        collecting: AtomicBool::new(false),
+        address,
+        started_at_ms: clock::now().wall_ms,
+        scrapes: http::metrics::Scrapes::default(),
+    });
+    waiting.serve(&app);
+    let (stop, stopped) = watch::channel(false);
+    if collects {
+        collect::start(&app, stopped.clone());
+    }
+    if let Some(internal) = internal {
+        tokio::spawn(accept::serve(app.clone(), internal, http::internal_router(&app), stopped.clone()));
+    }
+    tokio::spawn(accept::serve(app.clone(), listener, http::router(&app), stopped));
+    Ok(Running { app, address, stop })
+}
+
+impl Running {
+    /// Goes away: lets nobody in, sends everybody off, and returns when all have gone or the deadline has come.
+    pub async fn stop(self, deadline: Duration) {
+        let began = tokio::time::Instant::now();
+        self.app.draining.store(true, Ordering::Relaxed);
+        let connections = self.app.hub.admission.connections();
+        tracing::info!(connections, deadline_seconds = deadline.as_secs(), "going away");
+        let plan = drain_plan(deadline, connections);
+        self.app.hub.drain(plan);
+        while self.app.hub.admission.connections() > 0 && began.elapsed() + Duration::from_millis(500) < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let left = self.app.hub.admission.connections();
+        if left > 0 {
+            tracing::warn!(left, "the deadline has come; connections are cut");
+        }
+        // Close frames that are on their way are read within a moment or not at all.
+        let linger = Duration::from_millis(200).min(deadline.saturating_sub(began.elapsed()));
+        tokio::time::sleep(linger).await;
+        // Whoever watches has stopped already if this fails.
+        let _ = self.stop.send(true);
+        if let Err(error) = self.app.edge.stop() {
+            tracing::error!(%error, "a shard ended with an error");
+        }
+        tracing::info!(took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), "gone");
+    }
+}
+
+/// Closes are spread over nine tenths of the deadline at most; few connections need less.
+fn drain_plan(deadline: Duration, connections: usize) -> Drain {
+    let most = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) * 9 / 10;
+    // A hundred connections a second are no storm for whoever takes them over.
+    let wanted = connections as u64 * 10;
+    let within_ms = wanted.min(most);
+    Drain { within_ms, retry_min_ms: 500, retry_max_ms: (within_ms + 2_000).max(5_000) }
+}
+
+/// Runs a server until a signal comes. The exit code is for the process.
+///
+/// # Errors
+///
+/// As [`start`].
+pub fn run(sources: settings::Sources, settings: Settings) -> anyhow::Result<()> {
+    let format = match settings.log.format {
+        LogFormat::Text => logs::LogFormat::Text,
+        LogFormat::Json => logs::LogFormat::Json,
+        LogFormat::Auto if std::io::IsTerminal::is_terminal(&std::io::stderr()) => logs::LogFormat::Text,
+        LogFormat::Auto => logs::LogFormat::Json,
+    };
+    let logs = logs::init(format, &settings.log.level)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if settings.server.workers > 0 {
+        builder.worker_threads(settings.server.workers);
+    }
+    let runtime = builder.enable_all().build().context("starting the runtime")?;
+    let (dev, deadline) = (settings.dev, settings.server.shutdown_deadline);
+    runtime.block_on(async {
+        for notice in settings.notices() {
+            tracing::warn!("{notice}");
+        }
+        let shown = settings.clone();
+        let running = start(settings).await?;
+        let file = if dev { Some(dev::announce(&shown, running.address)?) } else { None };
+        tracing::info!(address = %running.address, version = env!("CARGO_PKG_VERSION"), "listening");
+        let reloads = reload::watch(running.app.clone(), sources, logs);
+        signal().await?;
+        reloads.abort();
+        tokio::select! {
+            () = running.stop(deadline) => {}
+            second = signal() => {
+                second?;
+                tracing::warn!("a second signal: going at once");
+            }
+        }
+        if let Some(file) = file {
+            // Somebody may have removed it already.
+            let _ = std::fs::remove_file(file);
+        }
+        Ok(())
+    })
+}
+
+async fn signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    accept::listen(address).with_context(|| {
+        format!("cannot listen on {address}; if another program does, stop it or choose another --listen")
+    })
+}
+
+/// What a reload replaces, made from settings.
+///
+/// # Errors
+///
+/// If a key, an origin or the hook cannot be used.
+pub fn live(settings: Settings, address: std::net::SocketAddr, revocations: &Arc<Revocations>) -> anyhow::Result<Live> {
+    let read = |path: &std::path::Path| std::fs::read_to_string(path);
+    let authenticator = Authenticator::new(&settings, &read, revocations.clone())
+        .map_err(|problem| anyhow::anyhow!("{problem}"))?;
+    let missing = if settings.origins.allow_missing { MissingOrigin::Allow } else { MissingOrigin::Refuse };
+    let own = [format!("http://{address}"), format!("http://localhost:{}", address.port())];
+    let origins = if settings.dev || settings.origins.allowed.iter().any(|origin| origin == "*") {
+        OriginPolicy::any()
+    } else {
+        let allowed = settings.origins.allowed.iter().chain(&own).map(String::as_str);
+        OriginPolicy::exactly(allowed, missing)?
+    };
+    let hook = settings.hook.url.as_ref().map(|url| {
+        Hook::new(&HookOptions {
+            url: url.to_string(),
+            secret: settings.hook.secret.clone(),
+            timeout: settings.hook.timeout,
+            in_flight_max: settings.hook.in_flight_max,
+            allow_private: settings.hook.allow_private,
+        })
+    });
+    Ok(Live { authenticator, origins, hook: hook.transpose()?, settings })
+}
+
+fn namespaces(settings: &Settings) -> Namespaces {
+    let namespace = |from: &settings::Namespace| Namespace {
+        name: from.name.as_str().into(),
+        pattern: from.pattern.clone(),
+        kind: match from.kind {
+            settings::ChannelKind::Log => ChannelKind::Log,
+            settings::ChannelKind::Ephemeral => ChannelKind::Ephemeral,
+            settings::ChannelKind::Metrics => ChannelKind::Metrics,
+        },
+        history_max: from.history_max,
+        critical_types: from.critical_types.iter().map(|name| name.as_str().into()).collect(),
+        critical_max: from.critical_max,
+        anonymous: from.anonymous,
+        read_only: from.publish == Publishers::Server,
+    };
+    Namespaces::new(settings.namespaces.iter().map(namespace).collect())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(255)
+}
+
+/// Raises the soft limit of open files and says so if connections would not fit under it.
+fn check_descriptors(settings: &Settings) {
+    let Some(limit) = sys::raise_open_files_limit() else { return };
+    let wanted = settings.limits.connections_max as u64 + DESCRIPTORS_RESERVED;
+    if limit.now < wanted {
+        tracing::warn!(
+            open_files = limit.now,
+            connections_max = settings.limits.connections_max,
+            "the limit of open files is lower than limits.connections_max needs; raise it with ulimit -n or LimitNOFILE"
+        );
+    }
+}
