@@ -344,7 +344,10 @@ impl<N: Net> Shard<N> {
         let to = ConnKey { slot: target, stamp: from.stamp };
         slot.stamp = from.stamp;
         slot.flags = old.flags;
-        slot.flags.clear(Flags::RETRIES);
+        // These stand for entries under the old key, or for a ping that the new slot did not send.
+        for flag in [Flags::RETRIES, Flags::WATCHED, Flags::EXPIRY_WATCHED, Flags::AWAITING_PONG] {
+            slot.flags.clear(flag);
+        }
         slot.rate_ns = old.rate_ns;
         slot.messages_sent = 0;
         slot.bytes_sent = 0;

@@ -251,10 +251,8 @@ impl<N: Net> Shard<N> {
         if entered {
             self.admission.leave(&entry.user);
         }
-        let keep = resumable
-            && session.is_some()
-            && !entry.user.is_empty()
-            && self.settings.resume_window_ms > 0;
+        let keep =
+            resumable && session.is_some() && !entry.user.is_empty() && self.settings.resume_window_ms > 0;
         self.ledger.write(entry);
         if keep {
             self.park(index, &undelivered, now);
@@ -307,7 +305,8 @@ impl<N: Net> Shard<N> {
     fn expire(&mut self, index: u32, id: pulsewire_protocol::SessionId, until_ns: u64) {
         let Some(slot) = self.slots.get(index as usize) else { return };
         let waits = |session: &super::slot::Session| {
-            session.id == id && session.detached.as_ref().is_some_and(|detached| detached.until_ns == until_ns)
+            session.id == id
+                && session.detached.as_ref().is_some_and(|detached| detached.until_ns == until_ns)
         };
         if slot.session.as_deref().is_some_and(waits) {
             self.end_session(index);

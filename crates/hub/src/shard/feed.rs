@@ -118,7 +118,16 @@ pub(crate) enum Update {
 
 impl Feed {
     pub(crate) fn new(channel: Arc<Channel>, view: View, cursor: u64) -> Self {
-        Self { channel, view, listeners: Vec::new(), cursor, latest: None, window: i64::MIN, seeded: None, held: None }
+        Self {
+            channel,
+            view,
+            listeners: Vec::new(),
+            cursor,
+            latest: None,
+            window: i64::MIN,
+            seeded: None,
+            held: None,
+        }
     }
 
     /// Takes the newest values the bus has, so that the first subscriber need not wait for the next ones.

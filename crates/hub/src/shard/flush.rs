@@ -295,14 +295,18 @@ impl<N: Net> Shard<N> {
                 }
             }
             (Class::Metrics { .. }, Some(subscription)) => {
+                // The newest values, sent again after a wait, were counted when they came.
+                let fresh = self.queue.item(item).accepted_ns > 0;
                 self.queue.forget(item);
-                self.metrics.conflated(1);
+                if fresh {
+                    self.metrics.conflated(1);
+                }
                 if !behind {
                     self.metrics.slow(SlowAction::Conflate);
                     self.fall_back(index, subscription, 0, Feeding::Stale);
                 }
                 let session = self.slots[index as usize].session.as_mut().expect("it subscribes");
-                session.subscriptions[subscription].missed += 1;
+                session.subscriptions[subscription].missed += u32::from(fresh);
             }
             _ => self.queue.forget(item),
         }

@@ -494,7 +494,9 @@ impl<N: Net> Shard<N> {
                     let subscription = self.subscription_mut(slot, index);
                     subscription.feeding = Feeding::Live;
                     let count = u64::from(std::mem::take(&mut subscription.missed));
-                    self.answer(slot, &Answer::Conflated { channel: &name, count }, None);
+                    if count > 0 {
+                        self.answer(slot, &Answer::Conflated { channel: &name, count }, None);
+                    }
                     if let Some(update) = latest {
                         let item = self.values_item(entry.feed, update, shape, 0);
                         self.send_item(slot, item, msgpack);

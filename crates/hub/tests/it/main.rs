@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code, reason = "tests")]
 
 mod hostile;
+mod inbox;
 mod mutants;
+mod scenarios;
 mod sim;

@@ -97,6 +97,7 @@ fn world(seed: u64, twist: Twist) -> World {
         let mut client = Client::new(number, &user);
         client.epoch = EPOCH.into();
         client.mangle = twist.mangle;
+        client.lossy = twist.lossy;
         client.heard = std::env::var_os("PULSEWIRE_SIM_SEED").map(|_| Vec::new());
         world.clients.push(client);
     }

@@ -55,6 +55,8 @@ pub struct Sub {
     owed: Option<u64>,
     /// What the server said of merged sets before a first one came.
     vague: bool,
+    /// It came back with a session, and how it was wanted is not known.
+    guessed: bool,
 }
 
 /// How the client reads.
@@ -96,6 +98,8 @@ pub struct Client {
     pub lost_bytes: bool,
     /// Whether the last connection ended with a close frame.
     pub was_closed: bool,
+    /// Publications are lost on the way to shards: what is read again may come again.
+    pub lossy: bool,
     pub asked: HashMap<u64, Asked>,
     /// Asked on a key that has changed since: answered or not.
     maybe: HashMap<u64, Asked>,
@@ -117,6 +121,7 @@ pub struct Client {
     buffer: Vec<u8>,
     held: Option<Value>,
     mangled: bool,
+    corrupt: bool,
     pub mangle: Option<Mangle>,
     pub faults: Vec<String>,
 }
@@ -136,6 +141,7 @@ impl Client {
             unsure: false,
             lost_bytes: false,
             was_closed: false,
+            lossy: false,
             asked: HashMap::new(),
             maybe: HashMap::new(),
             shared: false,
@@ -153,6 +159,7 @@ impl Client {
             buffer: Vec::new(),
             held: None,
             mangled: false,
+            corrupt: false,
             mangle: None,
             faults: Vec::new(),
         }
@@ -214,12 +221,15 @@ impl Client {
             }
             self.on_frame(opcode, &payload, truth);
         }
-        self.buffer.drain(..at);
+        self.buffer.drain(..at.min(self.buffer.len()));
+        if std::mem::take(&mut self.corrupt) {
+            self.buffer.insert(0, b'x');
+        }
     }
 
     /// Opcode, header length and payload length of the frame at an offset, if it is whole.
     fn frame(&mut self, at: usize) -> Option<(u8, usize, usize)> {
-        let bytes = &self.buffer[at..];
+        let bytes = self.buffer.get(at..)?;
         let (&first, &second) = (bytes.first()?, bytes.get(1)?);
         if first & 0xF0 != 0x80 || second & 0x80 != 0 || !matches!(first & 15, 1 | 2 | 8 | 9 | 10) {
             self.fault(format!("not a frame: {first:#x} {second:#x}"));
@@ -299,7 +309,7 @@ impl Client {
             }
             Mangle::CorruptLength => {
                 self.on_message(&value, truth);
-                self.buffer.insert(0, b'x');
+                self.corrupt = true;
             }
             _ => {}
         }
@@ -432,10 +442,13 @@ impl Client {
                         interval: wish.as_ref().is_none_or(|wish| wish.interval),
                         owed: None,
                         vague: true,
+                        guessed: wish.is_none(),
                     };
                     let same = |known: &Sub| {
                         kind == Kind::Ephemeral
-                            || (known.host == fresh.host && known.interval == fresh.interval)
+                            || (!known.guessed
+                                && known.host == fresh.host
+                                && known.interval == fresh.interval)
                     };
                     match self.subs.get_mut(&channel) {
                         Some(known) if same(known) => {}
@@ -483,7 +496,7 @@ impl Client {
                 let known = self.known.get(channel).copied();
                 if let Some(known) = known.filter(|_| !self.unsure && !self.shared) {
                     // What waited behind a close frame may have come twice: at least once is the contract.
-                    if sequence + 1 < known && !self.was_closed {
+                    if sequence + 1 < known && !self.was_closed && !self.lossy {
                         self.fault(format!("{channel}: resumed after {sequence} although {known} was next"));
                     }
                     if sequence + 1 > known && !self.lost_bytes {
@@ -508,6 +521,7 @@ impl Client {
             interval: false,
             owed: None,
             vague: false,
+            guessed: false,
         };
         self.subs.insert(channel.to_owned(), sub);
     }
@@ -600,7 +614,9 @@ impl Client {
     fn on_conflated(&mut self, channel: &str, value: &Value) {
         let count = value["count"].as_u64().unwrap_or(0);
         match self.subs.get_mut(channel) {
-            Some(sub) if sub.kind == Kind::Metrics && count > 0 => sub.owed = Some(count),
+            Some(sub) if sub.kind == Kind::Metrics && count > 0 => {
+                sub.owed = Some(sub.owed.unwrap_or(0) + count);
+            }
             _ => self.fault(format!("{channel}: conflated {count}")),
         }
     }
