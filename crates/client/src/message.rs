@@ -251,16 +251,18 @@ pub(crate) fn read(text: &str) -> Option<Incoming> {
     })
 }
 
-/// A frame whose fields mean something else than here, such as a metric named `count`, is handed on untouched.
+/// A frame whose fields mean something else than here is handed on untouched: a metric may have a field `count`.
+/// Document 004's metric frames have no `type` at all; they are called `metric` here.
 fn read_other(text: &str) -> Option<Incoming> {
     #[derive(Deserialize)]
     struct Minimal {
         #[serde(rename = "type")]
-        kind: String,
+        kind: Option<String>,
         #[serde(default)]
         channel: Option<String>,
     }
     let Minimal { kind, channel } = serde_json::from_str(text).ok()?;
+    let kind = kind.or_else(|| channel.is_some().then(|| "metric".to_owned()))?;
     Some(Incoming::Other { kind, channel })
 }
 
@@ -440,6 +442,12 @@ mod tests {
             panic!("refused")
         };
         assert_eq!((kind.as_str(), channel.as_deref()), ("metric", Some("system.metrics")));
+        let Some(Incoming::Other { kind, .. }) =
+            read(r#"{"channel":"system.metrics","timestamp":"2026","cpu":{}}"#)
+        else {
+            panic!("refused")
+        };
+        assert_eq!(kind, "metric");
         assert!(read("[]").is_none());
         assert!(read("{}").is_none());
     }

@@ -270,6 +270,24 @@ impl<'t> Fleet<'t> {
         Ok(())
     }
 
+    /// Ends a connection at once.
+    pub fn drop_peer(&mut self, peer: Peer) {
+        self.swarm.drop_peer(peer);
+    }
+
+    /// Moves bytes for so long.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fleet::turn`].
+    pub fn rest(&mut self, duration: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + duration;
+        while Instant::now() < until {
+            self.turn(until)?;
+        }
+        Ok(())
+    }
+
     /// Makes a connection stop or resume reading.
     pub fn stall(&mut self, peer: Peer, stalled: bool) {
         let book = &mut self.book;

@@ -96,7 +96,11 @@ impl Figure {
             None => String::new(),
             Some(budget) if budget.holds(self.value) => "within".to_owned(),
             Some(budget) if budget.limit == 0.0 => "missed".to_owned(),
-            Some(budget) => format!("missed by {:.0} %", (self.value / budget.limit - 1.0).abs() * 100.0),
+            Some(budget) => {
+                let percent = (self.value / budget.limit - 1.0).abs() * 100.0;
+                let decimals = usize::from(percent < 2.0);
+                format!("missed by {percent:.decimals$} %")
+            }
         }
     }
 }
@@ -201,12 +205,12 @@ impl Report {
     }
 }
 
-/// Three to four digits that matter, with thousands apart.
+/// Three or four digits that matter, with thousands apart.
 fn shown(value: f64) -> String {
     let decimals = match value.abs() {
         value if value >= 100.0 || value == 0.0 => 0,
         value if value >= 10.0 => 1,
-        value if value >= 1.0 => 2,
+        value if value >= 2.0 => 2,
         _ => 3,
     };
     let text = format!("{value:.decimals$}");

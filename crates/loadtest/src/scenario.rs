@@ -95,7 +95,8 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "stalled",
-        about: "200 live subscribers beside 50 that stop reading, 50 publications of 4 KiB a second.",
+        about: "200 live subscribers beside 50 that stop reading, 50 publications of 4 KiB a second. \
+                A reader that takes nothing for 3 s is closed (limits.slow_after=3s).",
         run: stalled::run,
     },
     Scenario {
@@ -141,12 +142,15 @@ impl Scenario {
     }
 }
 
+/// What a server that keeps to one CPU needs.
+const ONE_CPU: [&str; 2] = ["server.shards=1", "server.workers=1"];
+
 impl Bench {
     fn launch(&self) -> Launch {
         let mut launch = Launch::new(&self.program);
         if self.pin && cores() > 1 {
             launch.wrapper = ["taskset", "-c", "1"].map(str::to_owned).to_vec();
-            launch.settings = "[server]\nshards = 1\nworkers = 1\n".to_owned();
+            launch.set = ONE_CPU.map(str::to_owned).to_vec();
         }
         launch
     }
@@ -157,6 +161,16 @@ impl Bench {
             Some(Running { url, token, pid }) => Target::running(url, token.clone(), *pid),
             None => self.launch().server(),
         }
+    }
+
+    /// The server under load, with further settings.
+    fn server_with(&self, set: &[&str]) -> anyhow::Result<Target> {
+        if self.running.is_some() {
+            return self.server();
+        }
+        let mut launch = self.launch();
+        launch.set.extend(set.iter().map(|set| (*set).to_owned()));
+        launch.server()
     }
 
     fn floor(&self) -> anyhow::Result<Target> {

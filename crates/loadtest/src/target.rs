@@ -27,8 +27,8 @@ pub struct Launch {
     pub program: PathBuf,
     /// A program and its arguments to run it under, such as `valgrind`.
     pub wrapper: Vec<String>,
-    /// Lines for the settings file, beside what every load needs.
-    pub settings: String,
+    /// Settings as `KEY=VALUE`, beside what every load needs.
+    pub set: Vec<String>,
     /// How long it may take until it accepts connections.
     pub patience: Duration,
 }
@@ -75,7 +75,7 @@ impl Launch {
         Launch {
             program: program.to_owned(),
             wrapper: Vec::new(),
-            settings: String::new(),
+            set: Vec::new(),
             patience: Duration::from_secs(20),
         }
     }
@@ -102,10 +102,12 @@ impl Launch {
         let folder = std::env::temp_dir().join(format!("pulsewire-bench-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let (settings, log) = (folder.join("bench.toml"), folder.join("log"));
-        fs::write(&settings, format!("{}\n{SETTINGS}", self.settings))?;
+        fs::write(&settings, SETTINGS)?;
         let data = folder.join("data");
         let paths = [settings.display().to_string(), data.display().to_string()];
-        let arguments = ["serve", "--dev", "-c", &paths[0], "--listen", "127.0.0.1:0", "--data", &paths[1]];
+        let mut arguments =
+            vec!["serve", "--dev", "-c", &paths[0], "--listen", "127.0.0.1:0", "--data", &paths[1]];
+        arguments.extend(self.set.iter().flat_map(|set| ["--set", set.as_str()]));
         let mut command = self.command(&arguments);
         // A developer's own settings must not leak into a measurement.
         for (name, _) in std::env::vars_os() {

@@ -59,7 +59,8 @@ fn tool(name: &str) -> bool {
 fn launch(bench: &Bench, wrapper: &[&str]) -> Launch {
     let mut launch = Launch::new(&bench.program);
     launch.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
-    launch.settings = "[server]\nshards = 1\nworkers = 1\n[heartbeat]\ninterval = \"1h\"\n".to_owned();
+    let quiet = ["heartbeat.interval=1h"];
+    launch.set = super::ONE_CPU.into_iter().chain(quiet).map(str::to_owned).collect();
     launch.patience = PATIENCE;
     launch
 }

@@ -23,12 +23,12 @@ pub(super) fn run(bench: &Bench, progress: &Progress) -> anyhow::Result<Vec<Figu
     progress.say(format!("connecting {connections}"));
     let plan = Plan { subscribers: connections, channels: connections.min(1_000), publishers: 0 };
     let mut fleet = Fleet::gather(&mut target, plan)?;
-    rest(&mut fleet, Duration::from_secs(2))?;
+    fleet.rest(Duration::from_secs(2))?;
     let (attributed_after, after, slab_after) = settled(fleet.target)?;
     progress.say(format!("resting for {:?}", bench.duration));
     let resting = fleet.target.usage()?.cpu_ns;
     let begun = Instant::now();
-    rest(&mut fleet, bench.duration)?;
+    fleet.rest(bench.duration)?;
     let rested = (fleet.target.usage()?.cpu_ns - resting) as f64 / begun.elapsed().as_nanos() as f64;
     let scrapes: Vec<_> = (0..7).map(|_| fleet.target.scrape()).collect::<Result<_, _>>()?;
     let scrape_ms = median(scrapes.iter().map(|scrape| scrape.took.as_secs_f64() * 1_000.0).collect());
@@ -63,12 +63,4 @@ pub(super) fn run(bench: &Bench, progress: &Progress) -> anyhow::Result<Vec<Figu
         );
     }
     Ok(figures)
-}
-
-fn rest(fleet: &mut Fleet<'_>, duration: Duration) -> anyhow::Result<()> {
-    let until = Instant::now() + duration;
-    while Instant::now() < until {
-        fleet.turn(until)?;
-    }
-    Ok(())
 }

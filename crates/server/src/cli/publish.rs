@@ -169,8 +169,10 @@ async fn over_http(
 fn problem(status: u16, text: &str) -> String {
     let field = |problem: &serde_json::Value, name: &str| problem.get(name)?.as_str().map(str::to_owned);
     let words = serde_json::from_str::<serde_json::Value>(text).ok().map(|problem| {
-        let parts = ["title", "detail", "message", "help"].iter().filter_map(|name| field(&problem, name));
-        parts.collect::<Vec<_>>().join("; ")
+        // The detail says what the title says, and more.
+        let what = field(&problem, "detail").or_else(|| field(&problem, "title"));
+        let parts: Vec<String> = [what, field(&problem, "help")].into_iter().flatten().collect();
+        parts.join("; ")
     });
     match words.filter(|words| !words.is_empty()) {
         Some(words) => format!("{words} (HTTP {status})"),
@@ -278,7 +280,9 @@ mod tests {
     #[test]
     fn a_problem_document_is_told_in_its_own_words() {
         let text = r#"{"title":"Forbidden","detail":"may not publish to b:x","status":403}"#;
-        assert_eq!(problem(403, text), "Forbidden; may not publish to b:x (HTTP 403)");
+        assert_eq!(problem(403, text), "may not publish to b:x (HTTP 403)");
+        let helpful = r#"{"title":"Overloaded","help":"Try again later."}"#;
+        assert_eq!(problem(503, helpful), "Overloaded; Try again later. (HTTP 503)");
         assert_eq!(problem(500, "oops"), "the server answered HTTP 500");
     }
 

@@ -13,6 +13,7 @@ use clap::Args;
 use pulsewire_client::{
     Client, Deliveries, Delivery, Narrow, Options, Reason, Sequence, ServerError, Start, State,
 };
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::lines::Lines;
@@ -130,12 +131,12 @@ impl<'c> Following<'c> {
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         tick.tick().await;
-        let interrupted = tokio::signal::ctrl_c();
+        let interrupted = interruption();
         tokio::pin!(interrupted);
         loop {
             let delivery = tokio::select! {
                 delivery = deliveries.next() => delivery,
-                _ = &mut interrupted => return Exit::Ok,
+                () = &mut interrupted => return Exit::Ok,
                 _ = tick.tick(), if self.command.stats => {
                     terminal.data(self.summary.second());
                     continue;
@@ -229,6 +230,15 @@ impl<'c> Following<'c> {
             let gaps = if gaps == 0 { "no gap".to_owned() } else { format!("{gaps} gaps") };
             terminal.say(format_args!("-- {events} events recovered, {gaps}"));
         }
+    }
+}
+
+/// Waits for Ctrl-C or for being asked to stop; both end with the summary.
+async fn interruption() {
+    let Ok(mut asked) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = asked.recv() => {}
     }
 }
 

@@ -39,9 +39,11 @@ impl Lines {
         self.line(&time, &sequence, &event.channel, &kind, user, event.data.get(), &remark)
     }
 
+    /// A frame that is no publication. What the columns show is left out of its data.
     pub(super) fn message(&mut self, kind: &str, channel: Option<&str>, text: &str) -> String {
-        let time = self.clock(Timestamp::now());
-        self.line(&time, "", channel.unwrap_or_default(), kind, "", text, "")
+        let channel = channel.unwrap_or_default();
+        let (sent, data) = metric(channel, text).unwrap_or((Timestamp::now(), text.to_owned()));
+        self.line(&self.clock(sent), "", channel, kind, "", &data, "")
     }
 
     fn clock(&self, time: Timestamp) -> String {
@@ -70,6 +72,13 @@ impl Lines {
         );
         line.trim_end().to_owned()
     }
+}
+
+/// The time of a metric frame of document 004, and the rest of it.
+fn metric(channel: &str, text: &str) -> Option<(Timestamp, String)> {
+    let head = format!(r#"{{"channel":"{channel}","timestamp":""#);
+    let (time, rest) = text.strip_prefix(&head)?.split_once("\",")?;
+    Some((time.parse().ok()?, format!("{{{rest}")))
 }
 
 /// Control characters would let a publisher move the reader's cursor.
@@ -120,6 +129,14 @@ mod tests {
     #[test]
     fn several_channels_are_told_apart() {
         assert!(lines(true).event(&event(), None).contains("  run:42   GRAFT !"));
+    }
+
+    #[test]
+    fn a_metric_is_shown_without_what_the_columns_say() {
+        let text =
+            r#"{"channel":"system.metrics","timestamp":"2023-11-08T16:01:07.113Z","cpu":{"percent":5.0}}"#;
+        let line = lines(false).message("metric", Some("system.metrics"), text);
+        assert_eq!(line, r#"16:01:07.113         metric        {"cpu":{"percent":5.0}}"#);
     }
 
     #[test]
