@@ -97,7 +97,6 @@ fn world(seed: u64, twist: Twist) -> World {
         let mut client = Client::new(number, &user);
         client.epoch = EPOCH.into();
         client.mangle = twist.mangle;
-        client.lossy = twist.lossy;
         client.heard = std::env::var_os("PULSEWIRE_SIM_SEED").map(|_| Vec::new());
         world.clients.push(client);
     }

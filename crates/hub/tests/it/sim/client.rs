@@ -98,8 +98,6 @@ pub struct Client {
     pub lost_bytes: bool,
     /// Whether the last connection ended with a close frame.
     pub was_closed: bool,
-    /// Publications are lost on the way to shards: what is read again may come again.
-    pub lossy: bool,
     pub asked: HashMap<u64, Asked>,
     /// Asked on a key that has changed since: answered or not.
     maybe: HashMap<u64, Asked>,
@@ -141,7 +139,6 @@ impl Client {
             unsure: false,
             lost_bytes: false,
             was_closed: false,
-            lossy: false,
             asked: HashMap::new(),
             maybe: HashMap::new(),
             shared: false,
@@ -496,7 +493,7 @@ impl Client {
                 let known = self.known.get(channel).copied();
                 if let Some(known) = known.filter(|_| !self.unsure && !self.shared) {
                     // What waited behind a close frame may have come twice: at least once is the contract.
-                    if sequence + 1 < known && !self.was_closed && !self.lossy {
+                    if sequence + 1 < known && !self.was_closed {
                         self.fault(format!("{channel}: resumed after {sequence} although {known} was next"));
                     }
                     if sequence + 1 > known && !self.lost_bytes {

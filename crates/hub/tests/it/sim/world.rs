@@ -189,6 +189,7 @@ impl World {
     // --- clients ---
 
     /// The accept loop: a connection of a client, if admission allows it. Returns its number.
+    #[expect(clippy::needless_pass_by_value, reason = "a description, used once")]
     pub fn connect(&mut self, client: usize, with: Connecting) -> Option<usize> {
         let number = self.owners.len();
         let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, (client % 4) as u8));
@@ -267,7 +268,14 @@ impl World {
             drop(wires);
             self.owners[number].1 = self.clients[client].closed;
             self.clients[client].disconnected(unread);
+            self.clients[client].was_closed |= self.is_over(number);
         }
+    }
+
+    /// Whether the server has begun to close a connection; what it had queued may reach the client yet.
+    fn is_over(&self, number: usize) -> bool {
+        let (entries, _) = self.hub.ledger.page(0, usize::MAX);
+        entries.iter().any(|entry| usize::from(entry.remote.port()) == number + 1 && entry.code != 1006)
     }
 
     /// A client forgets its connection without anybody's being told: half open.
@@ -276,6 +284,7 @@ impl World {
             self.owners[number].1 = self.clients[client].closed;
             // What the kernel takes from now on is lost too.
             self.clients[client].disconnected(true);
+            self.clients[client].was_closed |= self.is_over(number);
         }
     }
 
@@ -326,6 +335,7 @@ impl World {
                 self.say(index, Say::Fin);
                 self.owners[number].1 = closed;
                 self.clients[index].disconnected(unread);
+                self.clients[index].was_closed |= self.is_over(number);
             }
         }
     }
@@ -697,8 +707,8 @@ impl World {
             let total = total.clone();
             shard.order(Order::Survey(Box::new(move |current| total.lock().merge(&current))), self.now);
         }
-        let total = total.lock().clone();
-        total
+        let total = total.lock();
+        total.clone()
     }
 
     pub fn list(&mut self) -> Vec<ConnectionInfo> {
