@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
@@ -13,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::app::App;
 use crate::http::access::{self, Remote};
+use crate::http::body::Whole;
 use crate::http::problem::Problem;
 
 /// The operator who asks.
@@ -77,15 +77,14 @@ fn is_json(headers: &HeaderMap) -> bool {
 #[derive(Debug, Clone)]
 pub struct JsonBody<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
         if !is_json(request.headers()) {
             return Err(Problem::new(ErrorCode::UnsupportedMediaType, "send Content-Type: application/json"));
         }
-        let body = Bytes::from_request(request, state).await;
-        let body = body.map_err(|error| Problem::new(ErrorCode::TooLarge, error.body_text()))?;
+        let Whole(body) = Whole::from_request(request, app).await?;
         let parsed = serde_json::from_slice(&body);
         parsed.map(Self).map_err(|error| Problem::new(ErrorCode::BadRequest, error.to_string()))
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Extension, RawQuery, State};
 use http::HeaderMap;
 use pulsewire_hub::Role;
@@ -16,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::http::access::{self, Remote, Takes};
+use crate::http::body::Whole;
 use crate::http::problem::Problem;
 
 /// One value.
@@ -48,7 +48,7 @@ pub async fn custom(
     Extension(Remote(remote)): Extension<Remote>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Result<Json<Value>, Problem> {
     let who = access::required(&app, &headers, query.as_deref(), remote.ip(), Takes::TokensAndKeys)?;
     if !matches!(who.role, Role::Publisher | Role::Admin) {

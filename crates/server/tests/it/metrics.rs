@@ -1,0 +1,389 @@
+//! The metrics against what real clients did: documents 000 and 001, and how they are served.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use pulsewire::auth::{Actions, KeyId, NewToken, Role, Signer, api_key};
+use serde_json::json;
+
+use crate::harness::{Answer, PATIENCE, SECRET, Server, Socket};
+use crate::support::World;
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What Prometheus 3 sends.
+const PROMETHEUS: &str = "Accept: application/openmetrics-text;version=1.0.0;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2\r\n";
+
+/// Asks until a page has a line; pages are up to a second old.
+fn wait_line(server: &Server, path: &str, line: &str) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let page = server.get(path).text();
+        if page.lines().any(|found| found == line) {
+            return;
+        }
+        assert!(Instant::now() < until, "`{line}` is not in {path}:\n{page}");
+        std::thread::yield_now();
+    }
+}
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\n")
+}
+
+/// Closes as a client should.
+fn close(mut socket: Socket) {
+    socket.frame(0x88, &1000_u16.to_be_bytes());
+    assert_eq!(socket.closed_with(), 1000);
+}
+
+/// Rows 000-02 to 000-05, 001-01 to 001-04, 001-26 to 001-28; T2 and T3.
+#[test]
+fn connections_are_counted_as_the_clients_count_them() {
+    let server = Server::start("");
+    let before = Instant::now();
+    let mut sockets: Vec<Socket> = (0..12).map(|user| server.welcomed(&format!("user-{user}"))).collect();
+    let open = Instant::now();
+    server.wait_metric("websocket_active_connections", 12.0);
+    assert_eq!(server.metric("websocket_connections_total{status=\"opened\"}"), 12.0);
+    assert_eq!(server.metric("websocket_connections_total{status=\"closed\"}"), 0.0);
+    let closing = Instant::now();
+    sockets.drain(..5).for_each(close);
+    drop(sockets.drain(..4));
+    server.wait_metric("websocket_connections_total{status=\"closed\"}", 9.0);
+    let after = Instant::now();
+    assert_eq!(server.metric("websocket_active_connections"), 3.0, "opened less closed is active");
+    assert_eq!(server.metric("websocket_disconnections_total"), 9.0);
+    assert_eq!(server.metric("websocket_connection_duration_seconds_count"), 9.0);
+    assert_eq!(server.metric("websocket_connections_total{status=\"failed\"}"), 0.0);
+    // Each of the nine lasted at least from `open` to `closing` and at most from `before` to `after`;
+    // durations are kept in whole milliseconds.
+    let sum = server.metric("websocket_connection_duration_seconds_sum");
+    let (least, most) =
+        (9.0 * ((closing - open).as_secs_f64() - 0.001), 9.0 * (after - before).as_secs_f64());
+    assert!((least..=most).contains(&sum), "{least} <= {sum} <= {most}");
+}
+
+/// Rows 001-05, 001-18, 001-29; T5.
+#[test]
+fn failed_authentications_are_counted_by_reason() {
+    let server = Server::start("");
+    let world = World::empty().set(&format!("auth.secret={SECRET}")).settings();
+    let signer = Signer::new(&world, &|_| unreachable!("the key is a text")).unwrap();
+    let token = NewToken {
+        sub: "ann".into(),
+        role: Role::User,
+        ttl: Duration::from_secs(60),
+        channels: Vec::new(),
+        actions: Actions::NONE,
+    };
+    let expired = signer.sign(&token, 1_700_000_000_000).unwrap();
+    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (token, times) in [("nonsense", 3), (expired.as_str(), 2)] {
+        for _ in 0..times {
+            let headers = format!("{upgrade}Authorization: Bearer {token}\r\n");
+            assert_eq!(server.http("GET", "/ws", &headers, "").status, 401);
+        }
+    }
+    assert_eq!(server.get("/api/admin/websocket/connections").status, 401);
+    let user = bearer(&server.token("ann", Role::User));
+    assert_eq!(server.http("GET", "/api/admin/websocket/connections", &user, "").status, 403);
+    let failures =
+        |reason: &str| server.metric(&format!("websocket_auth_failures_total{{reason=\"{reason}\"}}"));
+    assert_eq!(failures("invalid_token"), 3.0);
+    assert_eq!(failures("expired_token"), 2.0);
+    assert_eq!(failures("missing_token"), 1.0);
+    assert_eq!(failures("forbidden"), 1.0);
+    assert_eq!(server.metric("websocket_connections_total{status=\"failed\"}"), 5.0);
+}
+
+/// Rows 001-07, 001-08, 001-10, 001-30 to 001-32, 001-43.
+#[test]
+fn subscriptions_are_what_is_subscribed_now() {
+    let server = Server::start("");
+    let [mut ann, mut bob, _silent] = ["ann", "bob", "cyd"].map(|user| server.welcomed(user));
+    ann.ask(&json!({ "type": "subscribe", "channels": ["project:7", "project:8", "run:1"] }));
+    bob.ask(&json!({ "type": "subscribe", "channels": ["project:7"] }));
+    assert_eq!(server.metric("websocket_subscriptions_total"), 4.0);
+    assert_eq!(server.metric("websocket_active_subscriptions"), 4.0);
+    assert_eq!(server.metric("websocket_subscriptions_by_project{project_id=\"7\"}"), 2.0);
+    assert_eq!(server.metric("websocket_subscriptions_by_project{project_id=\"8\"}"), 1.0);
+    let at_most =
+        |n: &str| server.metric(&format!("websocket_subscriptions_per_connection_bucket{{le=\"{n}\"}}"));
+    assert_eq!((at_most("0"), at_most("1"), at_most("2"), at_most("5")), (1.0, 2.0, 2.0, 3.0));
+    assert_eq!(server.metric("websocket_subscriptions_per_connection_sum"), 4.0);
+    ann.ask(&json!({ "type": "unsubscribe", "channels": ["project:7", "run:1"] }));
+    close(bob);
+    server.wait_metric("websocket_subscriptions_total", 1.0);
+    assert!(!server.get("/metrics").text().contains("project_id=\"7\""), "nobody listens to project 7");
+}
+
+/// Rows 000-06, 000-21, 000-23, 001-11, 001-12, 001-33, 001-34: exact counts of events and messages.
+#[test]
+fn events_are_counted_once_when_accepted_and_once_for_each_reader() {
+    let server = Server::start("");
+    server.publish(&json!({ "channel": "run:1", "type": "message:new", "data": null }));
+    let mut readers: Vec<Socket> = (0..3).map(|user| server.welcomed(&format!("user-{user}"))).collect();
+    for reader in &mut readers {
+        reader.ask(&json!({ "type": "subscribe", "channels": [{ "channel": "run:1", "last": 5 }] }));
+        assert_eq!(reader.json()["event"], "message:new");
+        assert_eq!(reader.json()["type"], "replay_end");
+    }
+    for number in 0..4 {
+        server.publish(&json!({ "channel": "run:1", "type": "task:progress", "data": number }));
+    }
+    for reader in &mut readers {
+        for sequence in 2..=5 {
+            assert_eq!(reader.json()["sequence"], sequence);
+        }
+        reader.say(&json!({ "type": "receipt", "channel": "run:1", "sequence": 5 }));
+    }
+    let of_type = |name: &str| format!("{name}{{event_type=\"task:progress\"}}");
+    assert_eq!(server.metric(&of_type("websocket_events_emitted_total")), 4.0);
+    server.wait_metric(&of_type("websocket_event_latency_milliseconds_count"), 12.0);
+    server.wait_metric("websocket_messages_total{direction=\"sent\",type=\"task:progress\"}", 12.0);
+    server.wait_metric("websocket_messages_total{direction=\"received\",type=\"receipt\"}", 3.0);
+    assert_eq!(server.metric("websocket_messages_total{direction=\"received\",type=\"subscribe\"}"), 3.0);
+    assert_eq!(server.metric("websocket_messages_total{direction=\"sent\",type=\"subscribed\"}"), 3.0);
+    assert_eq!(server.metric("websocket_initial_state_latency_milliseconds_count"), 3.0);
+    // Three receipts, and as many TCP acknowledgements as were looked at.
+    assert!(server.metric(&of_type("websocket_message_latency_milliseconds_count")) >= 3.0);
+    assert_eq!(server.metric("pulsewire_publish_total{source=\"http\",outcome=\"accepted\"}"), 5.0);
+}
+
+/// Rows 000-14, 000-20, 001-16, 001-17, 001-35.
+#[test]
+fn client_events_and_wrong_messages_are_counted_by_type_and_kind() {
+    // Nobody listens on port 1.
+    let server = Server::start("[hook]\nurl = \"http://127.0.0.1:1/\"\nallow_private = true\n");
+    let mut ann = server.welcomed("ann");
+    assert_eq!(ann.ask(&json!({ "type": "task_assign", "data": {}, "id": 1 }))["code"], "hook_failed");
+    assert_eq!(ann.ask(&json!({ "type": "no_such_event", "data": {} }))["code"], "unknown_event");
+    ann.text("{");
+    assert_eq!(ann.json()["code"], "bad_request");
+    assert_eq!(server.metric("websocket_events_received_total{event_type=\"task_assign\"}"), 1.0);
+    assert_eq!(server.metric("websocket_event_errors_total{event_type=\"task_assign\"}"), 1.0);
+    assert_eq!(server.metric("websocket_messages_total{direction=\"received\",type=\"task_assign\"}"), 1.0);
+    assert_eq!(server.metric("websocket_message_errors_total{error_type=\"parse_error\"}"), 1.0);
+    assert_eq!(server.metric("websocket_message_errors_total{error_type=\"validation_error\"}"), 1.0);
+    assert_eq!(server.metric("websocket_message_errors_total{error_type=\"send_error\"}"), 0.0);
+    // An unmasked frame.
+    ann.send(&[0x81, 0x01, b'x']);
+    assert_eq!(ann.closed_with(), 1002);
+    server.wait_metric("websocket_connections_total{status=\"closed\"}", 1.0);
+    assert_eq!(server.metric("pulsewire_connection_errors_total{kind=\"protocol\"}"), 1.0);
+    assert_eq!(server.metric("websocket_closes_total{code=\"1002\",initiator=\"server\"}"), 1.0);
+}
+
+/// Rows 000-22, 001-13, 001-36, 001-37.
+#[test]
+fn answered_heartbeats_are_measured_under_both_names() {
+    let server = Server::start("[heartbeat]\ninterval = \"2s\"\ntimeout = \"2s\"\n");
+    let mut ann = server.welcomed("ann");
+    let ping = ann.next().unwrap();
+    assert_eq!(ping.opcode, 9);
+    ann.frame(0x8a, &ping.payload);
+    server.wait_metric("websocket_heartbeat_rtt_milliseconds_count", 1.0);
+    assert_eq!(server.metric("websocket_heartbeat_latency_milliseconds_count"), 1.0);
+    assert!(server.metric("websocket_heartbeats_sent_total") >= 1.0);
+    assert_eq!(server.metric("websocket_heartbeat_timeouts_total"), 0.0);
+}
+
+/// Rows 001-19, 001-38, 001-42.
+#[test]
+fn an_unanswered_heartbeat_is_a_time_out() {
+    let server = Server::start("[heartbeat]\ninterval = \"1s\"\ntimeout = \"100ms\"\n");
+    let mut ann = server.welcomed("ann");
+    assert_eq!(ann.closed_with(), 4003);
+    server.wait_metric("websocket_heartbeat_timeouts_total", 1.0);
+    assert_eq!(server.metric("websocket_connections_total{status=\"closed\"}"), 1.0);
+}
+
+/// Row 001-06.
+#[test]
+fn a_client_that_comes_back_is_a_reconnection() {
+    let server = Server::start("");
+    let auth = bearer(&server.token("ann", Role::User));
+    let mut ann = server.open("/ws", &auth);
+    let session = ann.json()["client_id"].as_str().unwrap().to_owned();
+    drop(ann);
+    server.wait_metric("pulsewire_sessions_detached", 1.0);
+    let mut ann = server.open(&format!("/ws?session={session}"), &auth);
+    let connected = ann.json();
+    assert_eq!((&connected["session"], &connected["resumed"]), (&json!(session), &json!(true)));
+    server.wait_metric("websocket_reconnections_total", 1.0);
+    assert_eq!(server.metric("orchestrator_websocket_reconnections_total"), 1.0);
+}
+
+/// Rows 000-43, 001-14, 001-15, 001-39, 001-40, 001-101.
+#[test]
+fn resources_are_shown() {
+    let server = Server::start("");
+    let _ann = server.welcomed("ann");
+    for series in [
+        "websocket_memory_usage_bytes",
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
+        "process_open_fds",
+        "pulsewire_process_rss_bytes",
+    ] {
+        assert!(server.metric(series) > 0.0, "{series}");
+    }
+    assert!((0.0..=100.0).contains(&server.metric("websocket_cpu_usage_percent")));
+    assert_eq!(server.metric("pulsewire_outbound_queue_bytes_count"), 1.0);
+    assert_eq!(server.metric("websocket_connections_limit"), 10_000.0);
+}
+
+/// Every family that document 000 or 001 names is there from the start.
+#[test]
+fn every_family_of_documents_000_and_001_is_exported_before_anything_happened() {
+    let server = Server::start("");
+    let page = server.get("/metrics").text();
+    for (name, kind) in [
+        ("websocket_active_connections", "gauge"),
+        ("websocket_connections_total", "counter"),
+        ("websocket_disconnections_total", "counter"),
+        ("websocket_connection_duration_seconds", "histogram"),
+        ("websocket_events_emitted_total", "counter"),
+        ("websocket_events_received_total", "counter"),
+        ("websocket_event_errors_total", "counter"),
+        ("websocket_event_latency_milliseconds", "histogram"),
+        ("websocket_heartbeat_rtt_milliseconds", "histogram"),
+        ("websocket_initial_state_latency_milliseconds", "histogram"),
+        ("websocket_auth_failures_total", "counter"),
+        ("websocket_subscriptions_total", "gauge"),
+        ("websocket_subscriptions_by_project", "gauge"),
+        ("websocket_subscriptions_per_connection", "histogram"),
+        ("websocket_messages_total", "counter"),
+        ("websocket_message_latency_milliseconds", "histogram"),
+        ("websocket_message_errors_total", "counter"),
+        ("websocket_heartbeats_sent_total", "counter"),
+        ("websocket_heartbeat_latency_milliseconds", "histogram"),
+        ("websocket_heartbeat_timeouts_total", "counter"),
+        ("websocket_memory_usage_bytes", "gauge"),
+        ("websocket_cpu_usage_percent", "gauge"),
+    ] {
+        assert!(page.contains(&format!("\n# TYPE {name} {kind}\n")), "{name} {kind}");
+    }
+}
+
+/// Rows 000-01, 001-44, 001-49, 003-06 and ruling C15.
+#[test]
+fn one_page_is_on_every_path_in_the_form_that_is_asked_for() {
+    let server = Server::start("");
+    let _ann = server.welcomed("ann");
+    for path in ["/metrics", "/api/metrics", "/actuator/prometheus", "/api/ws/metrics?format=prometheus"] {
+        let text = server.get(path);
+        assert_eq!((text.status, text.headers["content-type"].as_str()), (200, TEXT), "{path}");
+        assert!(text.text().contains("\nwebsocket_active_connections 1\n"), "{path}");
+        let open = server.http("GET", path, PROMETHEUS, "");
+        assert_eq!((open.status, open.headers["content-type"].as_str()), (200, OPEN_METRICS), "{path}");
+        assert!(open.text().ends_with("\n# EOF\n"), "{path}");
+        assert!(!open.text().contains("websocket_subscriptions_total"), "illegal in OpenMetrics (C11)");
+        let head = server.http("HEAD", path, "", "");
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+    }
+}
+
+/// Rows 002-12 to 002-15 and ruling C15.
+#[test]
+fn ws_metrics_is_json_with_the_series_beside_the_figures() {
+    let server = Server::start("");
+    let mut ann = server.welcomed("ann");
+    ann.ask(&json!({ "type": "subscribe", "channels": ["run:1"] }));
+    for path in ["/api/ws/metrics", "/api/ws/metrics?format=json"] {
+        let answer = server.get(path);
+        assert_eq!((answer.status, answer.headers["content-type"].as_str()), (200, "application/json"));
+        let page = answer.json();
+        assert_eq!(page["status"], "healthy");
+        assert_eq!(page["metrics"]["activeConnections"], 1);
+        assert_eq!(page["metrics"]["connectionsOpened"], 1);
+        assert_eq!(page["metrics"]["activeSubscriptions"], 1);
+        assert_eq!(page["prometheus"]["websocket_active_connections"], 1);
+        assert_eq!(page["prometheus"]["websocket_connections_total{status=\"opened\"}"], 1);
+        assert!(page["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+    let scraped = server.http("GET", "/api/ws/metrics", PROMETHEUS, "");
+    assert_eq!(scraped.headers["content-type"], OPEN_METRICS);
+    assert_eq!(server.get("/api/ws/metrics?format=xml").status, 400);
+}
+
+/// Row X7: whoever scrapes, a page is rendered at most once a second.
+#[test]
+fn a_hundred_scrapers_get_the_same_page() {
+    let server = Server::start("");
+    let began = Instant::now();
+    let pages: HashSet<String> = std::thread::scope(|scope| {
+        let scrape = || {
+            let answer = server.get("/metrics");
+            assert_eq!(answer.status, 200);
+            answer.text()
+        };
+        let scrapers: Vec<_> = (0..100).map(|_| scope.spawn(scrape)).collect();
+        scrapers.into_iter().map(|scraper| scraper.join().expect("it scrapes")).collect()
+    });
+    let most = began.elapsed().as_secs() + 1;
+    assert!(pages.len() as u64 <= most, "{} pages in {:?}", pages.len(), began.elapsed());
+    // A page does change once it is old.
+    let _ann = server.welcomed("ann");
+    wait_line(&server, "/metrics", "websocket_active_connections 1");
+}
+
+/// Row 002-36.
+#[test]
+fn with_a_token_for_scrapers_figures_are_for_scrapers_and_operators() {
+    let server = Server::start("[metrics]\ntoken = \"a-token-for-scrapers\"\n");
+    let ask = |method: &str, path: &str, token: &str| {
+        let headers = if token.is_empty() { String::new() } else { bearer(token) };
+        server.http(method, path, &headers, "").status
+    };
+    let (user, admin) = (server.token("ann", Role::User), server.token("ops", Role::Admin));
+    for path in ["/metrics", "/api/metrics", "/actuator/prometheus", "/api/ws/metrics", "/api/stats"] {
+        assert_eq!(ask("GET", path, ""), 401, "{path}");
+        assert_eq!(ask("GET", path, "a-token-for-scraperz"), 401, "{path}");
+        assert_eq!(ask("GET", path, &user), 403, "{path}");
+        assert_eq!(ask("GET", path, "a-token-for-scrapers"), 200, "{path}");
+        assert_eq!(ask("GET", path, &admin), 200, "{path}");
+    }
+    // Health has no figures worth hiding.
+    assert_eq!(ask("HEAD", "/api/ws/metrics", ""), 200);
+    assert_eq!(ask("GET", "/health/websocket", ""), 200);
+}
+
+/// A scraper that shares its address with somebody who guesses is still served.
+#[test]
+fn the_scrapers_token_is_never_limited() {
+    let server =
+        Server::start("[metrics]\ntoken = \"a-token-for-scrapers\"\n[auth]\nattempts_per_minute = 2\n");
+    let get = |token: &str| server.http("GET", "/metrics", &bearer(token), "").status;
+    assert_eq!([get("a"), get("b"), get("c")], [401, 401, 429]);
+    assert_eq!(get("a-token-for-scrapers"), 200);
+}
+
+/// Row 000-48.
+#[test]
+fn applications_push_their_own_metrics() {
+    let (key, hash) = api_key::generate(&KeyId::parse("ci").unwrap()).unwrap();
+    let server = Server::start(&format!(
+        "[[auth.api_keys]]\nid = \"ci\"\nsha256 = \"{hash}\"\npublish = [\"run:*\"]\n"
+    ));
+    let push =
+        |headers: &str, body: &str| -> Answer { server.http("POST", "/api/metrics/custom", headers, body) };
+    let gauge = r#"{"name":"active_tasks","type":"gauge","value":3,"labels":{"agent":"a"}}"#;
+    assert_eq!(push("", gauge).status, 401);
+    assert_eq!(push(&bearer(&server.token("ann", Role::User)), gauge).status, 403);
+    let accepted = push(&bearer(key.expose()), gauge);
+    assert_eq!(
+        (accepted.status, accepted.json()["accepted"].as_u64()),
+        (200, Some(1)),
+        "{}",
+        accepted.text()
+    );
+    let publisher = bearer(&server.token("app", Role::Publisher));
+    let jobs = r#"[{"name":"jobs_total","type":"counter","value":2},{"name":"jobs_total","type":"counter","value":1}]"#;
+    assert_eq!(push(&publisher, jobs).json()["accepted"], 2);
+    let refused = push(&publisher, r#"{"name":"websocket_mine","type":"gauge","value":1}"#);
+    assert_eq!((refused.status, &refused.json()["code"]), (400, &json!("bad_request")));
+    wait_line(&server, "/metrics", "active_tasks{agent=\"a\"} 3");
+    wait_line(&server, "/metrics", "jobs_total 3");
+}
