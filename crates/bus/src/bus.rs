@@ -192,11 +192,16 @@ impl Bus {
     ///
     /// # Errors
     ///
-    /// As [`Bus::publish`].
+    /// As [`Bus::publish`]; `overloaded` values are not kept either: the next ones are newer.
     pub fn publish_metrics(&self, now: Now, set: MetricSet) -> Result<u32, ErrorCode> {
         let channel = self.open(&set.channel)?;
         if channel.kind != ChannelKind::Metrics {
             return Err(ErrorCode::Unsupported);
+        }
+        if (0..self.options.shards)
+            .any(|shard| channel.has_listeners(shard) && !self.audience.has_room(shard))
+        {
+            return Err(ErrorCode::Overloaded);
         }
         let publication = Arc::new(Publication::new(
             channel.clone(),

@@ -1,0 +1,161 @@
+//! The bus held to its contract: order, duplicates, retention, and all or nothing.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use pulsewire_bus::{
+    Audience, Bus, ChannelKind, Namespace, Namespaces, Now, Options, Publication, Publisher, ReadLimit,
+};
+use pulsewire_protocol::{
+    ChannelName, ChannelPattern, Epoch, ErrorCode, Event, MetricKind, MetricSet, Number, Sample, Sequence,
+    Tags,
+};
+use pulsewire_telemetry::Telemetry;
+
+/// An audience that writes down what it is given, by shard.
+#[derive(Clone, Default)]
+struct Ears {
+    heard: Arc<Mutex<Vec<(usize, u64)>>>,
+    full: Arc<AtomicBool>,
+}
+
+impl Audience for Ears {
+    fn has_room(&self, _: usize) -> bool {
+        !self.full.load(Ordering::Relaxed)
+    }
+
+    fn deliver(&self, shard: usize, publications: &[Arc<Publication>]) {
+        self.heard.lock().extend(publications.iter().map(|publication| (shard, publication.sequence.0)));
+    }
+}
+
+fn bus(history_max: usize, critical_max: usize) -> (Bus, Ears) {
+    let namespace = |pattern: &str, kind| Namespace {
+        name: pattern.into(),
+        pattern: ChannelPattern::parse(pattern).unwrap(),
+        kind,
+        history_max,
+        critical_types: ["FLAG".into()].into(),
+        critical_max,
+        anonymous: false,
+        read_only: false,
+    };
+    let namespaces = Namespaces::new(vec![
+        namespace("run:*", ChannelKind::Log),
+        namespace("cursor:*", ChannelKind::Ephemeral),
+        namespace("*.metrics", ChannelKind::Metrics),
+    ]);
+    let ears = Ears::default();
+    let options = Options { namespaces, shards: 2, channels_max: 3, epoch: Epoch::parse("e1").unwrap() };
+    (Bus::new(options, Telemetry::new(Default::default()), Box::new(ears.clone())), ears)
+}
+
+fn name(text: &str) -> ChannelName {
+    ChannelName::parse(text).unwrap()
+}
+
+/// Publishes events written as `channel type id?` and tells what became of them.
+fn publish(bus: &Bus, who: &str, events: &[&str]) -> String {
+    let events = events
+        .iter()
+        .map(|line| {
+            let mut words = line.split(' ');
+            let (channel, kind) = (words.next().unwrap(), words.next().unwrap());
+            let id = words.next().map_or(String::new(), |id| format!(r#","id":"{id}""#));
+            let data = words.next().unwrap_or("1");
+            let json = format!(r#"{{"channel":"{channel}","type":"{kind}","data":{data}{id}}}"#);
+            Event::parse_one(json.as_bytes()).unwrap()
+        })
+        .collect();
+    match bus.publish(Now::default(), Publisher { principal: who, user: None }, events) {
+        Ok(receipts) => {
+            let one = |receipt: &pulsewire_bus::Receipt| match (receipt.sequence, receipt.duplicate) {
+                (Some(sequence), false) => sequence.0.to_string(),
+                (Some(sequence), true) => format!("{}=", sequence.0),
+                (None, _) => "-".into(),
+            };
+            receipts.iter().map(one).collect::<Vec<_>>().join(" ")
+        }
+        Err(refusal) => format!("{:?} {}", refusal.index, refusal.code.name()),
+    }
+}
+
+#[test]
+fn a_channel_numbers_its_events_in_the_order_of_the_request() {
+    let (bus, _) = bus(10, 10);
+    assert_eq!(publish(&bus, "a", &["run:1 x", "run:2 x", "run:1 x", "cursor:1 x"]), "1 1 2 -");
+    assert_eq!(bus.position(&bus.open(&name("run:1")).unwrap()).to_string(), "e1:2");
+}
+
+#[test]
+fn an_id_is_accepted_once_for_each_principal() {
+    let (bus, _) = bus(10, 10);
+    assert_eq!(publish(&bus, "a", &["run:1 x m", "run:1 x m"]), "1 1=");
+    assert_eq!(publish(&bus, "b", &["run:1 x m"]), "2");
+    assert_eq!(publish(&bus, "a", &["run:1 x n", "run:1 x m 2"]), "Some(1) idempotency_conflict");
+    assert_eq!(publish(&bus, "a", &["run:1 x o", "run:1 x o 2"]), "Some(1) idempotency_conflict");
+    assert_eq!(publish(&bus, "a", &["run:1 x n"]), "3", "what stood beside the conflict was not published");
+}
+
+#[test]
+fn a_request_with_a_bad_event_changes_nothing() {
+    let (bus, _) = bus(10, 10);
+    assert_eq!(publish(&bus, "a", &["run:1 x", "nope x"]), "Some(1) unknown_channel");
+    assert_eq!(publish(&bus, "a", &["run:1 x", "a.metrics x"]), "Some(1) unsupported");
+    assert_eq!(publish(&bus, "a", &["run:1 x"]), "1");
+}
+
+#[test]
+fn retention_moves_the_floor_and_spares_critical_events() {
+    let (bus, _) = bus(3, 2);
+    assert_eq!(publish(&bus, "a", &["run:1 FLAG", "run:1 FLAG", "run:1 FLAG"]), "1 2 3");
+    assert_eq!(publish(&bus, "a", &["run:1 x", "run:1 x", "run:1 x", "run:1 x"]), "4 5 6 7");
+    let channel = bus.open(&name("run:1")).unwrap();
+    let page = bus.read(&channel, Sequence(1), ReadLimit { publications: 2, bytes: usize::MAX });
+    let sequences = |list: &[Arc<Publication>]| list.iter().map(|one| one.sequence.0).collect::<Vec<_>>();
+    assert_eq!((page.floor.0, page.head.0, sequences(&page.publications)), (4, 7, vec![5, 6]));
+    assert_eq!(sequences(&bus.critical(&channel)), [2, 3]);
+}
+
+#[test]
+fn only_shards_that_listen_are_told_and_a_full_one_refuses() {
+    let (bus, ears) = bus(10, 10);
+    let channel = bus.open(&name("run:1")).unwrap();
+    channel.listen(1);
+    assert_eq!(publish(&bus, "a", &["run:1 x", "run:1 x"]), "1 2");
+    assert_eq!(*ears.heard.lock(), [(1, 1), (1, 2)]);
+    ears.full.store(true, Ordering::Relaxed);
+    assert_eq!(publish(&bus, "a", &["run:1 x"]), "Some(0) overloaded");
+    assert_eq!(publish(&bus, "a", &["run:2 x"]), "1", "nobody listens there");
+    channel.unlisten(1);
+    assert_eq!(publish(&bus, "a", &["run:1 x"]), "3");
+}
+
+#[test]
+fn values_for_a_full_shard_are_refused_too() {
+    let (bus, ears) = bus(10, 10);
+    let sample = Sample {
+        name: "n".into(),
+        kind: MetricKind::Gauge,
+        value: Number::Whole(1),
+        tags: Tags::new([]).unwrap(),
+    };
+    let set = MetricSet { channel: name("a.metrics"), timestamp_ms: 0, samples: vec![sample] };
+    bus.open(&name("a.metrics")).unwrap().listen(0);
+    assert_eq!(bus.publish_metrics(Now::default(), set.clone()), Ok(1));
+    ears.full.store(true, Ordering::Relaxed);
+    assert_eq!(bus.publish_metrics(Now::default(), set), Err(ErrorCode::Overloaded));
+    assert_eq!(ears.heard.lock().len(), 1);
+}
+
+#[test]
+fn channels_that_keep_something_are_not_forgotten_for_others() {
+    let (bus, _) = bus(10, 10);
+    assert_eq!(publish(&bus, "a", &["run:1 x", "cursor:1 x", "cursor:2 x"]), "1 - -");
+    assert_eq!(publish(&bus, "a", &["run:2 x"]), "1", "the idle ones made room");
+    assert_eq!(publish(&bus, "a", &["run:3 x"]), "1");
+    assert_eq!(publish(&bus, "a", &["run:4 x"]), "Some(0) limit_exceeded");
+}
