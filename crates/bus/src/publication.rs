@@ -95,6 +95,12 @@ impl Publication {
         })
     }
 
+    /// The length of its longest frame that has been encoded.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> usize {
+        self.frames.iter().filter_map(OnceLock::get).map(Frame::len).max().unwrap_or(0)
+    }
+
     /// Whether a late joiner must see it.
     #[must_use]
     pub fn is_critical(&self) -> bool {

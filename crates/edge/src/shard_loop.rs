@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mio::{Events, Poll};
-use pulsewire_hub::{Arrival, Command, ConnKey, Inbox, Now, Order, Resume, Shard, Violated};
+use pulsewire_hub::{Arrival, Command, ConnKey, Inbox, Now, Order, Publication, Resume, Shard, Violated};
 
 use crate::clock;
 use crate::codec::{Inbound, Limits};
@@ -47,14 +47,28 @@ impl ShardLoop {
         let mut events = Events::with_capacity(1_024);
         let mut buffer = vec![0; READ_BYTES];
         let mut commands = Vec::new();
+        let mut together: Vec<Arc<Publication>> = Vec::new();
         let mut unread: VecDeque<ConnKey> = VecDeque::new();
         let mut writes = 0;
         while !self.stop.load(Ordering::Relaxed) {
             let mut now = clock::now();
             self.inbox[self.index].take(&mut commands);
             for command in commands.drain(..) {
-                self.command(command, &mut buffer, &mut unread, now);
+                match command {
+                    Command::Publish(publication) => {
+                        // What was published together goes out together.
+                        if together.last().is_some_and(|last| last.channel.id != publication.channel.id) {
+                            self.publish(&mut together, now);
+                        }
+                        together.push(publication);
+                    }
+                    command => {
+                        self.publish(&mut together, now);
+                        self.command(command, &mut buffer, &mut unread, now);
+                    }
+                }
             }
+            self.publish(&mut together, now);
             if commands.capacity() > 65_536 {
                 commands = Vec::new();
             }
@@ -94,6 +108,11 @@ impl ShardLoop {
             self.shard.tick(now);
         }
         Ok(())
+    }
+
+    fn publish(&mut self, together: &mut Vec<Arc<Publication>>, now: Now) {
+        self.shard.publish_all(together, now);
+        together.clear();
     }
 
     fn command(

@@ -93,7 +93,8 @@ impl Sockets {
         let Carrier { mut stream, decoder, budget, .. } = carrier;
         self.registry.register(&mut stream, token(key), Interest::READABLE | Interest::WRITABLE)?;
         self.make_place(key);
-        self.table[key.slot as usize] = Some(Socket { stream, stamp: key.stamp, deaf: false, decoder, budget });
+        self.table[key.slot as usize] =
+            Some(Socket { stream, stamp: key.stamp, deaf: false, decoder, budget });
         Ok(())
     }
 

@@ -25,6 +25,6 @@ pub use inbox::Inbox;
 pub use ledger::{Closed, Ledger};
 pub use net::{ConnKey, Net, TcpSample, Write};
 pub use principal::{Action, Actions, Grant, Principal, Role};
-pub use pulsewire_bus::Now;
+pub use pulsewire_bus::{Now, Publication};
 pub use settings::{HubSettings, Limits};
 pub use shard::{Shard, ShardOptions, Violated};

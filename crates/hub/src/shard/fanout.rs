@@ -14,24 +14,78 @@ use super::feed::{Feeding, Update};
 use super::queue::{Class, Item, ItemRef, Source};
 use crate::Net;
 
+/// Events that go out as one delivery at most, so that what a slow reader misses stays small.
+const BUNDLE_MAX: usize = 64;
+/// Bytes of a delivery at most: a quarter of the default outbox.
+const BUNDLE_BYTES_MAX: usize = 16 * 1024;
+/// What a frame adds to its event's payload, roughly.
+const ENVELOPE_BYTES: usize = 160;
+
 impl<N: Net> Shard<N> {
     /// Queues a publication for everyone in this shard who listens to its channel.
     pub fn publish(&mut self, publication: &Arc<Publication>, now: Now) {
-        let Some(feeds) = self.feeds_by_channel.get(&publication.channel.id) else { return };
+        self.publish_all(std::slice::from_ref(publication), now);
+    }
+
+    /// Queues publications of one channel, in order, for everyone in this shard who listens to it.
+    pub fn publish_all(&mut self, publications: &[Arc<Publication>], now: Now) {
+        let Some(first) = publications.first() else { return };
+        let Some(feeds) = self.feeds_by_channel.get(&first.channel.id) else { return };
         let feeds = feeds.clone();
         let matched: usize = feeds.iter().map(|feed| self.feeds[*feed as usize].listeners.len()).sum();
-        self.metrics.fanout_started(now.since_ns(publication.accepted_ns), matched as u64);
-        if publication.sequence.0 > 0 {
-            self.receipts.note(publication);
+        for publication in publications {
+            debug_assert_eq!(publication.channel.id, first.channel.id, "one channel at a time");
+            self.metrics.fanout_started(now.since_ns(publication.accepted_ns), matched as u64);
+            if publication.sequence.0 > 0 {
+                self.receipts.note(publication);
+            }
         }
         for feed in feeds {
-            match &publication.body {
-                Body::Event { .. } => self.event(feed, publication),
-                Body::Metrics(set) => {
-                    let shape = self.feeds[feed as usize].view.shape;
-                    if let Some((update, accepted_ns)) = self.feeds[feed as usize].values(publication, set) {
-                        self.values(feed, update, shape, accepted_ns);
-                    }
+            let mut rest = publications;
+            while !rest.is_empty() {
+                let together = self.together(feed, rest);
+                if together > 1 {
+                    self.bundle(feed, &rest[..together]);
+                } else {
+                    self.one(feed, &rest[0]);
+                }
+                rest = &rest[together..];
+            }
+        }
+    }
+
+    /// How many of the publications, from the first on, can be one delivery: events that follow one another,
+    /// for a feed whose listeners are all live.
+    fn together(&self, index: u32, publications: &[Arc<Publication>]) -> usize {
+        let feed = &self.feeds[index as usize];
+        if publications.len() == 1 || !feed.listeners.iter().all(|listener| listener.is_live()) {
+            return 1;
+        }
+        let mut bytes = 0;
+        let fits = |(place, publication): &(usize, &Arc<Publication>)| {
+            let Body::Event { event, .. } = &publication.body else { return false };
+            bytes += event.data.get().len() + ENVELOPE_BYTES;
+            let follows = feed.channel.kind != ChannelKind::Log
+                || publication.sequence.0 == feed.cursor + 1 + *place as u64;
+            follows && bytes <= BUNDLE_BYTES_MAX
+        };
+        publications.iter().enumerate().take(BUNDLE_MAX).take_while(fits).count().max(1)
+    }
+
+    fn bundle(&mut self, index: u32, publications: &[Arc<Publication>]) {
+        if let Some(last) = publications.last().filter(|last| last.sequence.0 > 0) {
+            self.feeds[index as usize].cursor = last.sequence.0;
+        }
+        self.spread(index, Item::bundle(index, publications));
+    }
+
+    fn one(&mut self, feed: u32, publication: &Arc<Publication>) {
+        match &publication.body {
+            Body::Event { .. } => self.event(feed, publication),
+            Body::Metrics(set) => {
+                let shape = self.feeds[feed as usize].view.shape;
+                if let Some((update, accepted_ns)) = self.feeds[feed as usize].values(publication, set) {
+                    self.values(feed, update, shape, accepted_ns);
                 }
             }
         }
@@ -40,7 +94,7 @@ impl<N: Net> Shard<N> {
     fn event(&mut self, index: u32, publication: &Arc<Publication>) {
         let feed = &mut self.feeds[index as usize];
         let sequence = publication.sequence.0;
-        let class = if feed.channel.kind == ChannelKind::Log {
+        if feed.channel.kind == ChannelKind::Log {
             if sequence <= feed.cursor {
                 return;
             }
@@ -50,13 +104,8 @@ impl<N: Net> Shard<N> {
                 return;
             }
             feed.cursor = sequence;
-            Class::Log { feed: index, sequence }
-        } else {
-            Class::Ephemeral { feed: index }
-        };
-        let source = Source::Publication(publication.clone(), Shape::Grouped);
-        let sent = Sent::Event(publication.event_type);
-        self.spread(index, Item::new(source, class, sent, publication.event_type, publication.accepted_ns));
+        }
+        self.spread(index, Item::event(index, publication));
     }
 
     fn values(&mut self, feed: u32, update: Update, shape: Shape, accepted_ns: u64) {

@@ -21,8 +21,8 @@ const JOIN_BYTES_MAX: usize = 256 * 1024;
 #[derive(Default)]
 pub(super) struct Scratch {
     items: Vec<ItemRef>,
-    /// Where each item ends in `bytes`.
-    ends: Vec<usize>,
+    /// Where each item ends in `bytes`, and how many messages there are up to there.
+    ends: Vec<(usize, u32)>,
     bytes: Vec<u8>,
 }
 
@@ -36,7 +36,7 @@ impl Scratch {
     fn truncate(&mut self, items: usize) {
         self.items.truncate(items);
         self.ends.truncate(items);
-        self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
+        self.bytes.truncate(self.ends.last().map_or(0, |(end, _)| *end));
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -86,17 +86,18 @@ impl<N: Net> Shard<N> {
         let key = slot.key(index);
         if chain.first == chain.last {
             let (item, _) = self.queue.step(chain.first);
+            let messages = self.queue.item(item).messages();
             let frame = self.queue.frame(item);
             let len = frame.len();
             let result = self.net.write(key, frame.bytes());
             self.metrics.write_call();
-            self.written(index, chain, 1, len, result, now);
+            self.written(index, chain, messages, len, result, now);
             return;
         }
         let mut rest = chain;
         loop {
             let (count, last) = self.join(rest.first);
-            let total = self.scratch.ends[count - 1];
+            let (total, messages) = self.scratch.ends[count - 1];
             let part = Chain { first: rest.first, last };
             let after = self.queue.step(last).1;
             let result = self.net.write(key, &self.scratch.bytes[..total]);
@@ -104,11 +105,11 @@ impl<N: Net> Shard<N> {
             let whole = result == Write::Wrote(total);
             if after == NONE || !whole {
                 let last = if whole { part.last } else { rest.last };
-                self.written(index, Chain { first: rest.first, last }, count, total, result, now);
+                self.written(index, Chain { first: rest.first, last }, messages, total, result, now);
                 return;
             }
             let slot = &mut self.slots[index as usize];
-            slot.messages_sent += count as u64;
+            slot.messages_sent += u64::from(messages);
             slot.bytes_sent += total as u64;
             self.handed(part);
             rest.first = after;
@@ -129,22 +130,24 @@ impl<N: Net> Shard<N> {
                 }
                 self.scratch.bytes.extend_from_slice(self.queue.frame(item).bytes());
                 self.scratch.items.push(item);
-                self.scratch.ends.push(self.scratch.bytes.len());
+                let before = self.scratch.ends.last().map_or(0, |(_, messages)| *messages);
+                let messages = before + self.queue.item(item).messages();
+                self.scratch.ends.push((self.scratch.bytes.len(), messages));
             }
             count += 1;
-            if next == NONE || self.scratch.ends[count - 1] >= JOIN_BYTES_MAX {
+            if next == NONE || self.scratch.ends[count - 1].0 >= JOIN_BYTES_MAX {
                 return (count, node);
             }
             node = next;
         }
     }
 
-    /// A write was tried for `count` items of `total` bytes at the front of the chain.
-    fn written(&mut self, index: u32, chain: Chain, count: usize, total: usize, result: Write, now: Now) {
+    /// A write was tried for so many messages of `total` bytes at the front of the chain.
+    fn written(&mut self, index: u32, chain: Chain, messages: u32, total: usize, result: Write, now: Now) {
         match result {
             Write::Wrote(taken) if taken == total => {
                 let slot = &mut self.slots[index as usize];
-                slot.messages_sent += count as u64;
+                slot.messages_sent += u64::from(messages);
                 slot.bytes_sent += total as u64;
                 let closing = slot.phase == Phase::Closing;
                 if self.probes.wanted(now) {
@@ -186,6 +189,7 @@ impl<N: Net> Shard<N> {
 
     /// Lets go of deliveries to a connection that is gone.
     fn forget(&mut self, chain: Chain, index: u32) {
+        let chain = self.queue.expand(chain);
         let mut node = chain.first;
         let mut failed = 0;
         loop {
@@ -213,6 +217,7 @@ impl<N: Net> Shard<N> {
 
     /// Keeps what the kernel did not take: `taken` bytes of the chain's frames were written.
     fn enqueue(&mut self, index: u32, chain: Chain, mut taken: usize, now: Now) {
+        let chain = self.queue.expand(chain);
         let mut node = chain.first;
         loop {
             let (item, next) = self.queue.step(node);

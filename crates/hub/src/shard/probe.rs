@@ -11,9 +11,9 @@ use super::Shard;
 use crate::{ConnKey, Net};
 
 /// Probes under way at a time.
-const PROBES_MAX: usize = 8;
-/// A new round of probes begins at most so often.
-const ROUND_NS: u64 = 100_000_000;
+const PROBES_MAX: usize = 4;
+/// A probe begins at most so often: each costs a few system calls.
+const SPACING_NS: u64 = 250_000_000;
 /// A probe that sees no acknowledgement for so long is given up.
 const GIVE_UP_NS: u64 = 5_000_000_000;
 
@@ -30,7 +30,7 @@ struct Probe {
 #[derive(Default)]
 pub(super) struct Probes {
     under_way: Vec<Probe>,
-    next_round_ns: u64,
+    next_ns: u64,
 }
 
 impl Probes {
@@ -39,7 +39,7 @@ impl Probes {
     }
 
     pub(super) fn wanted(&self, now: Now) -> bool {
-        self.under_way.len() < PROBES_MAX && now.mono_ns >= self.next_round_ns
+        self.under_way.len() < PROBES_MAX && now.mono_ns >= self.next_ns
     }
 }
 
@@ -90,7 +90,7 @@ impl<N: Net> Shard<N> {
     pub(super) fn probe(&mut self, key: ConnKey, accepted_ns: u64, event_type: EventTypeId, now: Now) {
         let Some(sample) = self.net.sample(key) else { return };
         let target = sample.acked_bytes + u64::from(sample.unsent_bytes) + u64::from(sample.unacked_bytes);
-        self.probes.next_round_ns = now.mono_ns + ROUND_NS / PROBES_MAX as u64;
+        self.probes.next_ns = now.mono_ns + SPACING_NS;
         self.probes.under_way.push(Probe { key, accepted_ns, event_type, target });
     }
 

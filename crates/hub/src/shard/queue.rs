@@ -31,6 +31,9 @@ pub(crate) enum Class {
 /// Where an item's frame comes from.
 pub(crate) enum Source {
     Publication(Arc<Publication>, Shape),
+    /// Events of one feed that were published together: one frame after the other, one delivery. Whoever
+    /// does not take it whole is given its events one by one ([`Queue::expand`]).
+    Bundle(Box<[Arc<Publication>]>),
     Set(Arc<MetricSet>, Shape),
     Ready(Frame),
 }
@@ -65,6 +68,30 @@ impl Item {
         Self { source, frames, class, sent, event_type, accepted_ns, initial_ns: 0, remaining: 0, counted: 0 }
     }
 
+    /// Events of one feed, in order.
+    pub(crate) fn event(feed: u32, publication: &Arc<Publication>) -> Self {
+        let sent = Sent::Event(publication.event_type);
+        let class = event_class(feed, publication);
+        let source = Source::Publication(publication.clone(), Shape::Grouped);
+        Self::new(source, class, sent, publication.event_type, publication.accepted_ns)
+    }
+
+    /// Events of one feed that were published together. There must be one at least.
+    pub(crate) fn bundle(feed: u32, publications: &[Arc<Publication>]) -> Self {
+        let first = &publications[0];
+        let source = Source::Bundle(publications.into());
+        let sent = Sent::Event(first.event_type);
+        Self::new(source, event_class(feed, first), sent, first.event_type, first.accepted_ns)
+    }
+
+    /// How many messages it is.
+    pub(crate) fn messages(&self) -> u32 {
+        match &self.source {
+            Source::Bundle(publications) => publications.len() as u32,
+            _ => 1,
+        }
+    }
+
     /// The frame in an encoding, made on first need.
     fn frame(&mut self, encoding: u32) -> &Frame {
         let source = &self.source;
@@ -74,11 +101,22 @@ impl Item {
                 Source::Publication(publication, shape) => {
                     publication.frame(Variant { shape: *shape, encoding }).clone()
                 }
+                Source::Bundle(publications) => {
+                    let variant = Variant { shape: Shape::Grouped, encoding };
+                    Frame::concat(publications.iter().map(|publication| publication.frame(variant)))
+                }
                 Source::Set(set, Shape::Grouped) => encode_grouped(set, encoding),
                 Source::Set(set, Shape::Points) => Frame::concat(&encode_points(set, encoding)),
                 Source::Ready(frame) => frame.clone(),
             }
         })
+    }
+}
+
+fn event_class(feed: u32, publication: &Publication) -> Class {
+    match publication.sequence.0 {
+        0 => Class::Ephemeral { feed },
+        sequence => Class::Log { feed, sequence },
     }
 }
 
@@ -151,17 +189,9 @@ impl Queue {
     }
 
     /// Queues a delivery. The receiver is counted by [`Queue::seal`], once for all.
+    #[inline]
     pub(crate) fn link(&mut self, slot_index: u32, slot: &mut Slot, item: ItemRef) {
-        let node = Node { item, next: NONE };
-        let index = if self.free == NONE {
-            self.nodes.push(node);
-            (self.nodes.len() - 1) as u32
-        } else {
-            let index = self.free;
-            self.free = self.nodes[index as usize].next;
-            self.nodes[index as usize] = node;
-            index
-        };
+        let index = self.node(item);
         if slot.last == NONE {
             slot.first = index;
             self.touched.push_back(slot_index);
@@ -169,6 +199,67 @@ impl Queue {
             self.nodes[slot.last as usize].next = index;
         }
         slot.last = index;
+    }
+
+    #[inline]
+    fn node(&mut self, item: ItemRef) -> u32 {
+        let node = Node { item, next: NONE };
+        let index = self.free;
+        if index == NONE {
+            self.nodes.push(node);
+            return (self.nodes.len() - 1) as u32;
+        }
+        self.free = std::mem::replace(&mut self.nodes[index as usize], node).next;
+        index
+    }
+
+    /// The same list with every bundle replaced by its events, one by one.
+    pub(crate) fn expand(&mut self, chain: Chain) -> Chain {
+        let mut references = Vec::new();
+        let mut bundles = false;
+        let mut node = chain.first;
+        loop {
+            let (reference, next) = self.step(node);
+            bundles |= matches!(self.item(reference).source, Source::Bundle(_));
+            references.push(reference);
+            if node == chain.last {
+                break;
+            }
+            node = next;
+        }
+        if !bundles {
+            return chain;
+        }
+        self.recycle(chain);
+        let mut expanded = Chain { first: NONE, last: NONE };
+        for reference in references {
+            let item = self.item(reference);
+            let (Source::Bundle(publications), Class::Log { feed, .. } | Class::Ephemeral { feed }) =
+                (&item.source, item.class)
+            else {
+                self.append(&mut expanded, reference);
+                continue;
+            };
+            let events: Vec<Item> =
+                publications.iter().map(|publication| Item::event(feed, publication)).collect();
+            for event in events {
+                let item = self.insert(event);
+                self.append(&mut expanded, ItemRef::new(item, reference.0 & 1 == 1));
+                self.seal(item, 1);
+            }
+            self.forget(reference);
+        }
+        expanded
+    }
+
+    fn append(&mut self, chain: &mut Chain, reference: ItemRef) {
+        let index = self.node(reference);
+        if chain.last == NONE {
+            chain.first = index;
+        } else {
+            self.nodes[chain.last as usize].next = index;
+        }
+        chain.last = index;
     }
 
     /// Takes the next connection that has something to be written.
@@ -276,10 +367,20 @@ fn count(item: &mut Item, now_ns: u64, metrics: &ShardMetrics) {
         return;
     }
     item.counted = item.remaining;
-    let bytes: usize = item.frames.iter().flatten().map(pulsewire_protocol::Frame::len).max().unwrap_or(0);
-    metrics.message_sent(item.sent, u64::from(handed), bytes as u64);
+    let handed = u64::from(handed);
+    if let Source::Bundle(publications) = &item.source {
+        for publication in publications {
+            let bytes = publication.encoded_bytes() as u64;
+            metrics.message_sent(publication.event_type, handed, bytes);
+            let latency_ns = now_ns.saturating_sub(publication.accepted_ns);
+            metrics.delivered(publication.event_type, latency_ns, handed);
+        }
+        return;
+    }
+    let bytes: usize = item.frames.iter().flatten().map(Frame::len).max().unwrap_or(0);
+    metrics.message_sent(item.sent, handed, bytes as u64);
     if item.accepted_ns > 0 {
-        metrics.delivered(item.event_type, now_ns.saturating_sub(item.accepted_ns), u64::from(handed));
+        metrics.delivered(item.event_type, now_ns.saturating_sub(item.accepted_ns), handed);
     }
     if item.initial_ns > 0 {
         metrics.initial_state_sent(now_ns.saturating_sub(item.initial_ns));

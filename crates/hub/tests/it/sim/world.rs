@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pulsewire_bus::{
-    Bus, ChannelKind, Namespace, Namespaces, Now, Options, Page, Publisher, Receipt, Refusal,
+    Bus, ChannelKind, Namespace, Namespaces, Now, Options, Page, Publication, Publisher, Receipt, Refusal,
 };
 use pulsewire_hub::{
     Admission, Arrival, Authenticated, Command, ConnectionInfo, EventAnswer, Hub, HubSettings, Inbox, Ledger,
@@ -507,8 +507,20 @@ impl World {
             self.lose_some(&mut taken);
         }
         let now = self.now;
+        // As the loop under epoll does it: what was published together goes out together.
+        let mut together: Vec<Arc<Publication>> = Vec::new();
         for command in taken {
             let shard = &mut self.shards[index];
+            let another = match &command {
+                Command::Publish(publication) => {
+                    together.last().is_some_and(|last| last.channel.id != publication.channel.id)
+                }
+                _ => true,
+            };
+            if another {
+                shard.publish_all(&together, now);
+                together.clear();
+            }
             match command {
                 Command::Publish(publication) => {
                     let is_last = publication.sequence.0 > 0
@@ -517,7 +529,7 @@ impl World {
                         self.sabotaged = true;
                         continue;
                     }
-                    shard.publish(&publication, now);
+                    together.push(publication);
                 }
                 Command::Arrive(number, arrival) => {
                     self.opened += 1;
@@ -535,6 +547,7 @@ impl World {
                 Command::Order(order) => shard.order(order, now),
             }
         }
+        self.shards[index].publish_all(&together, now);
         for channel in EPHEMERAL {
             self.dealt[index].insert(channel.into(), self.truth.said(channel));
         }
