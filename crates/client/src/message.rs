@@ -156,8 +156,8 @@ struct Wire<'a> {
     matched: Option<u64>,
     #[serde(default)]
     message: Option<String>,
-    #[serde(default)]
-    code: Option<String>,
+    #[serde(default, borrow)]
+    code: Option<&'a RawValue>,
     #[serde(default)]
     help: Option<String>,
     #[serde(default)]
@@ -224,7 +224,8 @@ pub(crate) fn read(text: &str) -> Option<Incoming> {
         "error" => Incoming::Error {
             id,
             error: ServerError {
-                code: wire.code.unwrap_or_default(),
+                // `reconnect` has the number of a close code here.
+                code: wire.code.map(|code| code.get().trim_matches('"').to_owned()).unwrap_or_default(),
                 message: wire.message.unwrap_or_default(),
                 help: wire.help,
                 retryable: wire.retryable,
@@ -432,6 +433,16 @@ mod tests {
         );
         assert!(event.critical);
         assert_eq!(event.id.as_deref(), Some("m1"));
+    }
+
+    #[test]
+    fn a_planned_restart_is_read_with_its_wait() {
+        let text = r#"{"type":"reconnect","retry_ms":4619,"reason":"service_restart","code":1012}"#;
+        assert!(matches!(read(text), Some(Incoming::Reconnect { retry_ms: 4619 })));
+        let text =
+            r#"{"type":"error","message":"no","code":"forbidden","help":"h","retryable":false,"id":"7"}"#;
+        let Some(Incoming::Error { id, error }) = read(text) else { panic!("not read as an error") };
+        assert_eq!((id.as_deref(), error.code.as_str()), (Some("7"), "forbidden"));
     }
 
     #[test]

@@ -211,7 +211,7 @@ async fn the_wait_after_a_drain_is_the_servers() {
     let server = Server::start().await;
     let (_client, mut deliveries) = Client::start(options(&server));
     let mut peer = greet(&server, 0).await;
-    peer.text(r#"{"type":"reconnect","retry_ms":123456,"reason":"draining"}"#).await;
+    peer.text(r#"{"type":"reconnect","retry_ms":123456,"reason":"draining","code":4001}"#).await;
     peer.frame(8, &4001_u16.to_be_bytes()).await;
     loop {
         if let Delivery::State { to: State::Waiting { wait }, .. } = deliveries.next().await.unwrap() {
