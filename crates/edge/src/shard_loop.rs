@@ -38,6 +38,15 @@ pub(crate) struct ShardLoop {
     pub(crate) stop: Arc<AtomicBool>,
 }
 
+/// What is known of the end of a peer's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It has not come; its coming will be reported.
+    Open,
+    /// It may stand right behind the bytes that are there, and is reported only once: read up to it.
+    Reported,
+}
+
 /// The token of the waker; no connection has it, because stamps begin at 1.
 pub(crate) const WAKER: mio::Token = mio::Token(0);
 
@@ -81,7 +90,7 @@ impl ShardLoop {
             }
             writes = 0;
             let busy = more || !unread.is_empty() || !self.inbox[self.index].sleep();
-            let timeout = if busy { 0 } else { self.shard.sleep_ms() };
+            let timeout = if busy { 0 } else { self.shard.sleep_ms(now) };
             match self.poll.poll(&mut events, Some(Duration::from_millis(timeout))) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
                 _ => {}
@@ -90,7 +99,8 @@ impl ShardLoop {
             now = clock::now();
             for _ in 0..unread.len() {
                 if let Some(conn) = unread.pop_front() {
-                    self.read(conn, &mut buffer, &mut unread, now);
+                    // What was reported with the first bytes is not reported again.
+                    self.read(conn, End::Reported, &mut buffer, &mut unread, now);
                 }
             }
             for event in &events {
@@ -102,7 +112,8 @@ impl ShardLoop {
                     self.shard.writable(conn, now);
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    self.read(conn, &mut buffer, &mut unread, now);
+                    let end = if event.is_read_closed() || event.is_error() { End::Reported } else { End::Open };
+                    self.read(conn, end, &mut buffer, &mut unread, now);
                 }
             }
             self.shard.tick(now);
@@ -185,7 +196,14 @@ impl ShardLoop {
     }
 
     /// Reads and decodes what has come on a connection.
-    fn read(&mut self, conn: ConnKey, buffer: &mut [u8], unread: &mut VecDeque<ConnKey>, now: Now) {
+    fn read(
+        &mut self,
+        conn: ConnKey,
+        end: End,
+        buffer: &mut [u8],
+        unread: &mut VecDeque<ConnKey>,
+        now: Now,
+    ) {
         for _ in 0..READS_MAX {
             match self.shard.net.read(conn, buffer) {
                 Ok(0) => {
@@ -196,7 +214,7 @@ impl ShardLoop {
                     if !self.decode(conn, buffer, len, now) {
                         return;
                     }
-                    if len < buffer.len() {
+                    if len < buffer.len() && end == End::Open {
                         // Edge-triggered: a short read has emptied the socket; what comes next is reported.
                         return;
                     }

@@ -92,6 +92,7 @@ impl<N: Net> Shard<N> {
             }
             Err(refusal) => {
                 let detail = match refusal.index {
+                    Some(index) if !single && refusal.detail.is_empty() => format!("event {index}"),
                     Some(index) if !single => format!("event {index}: {}", refusal.detail),
                     _ => refusal.detail,
                 };

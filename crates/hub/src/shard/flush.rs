@@ -11,7 +11,7 @@ use super::queue::{Chain, Class, ItemRef};
 use super::slot::{Flags, NONE, Phase};
 use super::{Shard, closing};
 use crate::{Net, Write};
-use pulsewire_telemetry::{DropCause, SlowAction};
+use pulsewire_telemetry::{Direction, DropCause, Layer, SlowAction};
 use smallvec::SmallVec;
 
 /// The most that is joined for one write; what is longer goes in several.
@@ -111,6 +111,7 @@ impl<N: Net> Shard<N> {
             let slot = &mut self.slots[index as usize];
             slot.messages_sent += u64::from(messages);
             slot.bytes_sent += total as u64;
+            self.metrics.bytes(Direction::Sent, Layer::Wire, total as u64);
             self.handed(part);
             rest.first = after;
         }
@@ -144,6 +145,9 @@ impl<N: Net> Shard<N> {
 
     /// A write was tried for so many messages of `total` bytes at the front of the chain.
     fn written(&mut self, index: u32, chain: Chain, messages: u32, total: usize, result: Write, now: Now) {
+        if let Write::Wrote(taken) = result {
+            self.metrics.bytes(Direction::Sent, Layer::Wire, taken as u64);
+        }
         match result {
             Write::Wrote(taken) if taken == total => {
                 let slot = &mut self.slots[index as usize];
@@ -380,6 +384,7 @@ impl<N: Net> Shard<N> {
             };
             self.scratch.clear();
             if taken > 0 {
+                self.metrics.bytes(Direction::Sent, Layer::Wire, taken as u64);
                 self.took(index, taken, now);
             }
             if taken < total {

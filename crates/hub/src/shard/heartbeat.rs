@@ -27,8 +27,11 @@ pub(super) struct Sweep {
 impl<N: Net> Shard<N> {
     /// How long the loop may sleep at most, in milliseconds.
     #[must_use]
-    pub fn sleep_ms(&self) -> u64 {
-        if self.probes.is_empty() { TICK_MS } else { 1 }
+    pub fn sleep_ms(&self, now: Now) -> u64 {
+        match self.probes.next_look_ns() {
+            Some(look_ns) => (look_ns.saturating_sub(now.mono_ns) / 1_000_000).clamp(1, TICK_MS),
+            None => TICK_MS,
+        }
     }
 
     /// Time has passed. Call it at least every [`Shard::sleep_ms`].

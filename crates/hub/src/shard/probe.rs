@@ -24,7 +24,14 @@ struct Probe {
     event_type: EventTypeId,
     /// `acked_bytes` at which it has arrived.
     target: u64,
+    /// When to look again, and how long to wait then: each look costs system calls, so they become rarer.
+    look_ns: u64,
+    wait_ns: u64,
 }
+
+/// How long to wait before the first look, and at most between two looks.
+const WAIT_MIN_NS: u64 = 1_000_000;
+const WAIT_MAX_NS: u64 = 64_000_000;
 
 /// Deliveries whose acknowledgement is awaited.
 #[derive(Default)]
@@ -34,8 +41,9 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    pub(super) fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
+    /// When a probe wants to be looked at; `None` if there is none.
+    pub(super) fn next_look_ns(&self) -> Option<u64> {
+        self.under_way.iter().map(|probe| probe.look_ns).min()
     }
 
     pub(super) fn wanted(&self, now: Now) -> bool {
@@ -91,17 +99,27 @@ impl<N: Net> Shard<N> {
         let Some(sample) = self.net.sample(key) else { return };
         let target = sample.acked_bytes + u64::from(sample.unsent_bytes) + u64::from(sample.unacked_bytes);
         self.probes.next_ns = now.mono_ns + SPACING_NS;
-        self.probes.under_way.push(Probe { key, accepted_ns, event_type, target });
+        let look_ns = now.mono_ns + WAIT_MIN_NS;
+        let probe = Probe { key, accepted_ns, event_type, target, look_ns, wait_ns: WAIT_MIN_NS };
+        self.probes.under_way.push(probe);
     }
 
     pub(super) fn check_probes(&mut self, now: Now) {
+        if self.probes.next_look_ns().is_none_or(|look_ns| look_ns > now.mono_ns) {
+            return;
+        }
         let mut under_way = std::mem::take(&mut self.probes.under_way);
-        under_way.retain(|probe| {
+        under_way.retain_mut(|probe| {
+            if probe.look_ns > now.mono_ns {
+                return true;
+            }
             if self.find(probe.key).is_none() || now.since_ns(probe.accepted_ns) > GIVE_UP_NS {
                 return false;
             }
             let Some(sample) = self.net.sample(probe.key) else { return false };
             if sample.acked_bytes < probe.target {
+                probe.wait_ns = (probe.wait_ns * 2).min(WAIT_MAX_NS);
+                probe.look_ns = now.mono_ns + probe.wait_ns;
                 return true;
             }
             let latency_ns = now.since_ns(probe.accepted_ns);

@@ -371,14 +371,14 @@ fn count(item: &mut Item, now_ns: u64, metrics: &ShardMetrics) {
     if let Source::Bundle(publications) = &item.source {
         for publication in publications {
             let bytes = publication.encoded_bytes() as u64;
-            metrics.message_sent(publication.event_type, handed, bytes);
+            metrics.message_sent(publication.event_type, handed, bytes * handed);
             let latency_ns = now_ns.saturating_sub(publication.accepted_ns);
             metrics.delivered(publication.event_type, latency_ns, handed);
         }
         return;
     }
     let bytes: usize = item.frames.iter().flatten().map(Frame::len).max().unwrap_or(0);
-    metrics.message_sent(item.sent, handed, bytes as u64);
+    metrics.message_sent(item.sent, handed, bytes as u64 * handed);
     if item.accepted_ns > 0 {
         metrics.delivered(item.event_type, now_ns.saturating_sub(item.accepted_ns), handed);
     }
