@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn the_form_of_ws_metrics_is_json_unless_somebody_asks_for_the_exposition() {
         let check = |query, accept, expected| {
-            assert_eq!(ws_form(query, accept), Ok(expected), "{query:?} {accept:?}")
+            assert_eq!(ws_form(query, accept), Ok(expected), "{query:?} {accept:?}");
         };
         let prometheus =
             "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";

@@ -148,7 +148,7 @@ fn a_run_shows_who_is_in_it() {
     assert_eq!(ask(&server, "GET", &format!("{CONNECTIONS}/a%20b"), "").status, 400);
 }
 
-/// Rows 003-45 and 003-46: connected, waiting and closed sessions, one record each.
+/// Rows 001-09, 003-45 and 003-46: connected, waiting and closed sessions, one record each.
 #[test]
 fn sessions_are_shown_with_document_003s_figures() {
     let server = Server::start("");
@@ -177,6 +177,7 @@ fn sessions_are_shown_with_document_003s_figures() {
     assert_eq!((&ann_shown["reconnectionCount"], &ann_shown["disconnectedAt"]), (&json!(0), &Value::Null));
     assert!(is_moment(&ann_shown["connectedAt"]) && is_moment(&ann_shown["lastActivity"]));
     assert!(ann_shown["bytesSent"].as_u64().unwrap() > 0 && ann_shown["bytesReceived"].as_u64().unwrap() > 0);
+    assert_eq!(ann_shown["channelCount"], 1);
     assert!(is_moment(&bob_shown["disconnectedAt"]) && bob_shown["state"] == "detached");
     assert!(is_moment(&cyd_shown["disconnectedAt"]) && cyd_shown["state"] == "closed");
     assert!(cyd_shown["runId"].is_null() && cyd_shown["averageLatencyMs"].is_null());

@@ -1,13 +1,12 @@
 //! The metrics against what real clients did: documents 000 and 001, and how they are served.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use pulsewire::auth::{Actions, KeyId, NewToken, Role, Signer, api_key};
+use pulsewire::auth::{KeyId, Role, api_key};
 use serde_json::json;
 
-use crate::harness::{Answer, PATIENCE, SECRET, Server, Socket};
-use crate::support::World;
+use crate::harness::{Answer, PATIENCE, Server, Socket};
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -64,20 +63,48 @@ fn connections_are_counted_as_the_clients_count_them() {
     assert!((least..=most).contains(&sum), "{least} <= {sum} <= {most}");
 }
 
+/// Row 001-16 and T8: each way to close, some of each, and nothing counted twice.
+#[test]
+fn every_close_is_counted_once_under_its_code_and_reason() {
+    let server = Server::start("[auth]\ntimeout = \"100ms\"\n");
+    let clients = |user: &str, n: usize| -> Vec<Socket> { (0..n).map(|_| server.welcomed(user)).collect() };
+    clients("ann", 5).into_iter().for_each(close);
+    drop(clients("bob", 4));
+    for mut wrong in clients("cyd", 3) {
+        wrong.send(&[0x81, 0x01, b'x']);
+        assert_eq!(wrong.closed_with(), 1002);
+    }
+    let revoked = clients("eve", 2);
+    let headers = bearer(&server.token("ops", Role::Admin));
+    let answer = server.http("POST", "/api/admin/revocations", &headers, r#"{"user":"eve"}"#);
+    assert_eq!(answer.json()["closed"], 2);
+    for mut socket in revoked {
+        assert_eq!(socket.closed_with(), 4506);
+    }
+    assert_eq!(server.open("/ws", "").closed_with(), 4505, "it never says who it is");
+    server.wait_metric("websocket_connections_total{status=\"closed\"}", 15.0);
+    assert_eq!(server.metric("websocket_connections_total{status=\"opened\"}"), 15.0);
+    assert_eq!(server.metric("websocket_disconnections_total"), 15.0);
+    assert_eq!(server.metric("websocket_active_connections"), 0.0);
+    for (code, reason, initiator, expected) in [
+        ("1000", "client_close", "client", 5.0),
+        ("1006", "network", "network", 4.0),
+        ("1002", "protocol_error", "server", 3.0),
+        ("4506", "revoked", "server", 2.0),
+        ("4505", "auth_timeout", "server", 1.0),
+    ] {
+        let closes = format!("websocket_closes_total{{code=\"{code}\",initiator=\"{initiator}\"}}");
+        assert_eq!(server.metric(&closes), expected, "{closes}");
+        let ends = format!("pulsewire_disconnects_total{{reason=\"{reason}\",initiator=\"{initiator}\"}}");
+        assert_eq!(server.metric(&ends), expected, "{ends}");
+    }
+}
+
 /// Rows 001-05, 001-18, 001-29; T5.
 #[test]
 fn failed_authentications_are_counted_by_reason() {
     let server = Server::start("");
-    let world = World::empty().set(&format!("auth.secret={SECRET}")).settings();
-    let signer = Signer::new(&world, &|_| unreachable!("the key is a text")).unwrap();
-    let token = NewToken {
-        sub: "ann".into(),
-        role: Role::User,
-        ttl: Duration::from_secs(60),
-        channels: Vec::new(),
-        actions: Actions::NONE,
-    };
-    let expired = signer.sign(&token, 1_700_000_000_000).unwrap();
+    let expired = server.expired_token("ann");
     let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for (token, times) in [("nonsense", 3), (expired.as_str(), 2)] {
         for _ in 0..times {
@@ -358,6 +385,27 @@ fn the_scrapers_token_is_never_limited() {
     let get = |token: &str| server.http("GET", "/metrics", &bearer(token), "").status;
     assert_eq!([get("a"), get("b"), get("c")], [401, 401, 429]);
     assert_eq!(get("a-token-for-scrapers"), 200);
+}
+
+/// Row X6: a flood of names ends in `other`, and says so.
+#[test]
+fn names_beyond_the_cap_share_one_series() {
+    let server = Server::start("[metrics]\nevent_types_max = 20\n");
+    for number in 0..100 {
+        server.publish(&json!({ "channel": "run:1", "type": format!("type-{number}"), "data": null }));
+    }
+    let page = server.get("/metrics").text();
+    let series: Vec<f64> = page
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("websocket_events_emitted_total{")?.rsplit_once(' ')?.1.parse().ok()
+        })
+        .collect();
+    assert_eq!((series.len(), series.iter().sum::<f64>()), (21, 100.0), "the cap and `other`");
+    let beyond = server.metric("websocket_events_emitted_total{event_type=\"other\"}");
+    assert!(beyond >= 80.0, "{beyond}");
+    assert_eq!(server.metric("websocket_metrics_series_dropped_total"), beyond, "each name was new");
+    assert!(page.len() <= 2 << 20, "{} bytes", page.len());
 }
 
 /// Row 000-48.
