@@ -274,8 +274,8 @@ impl Bus {
                 let seen_before =
                     channel.log.lock().known(&scoped(publisher, id.as_str()), hash) == Known::Other;
                 if seen_here || seen_before {
-                    let detail = format!("message id `{}` was used for another payload", id.as_str());
-                    return Err(refuse(ErrorCode::IdempotencyConflict, detail));
+                    // The code's own text says it all; the index says which event.
+                    return Err(refuse(ErrorCode::IdempotencyConflict, String::new()));
                 }
             }
             channels.push(channel);
