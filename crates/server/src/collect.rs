@@ -27,6 +27,8 @@ pub fn start(app: &Arc<App>, mut stop: watch::Receiver<bool>) {
     let app = app.clone();
     app.collecting.store(true, Ordering::Relaxed);
     tokio::spawn(async move {
+        // Shares of time need two readings: the first is only the second's beginning.
+        let mut begun = false;
         loop {
             tokio::select! {
                 _ = interval.tick() => {}
@@ -40,6 +42,9 @@ pub fn start(app: &Arc<App>, mut stop: watch::Receiver<bool>) {
             collector = back;
             let took_ns = u64::try_from(collection.took.as_nanos()).unwrap_or(u64::MAX);
             app.telemetry.shared().collector(took_ns);
+            if !std::mem::replace(&mut begun, true) {
+                continue;
+            }
             if let Err(code) = app.bus.publish_metrics(clock::now(), collection.set) {
                 limited!(warn, %code, "the host's metrics were not accepted");
             }
