@@ -2,7 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod access;
+mod admin;
 mod auth;
+mod child;
 mod cli;
+mod conversation;
+mod exhaustion;
+mod harness;
+mod health;
+mod lifecycle;
+mod metrics;
+mod msgpack;
+mod protocol;
+mod reload;
 mod settings;
+mod slow;
 mod support;
+mod transcript;
