@@ -35,7 +35,8 @@ const BACKLOG: i32 = 4_096;
 /// As `bind` and `listen`.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM.nonblocking(), Some(socket2::Protocol::TCP))?;
+    let socket =
+        socket2::Socket::new(domain, socket2::Type::STREAM.nonblocking(), Some(socket2::Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -58,7 +59,8 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, router: Router, mut sto
                     app.telemetry.shared().rejected(RejectStage::Accept, RejectReason::Overloaded);
                     continue;
                 }
-                let router = axum::Extension(Remote(remote)).layer(axum::Extension(agents.clone()).layer(router.clone()));
+                let router = axum::Extension(Remote(remote))
+                    .layer(axum::Extension(agents.clone()).layer(router.clone()));
                 let (app, open, stop) = (app.clone(), open.clone(), stop.clone());
                 tokio::spawn(async move {
                     connection(&app, stream, router, stop).await;
@@ -101,7 +103,8 @@ where
         .header_read_timeout(timeout)
         .max_headers(headers_max)
         .max_buf_size(header_bytes_max.max(8 * 1024));
-    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades();
+    let serving =
+        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades();
     tokio::pin!(serving);
     let result = tokio::select! {
         result = &mut serving => result,

@@ -8,7 +8,9 @@ use std::sync::{Arc, Weak};
 
 use pulsewire_bus::Refusal;
 use pulsewire_edge::{Carrier, clock};
-use pulsewire_hub::{Authenticated, Backend, BackendRequest, ConnKey, EventAnswer, Hub, Order, Principal, Work};
+use pulsewire_hub::{
+    Authenticated, Backend, BackendRequest, ConnKey, EventAnswer, Hub, Order, Principal, Work,
+};
 use pulsewire_protocol::{ChannelName, ErrorCode, Event, EventType, RequestId, SessionId};
 use pulsewire_telemetry::{HookOutcome, PublishOutcome, PublishSource, RateScope};
 use serde_json::value::RawValue;
@@ -108,7 +110,8 @@ fn publish(
     match &outcome {
         Ok(receipts) => {
             for receipt in receipts {
-                let outcome = if receipt.duplicate { PublishOutcome::Duplicate } else { PublishOutcome::Accepted };
+                let outcome =
+                    if receipt.duplicate { PublishOutcome::Duplicate } else { PublishOutcome::Accepted };
                 shared.publish(source, outcome);
             }
         }
@@ -167,12 +170,17 @@ fn answer_event(app: &Arc<App>, shard: usize, conn: ConnKey, said: Said) {
 }
 
 /// Publishes a client event where the settings say. The type was allowed; the channel is the operator's choice.
-fn publish_event(app: &App, channel: &str, said: &Said) -> Result<Option<Box<RawValue>>, (ErrorCode, String)> {
+fn publish_event(
+    app: &App,
+    channel: &str,
+    said: &Said,
+) -> Result<Option<Box<RawValue>>, (ErrorCode, String)> {
     let internal = |what: &str| (ErrorCode::Internal, format!("hook.channel `{channel}`: {what}"));
     let name = ChannelName::parse(channel).map_err(|error| internal(&error.to_string()))?;
     let event_type = EventType::parse(&said.event_type).ok_or_else(|| internal("not an event type"))?;
     let event = Event::new(name, event_type, said.data.clone());
-    publish(app, &said.principal, PublishSource::Hook, vec![event]).map_err(|refusal| (refusal.code, refusal.detail))?;
+    publish(app, &said.principal, PublishSource::Hook, vec![event])
+        .map_err(|refusal| (refusal.code, refusal.detail))?;
     Ok(None)
 }
 
@@ -186,4 +194,3 @@ fn answer(
 ) {
     hub.order(shard, Order::EventAnswered(conn, Box::new(EventAnswer { id, event_type, outcome })));
 }
-

@@ -41,7 +41,8 @@ pub fn announce(settings: &Settings, address: SocketAddr) -> anyhow::Result<Path
     };
     let token = signer.sign(&token, clock::now().wall_ms)?;
     let folder = &settings.server.data_dir;
-    fs::create_dir_all(folder).with_context(|| format!("cannot make the data folder {}", folder.display()))?;
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the data folder {}", folder.display()))?;
     let path = folder.join(FILE);
     let mut file = OpenOptions::new()
         .create(true)

@@ -55,8 +55,11 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         ..pulsewire_telemetry::Options::default()
     });
     let limits = &settings.limits;
-    let admission =
-        Arc::new(Admission::new(limits.connections_max, limits.connections_per_address, limits.connections_per_user));
+    let admission = Arc::new(Admission::new(
+        limits.connections_max,
+        limits.connections_per_address,
+        limits.connections_per_user,
+    ));
     let shards = if settings.server.shards == 0 { cores() } else { settings.server.shards };
     let options = EdgeOptions {
         shards,
@@ -133,7 +136,9 @@ impl Running {
         tracing::info!(connections, deadline_seconds = deadline.as_secs(), "going away");
         let plan = drain_plan(deadline, connections);
         self.app.hub.drain(plan);
-        while self.app.hub.admission.connections() > 0 && began.elapsed() + Duration::from_millis(500) < deadline {
+        while self.app.hub.admission.connections() > 0
+            && began.elapsed() + Duration::from_millis(500) < deadline
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let left = self.app.hub.admission.connections();
@@ -228,7 +233,11 @@ fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
 /// # Errors
 ///
 /// If a key, an origin or the hook cannot be used.
-pub fn live(settings: Settings, address: std::net::SocketAddr, revocations: &Arc<Revocations>) -> anyhow::Result<Live> {
+pub fn live(
+    settings: Settings,
+    address: std::net::SocketAddr,
+    revocations: &Arc<Revocations>,
+) -> anyhow::Result<Live> {
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
     let authenticator = Authenticator::new(&settings, &read, revocations.clone())
         .map_err(|problem| anyhow::anyhow!("{problem}"))?;

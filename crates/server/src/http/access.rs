@@ -96,7 +96,12 @@ pub fn required(
 /// # Errors
 ///
 /// 401 as [`required`], 403 for another role.
-pub fn operator(app: &App, headers: &HeaderMap, query: Option<&str>, remote: IpAddr) -> Result<Arc<Principal>, Problem> {
+pub fn operator(
+    app: &App,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    remote: IpAddr,
+) -> Result<Arc<Principal>, Problem> {
     let principal = required(app, headers, query, remote, Takes::Tokens)?;
     if principal.role == Role::Admin {
         Ok(principal)

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use http::{HeaderMap, header};
 use pulsewire_bus::{Publisher, Receipt};
 use pulsewire_edge::clock;
@@ -64,7 +64,11 @@ fn respond(
             Json(body).into_response()
         }
         Err(problem) => {
-            let outcome = if problem.code.http_status() < 500 { PublishOutcome::Rejected } else { PublishOutcome::Failed };
+            let outcome = if problem.code.http_status() < 500 {
+                PublishOutcome::Rejected
+            } else {
+                PublishOutcome::Failed
+            };
             app.telemetry.shared().publish(PublishSource::Http, outcome);
             problem.into_response()
         }
@@ -86,7 +90,8 @@ fn accept(
         return Err(ErrorCode::Draining.into());
     }
     let limit = app.live.load().settings.limits.publish_batch_max;
-    let events = parse(limit).map_err(|error| Problem { index: error.index, ..Problem::new(error.code, error.detail) })?;
+    let events = parse(limit)
+        .map_err(|error| Problem { index: error.index, ..Problem::new(error.code, error.detail) })?;
     if events.is_empty() {
         return Err(Problem::new(ErrorCode::BadRequest, "an empty batch"));
     }

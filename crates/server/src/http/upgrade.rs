@@ -74,19 +74,21 @@ fn prepare(
 ) -> Result<(Upgrade, Arrival), Box<RefusedUpgrade>> {
     let live = app.live.load();
     let headers = request.headers();
-    let upgrade = handshake::validate(request.method(), request.version(), headers, &live.origins).map_err(|refusal| {
-        let code = match refusal.reject_reason() {
-            RejectReason::Origin => ErrorCode::OriginRefused,
-            _ => ErrorCode::BadRequest,
-        };
-        if refusal.reject_reason() == RejectReason::Origin {
-            app.telemetry.shared().auth_failed(pulsewire_telemetry::AuthFailure::Origin);
-        }
-        let mut response = Problem::new(code, refusal.to_string()).into_response();
-        *response.status_mut() = refusal.status();
-        response.headers_mut().extend(refusal.response_headers());
-        Box::new(RefusedUpgrade { reason: refusal.reject_reason(), response })
-    })?;
+    let upgrade = handshake::validate(request.method(), request.version(), headers, &live.origins).map_err(
+        |refusal| {
+            let code = match refusal.reject_reason() {
+                RejectReason::Origin => ErrorCode::OriginRefused,
+                _ => ErrorCode::BadRequest,
+            };
+            if refusal.reject_reason() == RejectReason::Origin {
+                app.telemetry.shared().auth_failed(pulsewire_telemetry::AuthFailure::Origin);
+            }
+            let mut response = Problem::new(code, refusal.to_string()).into_response();
+            *response.status_mut() = refusal.status();
+            response.headers_mut().extend(refusal.response_headers());
+            Box::new(RefusedUpgrade { reason: refusal.reject_reason(), response })
+        },
+    )?;
     let refuse = |reason, problem| Box::new(RefusedUpgrade::new(reason, problem));
     if app.is_draining() {
         return Err(refuse(RejectReason::Draining, ErrorCode::Draining.into()));
@@ -107,7 +109,9 @@ fn prepare(
     app.hub.admission.connect(remote.ip()).map_err(|refused| {
         let (reason, detail) = match refused {
             Refused::Address => (RejectReason::AddressLimit, "too many connections from your address"),
-            Refused::Node | Refused::User => (RejectReason::ConnectionLimit, "the server has all the connections it takes"),
+            Refused::Node | Refused::User => {
+                (RejectReason::ConnectionLimit, "the server has all the connections it takes")
+            }
         };
         refuse(reason, Problem::new(ErrorCode::Overloaded, detail))
     })?;
@@ -120,7 +124,8 @@ fn prepare(
     }
     let path = request.uri().path();
     let encoding = upgrade.encoding.or(wanted.encoding).unwrap_or(Encoding::Json);
-    let heartbeat = wanted.heartbeat.unwrap_or(if path == "/ws/metrics" { Heartbeat::Message } else { Heartbeat::Frame });
+    let heartbeat =
+        wanted.heartbeat.unwrap_or(if path == "/ws/metrics" { Heartbeat::Message } else { Heartbeat::Frame });
     let arrival = Arrival {
         remote,
         user_agent: agents.intern(user_agent(headers)),
