@@ -34,9 +34,13 @@ fn knock(server: &Server, path: &str, headers: &str) -> Answer {
 
 /// A token of any header and claims, signed with any bytes under HS256.
 fn hs256(header: &Value, claims: &Value, key: &[u8]) -> String {
-    let message =
-        format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let signature = crypto::sign(message.as_bytes(), &EncodingKey::from_secret(key), Algorithm::HS256).unwrap();
+    let message = format!(
+        "{}.{}",
+        URL_SAFE_NO_PAD.encode(header.to_string()),
+        URL_SAFE_NO_PAD.encode(claims.to_string())
+    );
+    let signature =
+        crypto::sign(message.as_bytes(), &EncodingKey::from_secret(key), Algorithm::HS256).unwrap();
     format!("{message}.{signature}")
 }
 
@@ -48,20 +52,28 @@ fn failures(server: &Server, reason: &str) -> f64 {
     server.metric(&format!("websocket_auth_failures_total{{reason=\"{reason}\"}}"))
 }
 
+/// Puts a token into a path and headers.
+type Put = fn(&str) -> (String, String);
+
 /// Row A1: every carrier, every kind of wrong token, every count.
 #[test]
 fn a_wrong_token_is_refused_by_every_carrier_and_counted_by_its_reason() {
     let server = Server::start("[auth]\ncookie = \"pw\"\nattempts_per_minute = 0");
-    let carriers: [(&str, fn(&str) -> (String, String)); 4] = [
+    let carriers: [(&str, Put); 4] = [
         ("header", |token| ("/ws".into(), bearer(token))),
-        ("subprotocol", |token| ("/ws".into(), format!("Sec-WebSocket-Protocol: pulsewire.json, bearer.{token}\r\n"))),
+        ("subprotocol", |token| {
+            ("/ws".into(), format!("Sec-WebSocket-Protocol: pulsewire.json, bearer.{token}\r\n"))
+        }),
         ("query", |token| (format!("/ws?token={token}"), String::new())),
         ("cookie", |token| ("/ws".into(), format!("Cookie: other=1; pw={token}\r\n"))),
     ];
     let good = server.token("ann", Role::User);
     let tokens = [
         ("garbage".to_owned(), "invalid_token"),
-        (hs256(&json!({"alg": "HS256"}), &claims(), b"another key of more than thirty-two bytes"), "invalid_token"),
+        (
+            hs256(&json!({"alg": "HS256"}), &claims(), b"another key of more than thirty-two bytes"),
+            "invalid_token",
+        ),
         (server.expired_token("ann"), "expired_token"),
     ];
     for (carrier, put) in carriers {
@@ -148,7 +160,10 @@ fn a_token_with_an_odd_header_or_claim_is_refused() {
         ("nbf", json!(now + 3_600)),
         ("aud", json!("somebody else")),
     ] {
-        refused.push((format!("A7 {name} {}", value.to_string().chars().take(20).collect::<String>()), claim(name, value)));
+        refused.push((
+            format!("A7 {name} {}", value.to_string().chars().take(20).collect::<String>()),
+            claim(name, value),
+        ));
     }
     refused.push(("A8 crit".into(), header("crit", json!(["x"]))));
     refused.push(("A8 b64".into(), header("b64", json!(false))));
@@ -229,7 +244,10 @@ fn a_refresh_that_allows_less_ends_what_it_no_longer_allows() {
     let server = Server::start("");
     let hour = Duration::from_secs(3_600);
     let mut socket = server.welcomed("ann");
-    assert_eq!(socket.ask(&json!({"type": "subscribe", "channels": ["run:1", "run:2"]}))["type"], "subscribed");
+    assert_eq!(
+        socket.ask(&json!({"type": "subscribe", "channels": ["run:1", "run:2"]}))["type"],
+        "subscribed"
+    );
     let less = server.token_for("ann", Role::User, hour, &["run:2"], Actions::ALL);
     assert_eq!(socket.ask(&json!({"type": "refresh", "token": less}))["type"], "refreshed");
     assert_eq!(socket.json(), json!({"type": "unsubscribed", "channels": ["run:1"]}));
@@ -243,7 +261,9 @@ fn a_refresh_that_allows_less_ends_what_it_no_longer_allows() {
 fn a_revoked_user_is_disconnected_and_stays_out() {
     let server = Server::start("");
     let now = clock::now().wall_ms;
-    let token = |sub: &str| server.token_at(sub, Role::User, Duration::from_secs(3_600), &["*"], Actions::ALL, now - 5_000);
+    let token = |sub: &str| {
+        server.token_at(sub, Role::User, Duration::from_secs(3_600), &["*"], Actions::ALL, now - 5_000)
+    };
     let (eve, ann) = (token("eve"), token("ann"));
     let mut sockets: Vec<_> = (0..4).map(|_| server.open("/ws", &bearer(&eve))).collect();
     let mut other = server.open("/ws", &bearer(&ann));
@@ -362,10 +382,16 @@ fn every_endpoint_answers_every_bearer_as_documented() {
                 let headers = if path.starts_with("/ws") {
                     upgrade.clone()
                 } else {
-                    format!("Connection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n", body.len())
+                    format!(
+                        "Connection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+                        body.len()
+                    )
                 };
                 let host = server.address;
-                socket.send(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{bearer}{headers}\r\n{body}").as_bytes());
+                socket.send(
+                    format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{bearer}{headers}\r\n{body}")
+                        .as_bytes(),
+                );
                 socket.head().status
             })
             .collect();
@@ -413,7 +439,9 @@ fn credentials_do_only_what_they_are_for() {
     let (key, settings) = key();
     let server = Server::start(&settings);
     let event = |channel: &str| format!(r#"{{"channel":"{channel}","type":"note"}}"#);
-    let publish = |credential: &str, channel: &str| server.http("POST", "/api/publish", &bearer(credential), &event(channel));
+    let publish = |credential: &str, channel: &str| {
+        server.http("POST", "/api/publish", &bearer(credential), &event(channel))
+    };
     assert_eq!(publish(&key, "run:1").status, 200);
     let refused = publish(&key, "project:1");
     assert_eq!((refused.status, &refused.json()["code"]), (403, &json!("forbidden")));
@@ -428,7 +456,10 @@ fn credentials_do_only_what_they_are_for() {
     assert_eq!(server.http("GET", "/api/admin/websocket/connections", &bearer(&reader), "").status, 403);
     let mut socket = server.open("/ws", &bearer(&reader));
     assert_eq!(socket.json()["type"], "welcome");
-    assert_eq!(socket.ask(&json!({"type": "publish", "channel": "run:1", "event": "note"}))["code"], "forbidden");
+    assert_eq!(
+        socket.ask(&json!({"type": "publish", "channel": "run:1", "event": "note"}))["code"],
+        "forbidden"
+    );
 }
 
 /// Row A17: what a secret must never be seen in.
@@ -575,7 +606,10 @@ fn a_connection_without_a_token_is_held_to_little_and_for_a_short_time() {
 
     let patient = Server::start("");
     let mut early = patient.open("/ws", "");
-    for request in [json!({"type": "subscribe", "id": 1, "channels": ["run:1"]}), json!({"type": "publish", "id": 1, "channel": "run:1", "event": "note"})] {
+    for request in [
+        json!({"type": "subscribe", "id": 1, "channels": ["run:1"]}),
+        json!({"type": "publish", "id": 1, "channel": "run:1", "event": "note"}),
+    ] {
         let answer = early.ask(&request);
         assert_eq!((&answer["code"], &answer["id"]), (&json!("unauthorized"), &json!(1)));
     }

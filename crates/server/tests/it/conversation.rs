@@ -81,7 +81,10 @@ fn the_transcript_of_errors_is_served() {
 
 #[test]
 fn the_transcript_of_a_late_reader_is_served() {
-    play_simply("late_join", "[[namespace]]\nname = \"run\"\npattern = \"run:*\"\nkind = \"log\"\nhistory_max = 3");
+    play_simply(
+        "late_join",
+        "[[namespace]]\nname = \"run\"\npattern = \"run:*\"\nkind = \"log\"\nhistory_max = 3",
+    );
 }
 
 #[test]
@@ -134,7 +137,10 @@ fn the_real_collector_speaks_in_both_shapes() {
         let frame = points.message();
         assert_eq!(frame.opcode, 2, "compression is MessagePack in binary frames");
         let value = msgpack::decode(&frame.payload);
-        assert_eq!((&value["channel"], &value["tags"]["env"]), (&json!("system.metrics"), &json!("production")));
+        assert_eq!(
+            (&value["channel"], &value["tags"]["env"]),
+            (&json!("system.metrics"), &json!("production"))
+        );
         assert!(["gauge", "counter", "histogram"].contains(&value["type"].as_str().unwrap()), "{value}");
         assert!(value["value"].is_number() || value["value"].is_null(), "{value}");
         names.push(value["name"].as_str().unwrap().to_owned());
@@ -202,7 +208,10 @@ fn hook(answers: &'static [(&'static str, &'static str)]) -> (SocketAddr, mpsc::
             let answer = answers.iter().find(|(name, _)| request.contains(&format!("\"type\":\"{name}\"")));
             match answer {
                 Some((_, body)) => {
-                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                        body.len()
+                    );
                     // A server that has given up does not read the answer.
                     let _ = stream.write_all(format!("{head}{body}").as_bytes());
                 }
@@ -219,7 +228,9 @@ fn hook(answers: &'static [(&'static str, &'static str)]) -> (SocketAddr, mpsc::
 #[test]
 fn the_transcript_of_a_connections_life_is_served() {
     let (address, requests) = hook(&[("task_assign", r#"{"accepted":true}"#)]);
-    let mut server = Server::start(&format!("[hook]\nurl = \"http://{address}/events\"\ntimeout = \"200ms\"\nsecret = \"hook secret\""));
+    let mut server = Server::start(&format!(
+        "[hook]\nurl = \"http://{address}/events\"\ntimeout = \"200ms\"\nsecret = \"hook secret\""
+    ));
     // The first token of the transcript runs out soon, the second does not.
     let short = server.token_for("ada", Role::User, Duration::from_secs(20), &["*"], Actions::ALL);
     let mut lines = golden("lifecycle");
@@ -238,9 +249,15 @@ fn the_transcript_of_a_connections_life_is_served() {
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     let head = head.to_ascii_lowercase();
     assert!(head.starts_with("post /events http/1.1"), "{head}");
-    assert!(head.contains("pulsewire-event: task_assign") && head.contains("pulsewire-signature: t="), "{head}");
+    assert!(
+        head.contains("pulsewire-event: task_assign") && head.contains("pulsewire-signature: t="),
+        "{head}"
+    );
     let body: Value = serde_json::from_str(body).unwrap();
-    assert_eq!((&body["user"], &body["channel"], &body["id"]), (&json!("ada"), &json!("workspace"), &json!(4)));
+    assert_eq!(
+        (&body["user"], &body["channel"], &body["id"]),
+        (&json!("ada"), &json!("workspace"), &json!(4))
+    );
     assert_eq!(body["data"], json!({"task": "t1", "agent": "a1"}));
 }
 
@@ -249,7 +266,10 @@ fn the_transcript_of_a_connections_life_is_served() {
 #[test]
 fn the_notice_of_the_rate_limit_is_the_transcripts() {
     let lines = golden("notices");
-    let Some(Line::Server(limited)) = lines.iter().skip_while(|line| !matches!(line, Line::Elsewhere(what) if what == "wait rate_limited")).nth(1)
+    let Some(Line::Server(limited)) = lines
+        .iter()
+        .skip_while(|line| !matches!(line, Line::Elsewhere(what) if what == "wait rate_limited"))
+        .nth(1)
     else {
         panic!("the transcript has no rate limit")
     };
@@ -272,9 +292,15 @@ fn client_events_without_a_hook_are_published_to_their_channel() {
         let answer = socket.ask(&json!({"type": event_type, "id": number, "data": {"n": number}}));
         assert_eq!(answer, json!({"type": "ack", "id": number}), "{event_type}");
         let event = reader.json();
-        assert_eq!((&event["event"], &event["data"]["n"], &event["user"]), (&json!(event_type), &json!(number), &json!("ada")));
+        assert_eq!(
+            (&event["event"], &event["data"]["n"], &event["user"]),
+            (&json!(event_type), &json!(number), &json!("ada"))
+        );
         assert_eq!(event["sequence"], number + 1);
-        assert_eq!(server.metric(&format!("websocket_events_received_total{{event_type=\"{event_type}\"}}")), 1.0);
+        assert_eq!(
+            server.metric(&format!("websocket_events_received_total{{event_type=\"{event_type}\"}}")),
+            1.0
+        );
     }
     assert_eq!(socket.ask(&json!({"type": "task_steal", "id": 9}))["code"], "unknown_event");
 }
@@ -286,7 +312,10 @@ fn an_application_that_refuses_or_fails_is_told_to_the_client() {
     let mut socket = server.welcomed("ada");
     for (event_type, expected) in [("task_assign", "hook_failed"), ("draft_reject", "hook_timeout")] {
         let answer = socket.ask(&json!({"type": event_type, "id": 1}));
-        assert_eq!((&answer["type"], &answer["code"], &answer["retryable"]), (&json!("error"), &json!(expected), &json!(true)));
+        assert_eq!(
+            (&answer["type"], &answer["code"], &answer["retryable"]),
+            (&json!("error"), &json!(expected), &json!(true))
+        );
         let failed = format!("websocket_event_errors_total{{event_type=\"{event_type}\"}}");
         assert_eq!(server.metric(&failed), 1.0, "{failed}");
     }
@@ -300,10 +329,15 @@ fn an_application_that_refuses_or_fails_is_told_to_the_client() {
 fn publishing_over_http_is_answered_with_the_place_of_every_event() {
     let server = Server::start("");
     let mut reader = server.welcomed("bob");
-    assert_eq!(reader.ask(&json!({"type": "subscribe", "channels": ["run:1", "upstream:1"]}))["type"], "subscribed");
-    let one = server.publish(&json!({"channel": "run:1", "type": "note", "data": {"a": [1, null, "é"]}, "id": "m-1"}));
+    assert_eq!(
+        reader.ask(&json!({"type": "subscribe", "channels": ["run:1", "upstream:1"]}))["type"],
+        "subscribed"
+    );
+    let one = server
+        .publish(&json!({"channel": "run:1", "type": "note", "data": {"a": [1, null, "é"]}, "id": "m-1"}));
     assert_eq!((&one["sequence"], &one["duplicate"], &one["matched"]), (&json!(1), &json!(false), &json!(1)));
-    let again = server.publish(&json!({"channel": "run:1", "type": "note", "data": {"a": [1, null, "é"]}, "id": "m-1"}));
+    let again = server
+        .publish(&json!({"channel": "run:1", "type": "note", "data": {"a": [1, null, "é"]}, "id": "m-1"}));
     assert_eq!((&again["sequence"], &again["duplicate"]), (&json!(1), &json!(true)));
     let batch = server.publish(&json!([
         {"channel": "run:1", "type": "note"},
@@ -312,16 +346,30 @@ fn publishing_over_http_is_answered_with_the_place_of_every_event() {
     assert_eq!(batch["results"][0]["sequence"], 2);
     assert_eq!(batch["results"][1].get("sequence"), None);
     let text = String::from_utf8(reader.message().payload).unwrap();
-    assert!(text.contains(r#""data":{"a":[1,null,"é"]},"timestamp":"#), "payloads are passed on untouched: {text}");
+    assert!(
+        text.contains(r#""data":{"a":[1,null,"é"]},"timestamp":"#),
+        "payloads are passed on untouched: {text}"
+    );
     assert_eq!(reader.json()["sequence"], 2);
     let moved = reader.json();
-    assert_eq!((&moved["event"], &moved["key"], &moved["tags"]["env"]), (&json!("move"), &json!("k"), &json!("prod")));
+    assert_eq!(
+        (&moved["event"], &moved["key"], &moved["tags"]["env"]),
+        (&json!("move"), &json!("k"), &json!("prod"))
+    );
     let headers = format!("Authorization: Bearer {}\r\n", server.token("app", Role::Publisher));
     let answer = server.http("POST", "/api/channels/run:1/events", &headers, r#"{"type":"note","data":3}"#);
     assert_eq!((answer.status, &answer.json()["sequence"]), (200, &json!(3)), "{}", answer.text());
-    let wrong = server.http("POST", "/api/publish", &headers, r#"[{"channel":"run:1","type":"note"},{"channel":"nothing","type":"note"}]"#);
+    let wrong = server.http(
+        "POST",
+        "/api/publish",
+        &headers,
+        r#"[{"channel":"run:1","type":"note"},{"channel":"nothing","type":"note"}]"#,
+    );
     let problem = wrong.json();
-    assert_eq!((wrong.status, &problem["code"], &problem["index"]), (404, &json!("unknown_channel"), &json!(1)));
+    assert_eq!(
+        (wrong.status, &problem["code"], &problem["index"]),
+        (404, &json!("unknown_channel"), &json!(1))
+    );
     assert_eq!(reader.json()["sequence"], 3);
     assert!(reader.flush(b"whole or not at all").is_empty());
     assert_eq!(server.metric("pulsewire_publish_total{source=\"http\",outcome=\"accepted\"}"), 4.0);
@@ -344,12 +392,22 @@ fn a_session_that_comes_back_misses_nothing_and_counts_its_returns() {
             connect["session"] = session.clone();
         }
         let connected = socket.ask(&connect);
-        assert_eq!((&connected["type"], &connected["resumed"]), (&json!("connected"), &json!(round > 0)), "{connected}");
+        assert_eq!(
+            (&connected["type"], &connected["resumed"]),
+            (&json!("connected"), &json!(round > 0)),
+            "{connected}"
+        );
         session = connected["session"].clone();
-        assert_eq!(socket.json()["positions"]["run:1"]["sequence"], if round == 0 { 0 } else { round * 2 - 1 });
+        assert_eq!(
+            socket.json()["positions"]["run:1"]["sequence"],
+            if round == 0 { 0 } else { round * 2 - 1 }
+        );
         if round > 0 {
             assert_eq!(socket.json()["sequence"], round * 2, "what came while it was away");
-            assert_eq!(socket.json(), json!({"type": "replay_end", "channel": "run:1", "sequence": round * 2}));
+            assert_eq!(
+                socket.json(),
+                json!({"type": "replay_end", "channel": "run:1", "sequence": round * 2})
+            );
         }
         server.publish(&json!({"channel": "run:1", "type": "note", "data": round}));
         assert_eq!(socket.json()["sequence"], round * 2 + 1);
@@ -361,14 +419,16 @@ fn a_session_that_comes_back_misses_nothing_and_counts_its_returns() {
         } else {
             let id = session.as_str().unwrap();
             let headers = format!("Authorization: Bearer {}\r\n", server.token("root", Role::Admin));
-            let shown = server.http("GET", &format!("/api/admin/websocket/metrics/{id}"), &headers, "").json();
+            let shown =
+                server.http("GET", &format!("/api/admin/websocket/metrics/{id}"), &headers, "").json();
             assert_eq!(shown["reconnectionCount"], 3, "{shown}");
         }
     }
     assert_eq!(server.metric("websocket_reconnections_total"), 3.0);
     // Row R4 of the catalogue in small: a session of somebody else is not to be had.
     let mut other = server.open("/ws", "");
-    let connected = other.ask(&json!({"type": "connect", "token": server.token("eve", Role::User), "session": session}));
+    let connected =
+        other.ask(&json!({"type": "connect", "token": server.token("eve", Role::User), "session": session}));
     assert_eq!((&connected["resumed"], connected["session"] == session), (&json!(false), false));
 }
 
@@ -382,7 +442,10 @@ fn a_resumed_session_takes_the_place_of_its_old_connection() {
     assert_eq!(old.ask(&json!({"type": "subscribe", "channels": ["run:1"]}))["type"], "subscribed");
     let mut new = server.open(&format!("/ws?session={session}"), &headers);
     let connected = new.json();
-    assert_eq!((&connected["type"], &connected["session"], &connected["resumed"]), (&json!("connected"), &json!(session), &json!(true)));
+    assert_eq!(
+        (&connected["type"], &connected["session"], &connected["resumed"]),
+        (&json!("connected"), &json!(session), &json!(true))
+    );
     assert_eq!(new.json()["channels"], json!(["run:1"]));
     assert_eq!(old.closed_with(), 4508);
     server.publish(&json!({"channel": "run:1", "type": "note"}));
@@ -409,10 +472,16 @@ fn a_messagepack_connection_speaks_messagepack_from_end_to_end() {
     let token = server.token("ada", Role::Publisher);
     say(&mut socket, json!({"type": "connect", "id": "c", "token": token, "subscribe": ["run:1"]}));
     let connected = next(&mut socket);
-    assert_eq!((&connected["type"], &connected["id"], &connected["user"]), (&json!("connected"), &json!("c"), &json!("ada")));
+    assert_eq!(
+        (&connected["type"], &connected["id"], &connected["user"]),
+        (&json!("connected"), &json!("c"), &json!("ada"))
+    );
     assert_eq!(next(&mut socket)["positions"]["run:1"]["sequence"], 0);
     let data = json!({"text": "é\u{1f980}", "whole": 9_007_199_254_740_993_i64, "float": 1.5, "none": null, "list": [true, [], {}]});
-    say(&mut socket, json!({"type": "publish", "id": 2, "channel": "run:1", "event": "note", "data": data, "message_id": "m"}));
+    say(
+        &mut socket,
+        json!({"type": "publish", "id": 2, "channel": "run:1", "event": "note", "data": data, "message_id": "m"}),
+    );
     let (one, two) = (next(&mut socket), next(&mut socket));
     let (event, ack) = if one["type"] == "event" { (one, two) } else { (two, one) };
     assert_eq!((&ack["type"], &ack["id"], &ack["sequence"]), (&json!("ack"), &json!(2), &json!(1)));
@@ -434,9 +503,8 @@ fn everybody_sees_the_same_order() {
         socket
     };
     let mut readers: Vec<Socket> = (0..4).map(|number| subscribe(&format!("reader-{number}"))).collect();
-    let mut writers: Vec<Socket> = (0..3)
-        .map(|number| server.welcomed_as(&format!("writer-{number}"), Role::Publisher))
-        .collect();
+    let mut writers: Vec<Socket> =
+        (0..3).map(|number| server.welcomed_as(&format!("writer-{number}"), Role::Publisher)).collect();
     for number in 0..EACH {
         for writer in &mut writers {
             writer.say(&json!({"type": "publish", "channel": "run:1", "event": "note", "data": number}));

@@ -28,7 +28,9 @@ fn trickle(socket: &mut Socket, byte: u8) -> String {
         match stream.read(&mut block) {
             Ok(0) => break,
             Ok(len) => answer.extend_from_slice(&block[..len]),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => socket.send(&[byte]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                socket.send(&[byte]);
+            }
             Err(_) => break,
         }
     }
@@ -52,7 +54,9 @@ fn who_sends_byte_by_byte_is_cut_at_the_deadline_of_its_phase() {
 
     let token = server.token("app", Role::Publisher);
     let head = |length: &str| {
-        format!("POST /api/publish HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{length}\r\n\r\n")
+        format!(
+            "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n{length}\r\n\r\n"
+        )
     };
     for (name, length, first) in [
         ("a body that stalls", "Content-Length: 1000", ""),
@@ -132,7 +136,8 @@ fn a_process_out_of_descriptors_recovers_by_itself() {
     let errors = series_of(&page, "pulsewire_connection_errors_total{kind=\"accept\"}").unwrap();
     assert!(errors >= 1.0, "it ran out of descriptors");
     assert_eq!(series_of(&page, "process_max_fds"), Some(64.0));
-    let token: Value = serde_json::from_str(&std::fs::read_to_string(folder.path().join("dev.json")).unwrap()).unwrap();
+    let token: Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.path().join("dev.json")).unwrap()).unwrap();
     let mut socket = process.connect();
     socket.send(handshake(&format!("/ws?token={}", token["token"].as_str().unwrap()), "").as_bytes());
     assert_eq!(socket.head().status, 101);
@@ -146,20 +151,29 @@ fn a_process_out_of_descriptors_recovers_by_itself() {
 fn a_session_has_at_most_its_number_of_subscriptions() {
     let server = Server::start("[limits]\nerrors_per_minute = 1000\nmessages_per_minute = 100000");
     let mut socket = server.welcomed("ann");
-    let names = |from: usize, count: usize| (from..from + count).map(|number| format!("run:{number}")).collect::<Vec<_>>();
+    let names = |from: usize, count: usize| {
+        (from..from + count).map(|number| format!("run:{number}")).collect::<Vec<_>>()
+    };
     for count in [1_001, 1_999, 2_001, 4_096, 4_097] {
         let answer = socket.ask(&json!({"type": "subscribe", "channels": names(0, count)}));
         assert_eq!(answer["code"], "limit_exceeded", "{count}");
         assert_eq!(server.metric("websocket_active_subscriptions"), 0.0, "{count}");
     }
     for part in 0..10 {
-        assert_eq!(socket.ask(&json!({"type": "subscribe", "channels": names(part * 100, 100)}))["type"], "subscribed");
+        assert_eq!(
+            socket.ask(&json!({"type": "subscribe", "channels": names(part * 100, 100)}))["type"],
+            "subscribed"
+        );
     }
     for number in 1_000..1_100 {
         let answer = socket.ask(&json!({"type": "subscribe", "channels": names(number, 1)}));
         assert_eq!(answer["code"], "limit_exceeded");
     }
-    assert_eq!(socket.ask(&json!({"type": "subscribe", "channels": names(0, 1_000)}))["type"], "subscribed", "what it has");
+    assert_eq!(
+        socket.ask(&json!({"type": "subscribe", "channels": names(0, 1_000)}))["type"],
+        "subscribed",
+        "what it has"
+    );
     assert_eq!(server.metric("websocket_active_subscriptions"), 1_000.0);
     assert!(server.metric("websocket_memory_usage_bytes") < 4_194_304.0);
     socket.reset();
@@ -238,13 +252,18 @@ fn a_body_beyond_the_limits_is_refused() {
     let event = r#"{"channel":"run:1","type":"note"}"#;
     for encoding in ["gzip", "deflate", "br", "gzip, identity"] {
         let answer = post("/api/publish", &format!("Content-Encoding: {encoding}\r\n"), event);
-        assert_eq!((answer.status, &answer.json()["code"]), (415, &json!("unsupported_media_type")), "{encoding}");
+        assert_eq!(
+            (answer.status, &answer.json()["code"]),
+            (415, &json!("unsupported_media_type")),
+            "{encoding}"
+        );
     }
     assert_eq!(post("/api/publish", "Content-Encoding: identity\r\n", event).status, 200);
     let many = format!("[{}]", vec![event; 501].join(","));
     let refused = post("/api/publish", "", &many);
     assert_eq!((refused.status, &refused.json()["code"]), (429, &json!("limit_exceeded")));
-    let deep = format!("{{\"channel\":\"run:1\",\"type\":\"note\",\"data\":{}{}}}", "[".repeat(40), "]".repeat(40));
+    let deep =
+        format!("{{\"channel\":\"run:1\",\"type\":\"note\",\"data\":{}{}}}", "[".repeat(40), "]".repeat(40));
     assert_eq!(post("/api/publish", "", &deep).status, 400);
 
     // Chunks without an end.

@@ -86,7 +86,8 @@ impl Server {
         actions: Actions,
         at_ms: i64,
     ) -> String {
-        let signer = Signer::new(&self.settings, &|path: &Path| std::fs::read_to_string(path)).expect("a key");
+        let signer =
+            Signer::new(&self.settings, &|path: &Path| std::fs::read_to_string(path)).expect("a key");
         let channels =
             channels.iter().map(|pattern| ChannelPattern::parse(pattern).expect("a pattern")).collect();
         let token = NewToken { sub: sub.to_owned(), role, ttl, channels, actions };
@@ -317,7 +318,8 @@ impl Socket {
 
     /// A connection whose kernel takes few bytes that were not read.
     pub(crate) fn connect_small(address: SocketAddr) -> Self {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4_096).expect("a small buffer");
         socket.connect(&address.into()).expect("the server accepts");
         Self::from_stream(socket.into())
@@ -396,7 +398,8 @@ impl Socket {
         let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
         self.buffer.drain(..end + 4);
         let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status line");
+        let status =
+            lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status line");
         let headers = lines
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
@@ -430,7 +433,10 @@ impl Socket {
             match frame.opcode {
                 1 => return frame.json(),
                 9 => {}
-                _ => panic!("a text message is expected: {frame:?} {}", String::from_utf8_lossy(&frame.payload)),
+                _ => panic!(
+                    "a text message is expected: {frame:?} {}",
+                    String::from_utf8_lossy(&frame.payload)
+                ),
             }
         }
     }

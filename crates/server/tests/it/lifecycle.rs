@@ -43,12 +43,21 @@ fn dev_mode_says_where_it_listens_and_leaves_a_token_for_this_user_alone() {
     // What the greeting tells a person to try works: an event goes from curl to a reader.
     let mut reader = welcomed(&process, &token);
     assert_eq!(reader.ask(&json!({"type": "subscribe", "channels": ["demo"]}))["type"], "subscribed");
-    let headers = format!("Authorization: Bearer {token}\r\nContent-Type: application/x-www-form-urlencoded\r\n");
-    let answer = process.http("POST", "/api/publish", &headers, r#"{"channel":"demo","type":"hello","data":{"text":"it works"}}"#);
+    let headers =
+        format!("Authorization: Bearer {token}\r\nContent-Type: application/x-www-form-urlencoded\r\n");
+    let answer = process.http(
+        "POST",
+        "/api/publish",
+        &headers,
+        r#"{"channel":"demo","type":"hello","data":{"text":"it works"}}"#,
+    );
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(reader.json()["data"]["text"], "it works");
     // And the host's own numbers come without anybody's doing (G2: dev mode is said).
-    assert_eq!(reader.ask(&json!({"type": "subscribe", "channels": ["system.metrics"]}))["type"], "subscribed");
+    assert_eq!(
+        reader.ask(&json!({"type": "subscribe", "channels": ["system.metrics"]}))["type"],
+        "subscribed"
+    );
     assert!(reader.json()["cpu"]["percent"].is_number());
     assert!(process.http("GET", "/health/websocket", "", "").text().contains("dev mode"));
     assert_eq!(process.http("GET", "/readyz", "", "").status, 200);
@@ -66,7 +75,8 @@ fn dev_mode_says_where_it_listens_and_leaves_a_token_for_this_user_alone() {
 fn a_terminated_server_sends_its_clients_off_and_ends_before_its_deadline() {
     const CLIENTS: usize = 40;
     let folder = Folder::new();
-    let mut process = dev(&folder, &["--set", "server.shutdown_deadline=20s", "--set", "collector.enabled=false"]);
+    let mut process =
+        dev(&folder, &["--set", "server.shutdown_deadline=20s", "--set", "collector.enabled=false"]);
     let (token, _) = announced(&folder);
     let mut sockets: Vec<Socket> = (0..CLIENTS).map(|_| welcomed(&process, &token)).collect();
     // Asked on connections that exist already: a stopping server need not take new ones.
@@ -89,7 +99,10 @@ fn a_terminated_server_sends_its_clients_off_and_ends_before_its_deadline() {
     let mut delays = BTreeSet::new();
     for socket in &mut sockets {
         let notice = socket.json();
-        assert_eq!((&notice["type"], &notice["reason"], &notice["code"]), (&json!("reconnect"), &json!("service_restart"), &json!(1012)));
+        assert_eq!(
+            (&notice["type"], &notice["reason"], &notice["code"]),
+            (&json!("reconnect"), &json!("service_restart"), &json!(1012))
+        );
         delays.insert(notice["retry_ms"].as_u64().unwrap());
         assert_eq!(socket.closed_with(), 1012);
     }
@@ -123,7 +136,8 @@ fn a_second_signal_ends_at_once() {
 #[test]
 fn no_descriptor_is_lost_with_a_thousand_clients_that_vanish() {
     let folder = Folder::new();
-    let process = dev(&folder, &["--set", "collector.enabled=false", "--set", "limits.handshake_timeout=500ms"]);
+    let process =
+        dev(&folder, &["--set", "collector.enabled=false", "--set", "limits.handshake_timeout=500ms"]);
     let (token, _) = announced(&folder);
     let before = process.metric("process_open_fds");
     for round in 0..1_000 {
@@ -157,6 +171,9 @@ fn no_descriptor_is_lost_with_a_thousand_clients_that_vanish() {
     until("every descriptor is given back", || process.metric("process_open_fds") <= before);
 }
 
+/// What is tried: its name, the environment and the arguments, and parts of what is said.
+type Refusal<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+
 /// Rows G1 and G2: what a server refuses to start with, and what it says to do.
 #[test]
 fn a_server_that_should_not_run_does_not_start_and_says_what_to_do() {
@@ -166,14 +183,24 @@ fn a_server_that_should_not_run_does_not_start_and_says_what_to_do() {
     let typo = typo.to_str().unwrap();
     let unit = unit.to_str().unwrap();
     let good = "JWT_SECRET_KEY=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-    let rows: [(&str, &[&str], &[&str], &[&str]); 8] = [
+    let rows: [Refusal<'_>; 8] = [
         ("no secret", &[], &[], &["auth.secret", "openssl rand -hex 32", "--dev"]),
         ("G2 sample secret", &["JWT_SECRET_KEY=your-secret-key"], &[], &["JWT_SECRET_KEY", "sample"]),
         ("G2 short secret", &["JWT_SECRET_KEY=3c7f9a1e"], &[], &["8 bytes, at least 32"]),
         ("REDIS_URL", &[good, "REDIS_URL=redis://localhost"], &[], &["REDIS_URL"]),
-        ("G1 typing mistake", &[good], &["-c", typo], &["typo.toml:2", "heartbeat.intervall", "heartbeat.interval"]),
+        (
+            "G1 typing mistake",
+            &[good],
+            &["-c", typo],
+            &["typo.toml:2", "heartbeat.intervall", "heartbeat.interval"],
+        ),
         ("G1 no unit", &[good], &["-c", unit], &["unit.toml:2", "heartbeat.interval"]),
-        ("G1 variable", &[good, "PULSEWIRE_HEARTBEAT_INTERVALL=15s"], &[], &["PULSEWIRE_HEARTBEAT_INTERVALL", "PULSEWIRE_HEARTBEAT_INTERVAL"]),
+        (
+            "G1 variable",
+            &[good, "PULSEWIRE_HEARTBEAT_INTERVALL=15s"],
+            &[],
+            &["PULSEWIRE_HEARTBEAT_INTERVALL", "PULSEWIRE_HEARTBEAT_INTERVAL"],
+        ),
         ("G1 no such file", &[good], &["-c", "/nowhere/pulsewire.toml"], &["/nowhere/pulsewire.toml"]),
     ];
     for (name, environment, arguments, parts) in rows {
@@ -196,7 +223,11 @@ fn an_address_that_is_taken_is_said() {
     let address = process.address.to_string();
     let ended = run(pulsewire().current_dir(folder.path()).args(["serve", "--dev", "--listen", &address]));
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.err.contains(&format!("cannot listen on {address}")) && ended.err.contains("--listen"), "{}", ended.err);
+    assert!(
+        ended.err.contains(&format!("cannot listen on {address}")) && ended.err.contains("--listen"),
+        "{}",
+        ended.err
+    );
 }
 
 /// The commands that need no server.
@@ -210,10 +241,16 @@ fn settings_and_tokens_can_be_checked_without_a_server() {
     let check = ask(&["config", "check"]);
     assert_eq!((check.code, check.out.as_str()), (Some(0), "the settings are good\n"), "{}", check.err);
     let print = ask(&["config", "print"]);
-    assert!(print.out.contains("heartbeat.interval") && print.out.contains("JWT_SECRET_KEY"), "{}", print.out);
+    assert!(
+        print.out.contains("heartbeat.interval") && print.out.contains("JWT_SECRET_KEY"),
+        "{}",
+        print.out
+    );
     assert!(!print.out.contains(secret), "secrets are not shown");
     let doc = ask(&["config", "doc"]);
-    assert!(doc.out.contains("limits.outbox_bytes_max") && doc.out.contains("PULSEWIRE_LIMITS_OUTBOX_BYTES_MAX"));
+    assert!(
+        doc.out.contains("limits.outbox_bytes_max") && doc.out.contains("PULSEWIRE_LIMITS_OUTBOX_BYTES_MAX")
+    );
     let created = ask(&["token", "create", "--sub", "ann", "--ttl", "1h", "--role", "publisher"]);
     assert_eq!(created.code, Some(0), "{}", created.err);
     let verified = ask(&["token", "verify", created.out.trim()]);

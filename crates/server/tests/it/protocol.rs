@@ -119,7 +119,11 @@ fn unusual_frames_that_are_allowed_are_understood() {
     let mut socket = server.welcomed("ann");
     let pong = |id: u64| json!({"type": "pong", "timestamp": 1.0, "id": id});
 
-    socket.send(&frames(&[(0x01, br#"{"type":"ping","#), (0x89, b"hi"), (0x80, br#""timestamp":1,"id":1}"#)]));
+    socket.send(&frames(&[
+        (0x01, br#"{"type":"ping","#),
+        (0x89, b"hi"),
+        (0x80, br#""timestamp":1,"id":1}"#),
+    ]));
     let frame = socket.next().unwrap();
     assert_eq!((frame.opcode, &frame.payload[..]), (10, &b"hi"[..]), "P7: a ping between fragments");
     assert_eq!(socket.json(), pong(1));
@@ -190,7 +194,11 @@ fn only_a_complete_handshake_is_upgraded() {
         ("P2 no Upgrade", without("Upgrade"), 426),
         ("P2 other Upgrade", good.replace("Upgrade: websocket", "Upgrade: h2c"), 426),
         ("P2 no Connection", without("Connection"), 400),
-        ("P2 Connection with others", good.replace("Connection: Upgrade", "Connection: keep-alive, UPGRADE"), 101),
+        (
+            "P2 Connection with others",
+            good.replace("Connection: Upgrade", "Connection: keep-alive, UPGRADE"),
+            101,
+        ),
         ("P2 no version", without("Sec-WebSocket-Version"), 426),
         ("P2 no host", without("Host"), 400),
         ("P3 POST", good.replacen("GET", "POST", 1), 405),
@@ -246,7 +254,11 @@ fn a_head_beyond_the_limits_is_refused_and_closed() {
             handshake("/ws", &format!("Sec-WebSocket-Protocol: {}\r\n", protocols.join(","))),
             &[400, 431],
         ),
-        ("17 subprotocols", handshake("/ws", &format!("Sec-WebSocket-Protocol: {}\r\n", few.join(","))), &[400]),
+        (
+            "17 subprotocols",
+            handshake("/ws", &format!("Sec-WebSocket-Protocol: {}\r\n", few.join(","))),
+            &[400],
+        ),
         ("64 KiB of spaces", handshake("/ws", &format!("X-Wide: {}x\r\n", " ".repeat(1 << 16))), &[431]),
         ("a header without a name", handshake("/ws", ": x\r\n"), &[400]),
         ("a space before the colon", handshake("/ws", "Host : x\r\n"), &[400]),
@@ -326,7 +338,9 @@ fn the_other_encoding_than_the_subprotocols_is_refused_and_closed() {
 fn a_wrong_message_gets_its_code_with_its_id_and_the_connection_lives() {
     let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
     let since = |sequence: &str| {
-        format!(r#"{{"type":"subscribe","id":9,"channels":[{{"channel":"run:1","since":{{"epoch":"e","sequence":{sequence}}}}}]}}"#)
+        format!(
+            r#"{{"type":"subscribe","id":9,"channels":[{{"channel":"run:1","since":{{"epoch":"e","sequence":{sequence}}}}}]}}"#
+        )
     };
     let nine = json!(9);
     let none = Value::Null;
@@ -360,7 +374,8 @@ fn a_wrong_message_gets_its_code_with_its_id_and_the_connection_lives() {
     rows.push((format!(r#"{{"type":"ping","x":{}}}"#, deep(33)), "bad_request", &none));
     rows.push((deep(30_000), "bad_request", &none));
     rows.push(("[".repeat(64 * 1024), "bad_request", &none));
-    let sequences = ["-1", "1.5", "\"42\"", "9007199254740992", "18446744073709551615", "18446744073709551616", "null"];
+    let sequences =
+        ["-1", "1.5", "\"42\"", "9007199254740992", "18446744073709551615", "18446744073709551616", "null"];
     rows.extend(sequences.map(|sequence| (since(sequence), "invalid_position", &nine)));
     let epoch = "e".repeat(60_000);
     rows.push((since("1").replace(r#""e""#, &format!("{epoch:?}")), "invalid_position", &nine));
@@ -372,7 +387,11 @@ fn a_wrong_message_gets_its_code_with_its_id_and_the_connection_lives() {
         socket.text(&text);
         let answer = socket.json();
         let shown = &text[..text.len().min(120)];
-        assert_eq!((&answer["type"], &answer["code"], &answer["id"]), (&json!("error"), &json!(code), id), "{shown}");
+        assert_eq!(
+            (&answer["type"], &answer["code"], &answer["id"]),
+            (&json!("error"), &json!(code), id),
+            "{shown}"
+        );
         assert!(!answer["help"].as_str().unwrap().is_empty(), "{shown}");
     }
     assert_eq!(server.metric("websocket_active_subscriptions"), 0.0, "P20: nothing was subscribed");
@@ -470,7 +489,8 @@ fn every_request_is_answered_once_with_its_id_as_it_was_written() {
         socket.text(&format!(r#"{{"type":"ping","id":"same","timestamp":{number}}}"#));
     }
     let answers = socket.flush(b"all");
-    let seen: HashSet<u64> = answers.iter().map(|answer| answer["timestamp"].as_f64().unwrap() as u64).collect();
+    let seen: HashSet<u64> =
+        answers.iter().map(|answer| answer["timestamp"].as_f64().unwrap() as u64).collect();
     assert_eq!((answers.len(), seen.len()), (200, 200));
     assert!(answers.iter().all(|answer| answer["id"] == "same"));
 
@@ -488,12 +508,15 @@ fn every_request_is_answered_once_with_its_id_as_it_was_written() {
     }
 }
 
+/// A way to go without a word.
+type Vanish = fn(Socket);
+
 /// Row P24, but for descriptors, which `lifecycle` counts in a process of its own.
 #[test]
 fn a_client_that_vanishes_is_counted_once_however_it_vanishes() {
     let server = Server::start("");
     let lost = "websocket_closes_total{code=\"1006\",initiator=\"network\"}";
-    let ways: [(&str, fn(Socket)); 4] = [
+    let ways: [(&str, Vanish); 4] = [
         ("half-closes after sending", |mut socket| {
             socket.text(r#"{"type":"ping","timestamp":1}"#);
             socket.half_close();

@@ -19,10 +19,12 @@ impl Running {
         let file = folder.write("pulsewire.toml", settings);
         let mut command = pulsewire();
         command.env("JWT_SECRET_KEY", SECRET).current_dir(folder.path());
-        let process = Process::serve(command, &["-c", file.to_str().unwrap(), "--set", "collector.enabled=false"]);
+        let process =
+            Process::serve(command, &["-c", file.to_str().unwrap(), "--set", "collector.enabled=false"]);
         let mut create = pulsewire();
         create.env("JWT_SECRET_KEY", SECRET).current_dir(folder.path());
-        let token = run(create.args(["token", "create", "--sub", "ann", "--role", "admin"])).out.trim().to_owned();
+        let token =
+            run(create.args(["token", "create", "--sub", "ann", "--role", "admin"])).out.trim().to_owned();
         Self { process, folder, token }
     }
 
@@ -72,7 +74,9 @@ fn a_reload_with_a_mistake_changes_nothing_and_is_counted() {
     let Running { mut process, .. } = server;
     process.signal("TERM");
     let (_, _, err) = process.wait();
-    for part in ["limits.connections_per_usr", "the settings were not reloaded", "pulsewire.toml", "origins.allowed"] {
+    for part in
+        ["limits.connections_per_usr", "the settings were not reloaded", "pulsewire.toml", "origins.allowed"]
+    {
         assert!(err.contains(part), "`{part}` is not in the log: {err}");
     }
 }
@@ -85,7 +89,8 @@ fn a_reload_puts_limits_in_force_without_a_reconnect() {
     assert_eq!(subscribe(&mut socket, &["run:2"])["code"], "limit_exceeded");
     assert_eq!(server.knock().0, 503);
 
-    let more = "[limits]\nconnections_per_user = 2\nsubscriptions_per_session = 2\n[hook]\nevents = [\"paint\"]\n";
+    let more =
+        "[limits]\nconnections_per_user = 2\nsubscriptions_per_session = 2\n[hook]\nevents = [\"paint\"]\n";
     server.reload(&format!("{more}[log]\nlevel = \"debug\"\n"), "ok");
     assert_eq!(subscribe(&mut socket, &["run:2"])["type"], "subscribed");
     assert_eq!(subscribe(&mut socket, &["run:3"])["code"], "limit_exceeded");

@@ -63,7 +63,8 @@ impl Fast {
 #[test]
 fn a_log_reader_that_lags_gets_everything_when_it_reads_again() {
     const EVENTS: usize = 4_000;
-    let server = server("[[namespace]]\nname = \"run\"\npattern = \"run:*\"\nkind = \"log\"\nhistory_max = 10000");
+    let server =
+        server("[[namespace]]\nname = \"run\"\npattern = \"run:*\"\nkind = \"log\"\nhistory_max = 10000");
     let mut fast = Fast::new(&server, "run:1");
     let mut slow = subscribed(&server, "run:1");
     fast.publish(&server, "run:1", EVENTS);
@@ -81,7 +82,8 @@ fn a_log_reader_that_lags_gets_everything_when_it_reads_again() {
 #[test]
 fn a_log_reader_that_lags_beyond_retention_is_told_exactly_what_is_missing() {
     const EVENTS: usize = 3_000;
-    let server = server("[[namespace]]\nname = \"run\"\npattern = \"run:*\"\nkind = \"log\"\nhistory_max = 100");
+    let server =
+        server("[[namespace]]\nname = \"run\"\npattern = \"run:*\"\nkind = \"log\"\nhistory_max = 100");
     let mut fast = Fast::new(&server, "run:1");
     let mut slow = subscribed(&server, "run:1");
     fast.publish(&server, "run:1", EVENTS);
@@ -113,7 +115,8 @@ fn a_metrics_reader_that_lags_gets_the_newest_values_and_the_number_merged() {
     const SETS: usize = 3_000;
     let server = server("");
     let mut slow = subscribed(&server, "app.metrics");
-    let names: Vec<&'static str> = vec!["a.one", "a.two", "a.three", "b.one", "b.two", "b.three", "c.one", "c.two"];
+    let names: Vec<&'static str> =
+        vec!["a.one", "a.two", "a.three", "b.one", "b.two", "b.three", "c.one", "c.two"];
     for number in 0..SETS {
         let values: Vec<(&'static str, f64)> = names.iter().map(|name| (*name, number as f64)).collect();
         server.publish_values("app.metrics", 1_699_459_200_000 + number as i64 * 1_000, &values);
@@ -175,12 +178,15 @@ fn a_reader_that_reads_nothing_is_closed_as_slow_and_its_socket_goes() {
     fast.publish(&server, "run:1", 400);
     server.wait_metric("websocket_closes_total{code=\"4004\",initiator=\"server\"}", 1.0);
     assert_eq!(server.metric("websocket_slow_consumer_total{action=\"close\"}"), 1.0);
-    assert_eq!(server.metric("pulsewire_disconnects_total{reason=\"slow_consumer\",initiator=\"server\"}"), 1.0);
+    assert_eq!(
+        server.metric("pulsewire_disconnects_total{reason=\"slow_consumer\",initiator=\"server\"}"),
+        1.0
+    );
     server.wait_metric("websocket_outbound_queue_bytes", 0.0);
     server.wait_metric("websocket_active_connections", 1.0);
     assert_eq!(server.metric("pulsewire_sessions_detached"), 1.0);
     let (own, peer) = (server.address.port(), slow.stream().local_addr().unwrap().port());
-    until("the kernel has let the socket go", || sockets().get(&(own, peer)).is_none());
+    until("the kernel has let the socket go", || !sockets().contains_key(&(own, peer)));
     fast.publish(&server, "run:1", 20);
 }
 

@@ -111,7 +111,9 @@ fn is_a(placeholder: &str, value: &str) -> bool {
         "whole" => parsed.is_u64(),
         "iso" => text.len() >= 20 && text.ends_with('Z') && text.as_bytes()[10] == b'T',
         "session" => text.len() == 26 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()),
-        "epoch" => !text.is_empty() && text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+        "epoch" => {
+            !text.is_empty() && text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        }
         "help" | "message" => !text.is_empty(),
         _ => panic!("unknown placeholder <{placeholder}>"),
     }
