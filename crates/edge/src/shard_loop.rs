@@ -112,7 +112,8 @@ impl ShardLoop {
                     self.shard.writable(conn, now);
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    let end = if event.is_read_closed() || event.is_error() { End::Reported } else { End::Open };
+                    let end =
+                        if event.is_read_closed() || event.is_error() { End::Reported } else { End::Open };
                     self.read(conn, end, &mut buffer, &mut unread, now);
                 }
             }
@@ -196,14 +197,7 @@ impl ShardLoop {
     }
 
     /// Reads and decodes what has come on a connection.
-    fn read(
-        &mut self,
-        conn: ConnKey,
-        end: End,
-        buffer: &mut [u8],
-        unread: &mut VecDeque<ConnKey>,
-        now: Now,
-    ) {
+    fn read(&mut self, conn: ConnKey, end: End, buffer: &mut [u8], unread: &mut VecDeque<ConnKey>, now: Now) {
         for _ in 0..READS_MAX {
             match self.shard.net.read(conn, buffer) {
                 Ok(0) => {

@@ -4,7 +4,7 @@
 //! gave its connection. Registered once with epoll for both directions, edge-triggered, it costs no
 //! further system call than the reads and writes themselves.
 
-use std::io::{self, ErrorKind, Read, Write as _};
+use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -134,6 +134,17 @@ impl Sockets {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[inline]
+fn send(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    sys::send(stream, bytes)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    io::Write::write(stream, bytes)
+}
+
 /// The epoll token of a connection: its slot and stamp.
 pub(crate) fn token(key: ConnKey) -> Token {
     Token((key.slot as usize) << 32 | key.stamp as usize)
@@ -149,7 +160,7 @@ impl Net for Sockets {
     fn write(&mut self, conn: ConnKey, bytes: &[u8]) -> Write {
         let Some(socket) = self.get(conn) else { return Write::Failed };
         loop {
-            match socket.stream.write(bytes) {
+            match send(&mut socket.stream, bytes) {
                 Ok(0) => return Write::Blocked,
                 Ok(taken) => return Write::Wrote(taken),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Write::Blocked,

@@ -7,8 +7,8 @@
 
 use crate::labels::{
     AuthFailure, CLOSE_CODE_NAMES, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
-    HandshakeOutcome, HookOutcome, Initiator, Layer, MessageError, MessageType, PublishOutcome, ReloadOutcome,
-    PublishSource, RateScope, ReconnectOutcome, RejectReason, RejectStage, SlowAction, Status,
+    HandshakeOutcome, HookOutcome, Initiator, Layer, MessageError, MessageType, PublishOutcome,
+    PublishSource, RateScope, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, SlowAction, Status,
 };
 
 /// Upper bounds of buckets, and where to begin the search for a value's bucket.

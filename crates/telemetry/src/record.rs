@@ -15,7 +15,8 @@ use crate::event_types::EventTypeId;
 use crate::labels::{
     AuthFailure, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome,
     HookOutcome, Initiator, Layer, MessageError, MessageType, Proof, PublishOutcome, PublishSource,
-    RateScope, ReconnectOutcome, ReloadOutcome, RejectReason, RejectStage, SlowAction, Status, close_code_index,
+    RateScope, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, SlowAction, Status,
+    close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 
@@ -229,8 +230,8 @@ impl<W: Writer> Recorder<W> {
     }
 
     /// One `write` or `writev` was made.
-    pub fn write_call(&self) {
-        self.add(at::WRITE_CALLS, 1);
+    pub fn write_calls(&self, n: u64) {
+        self.add(at::WRITE_CALLS, n);
     }
 
     // --- delivery ---

@@ -4,6 +4,7 @@
 //! the same items, so the second of them costs a comparison and a system call.
 
 use pulsewire_bus::Now;
+use pulsewire_protocol::Frame;
 
 use super::feed::Feeding;
 use super::outbox::Outbox;
@@ -24,10 +25,24 @@ pub(super) struct Scratch {
     /// Where each item ends in `bytes`, and how many messages there are up to there.
     ends: Vec<(usize, u32)>,
     bytes: Vec<u8>,
+    /// The frame that went out alone last, and how many connections took it whole since it was counted.
+    single: Option<Single>,
+}
+
+struct Single {
+    item: ItemRef,
+    frame: Frame,
+    messages: u32,
+    taken: u32,
 }
 
 impl Scratch {
     fn clear(&mut self) {
+        debug_assert!(
+            self.single.as_ref().is_none_or(|single| single.taken == 0),
+            "counted before it is forgotten"
+        );
+        self.single = None;
         self.items.clear();
         self.ends.clear();
         self.bytes.clear();
@@ -52,15 +67,92 @@ impl<N: Net> Shard<N> {
         if !self.deferred.is_empty() {
             self.run_deferred(now);
         }
+        let mut last = NONE;
         for _ in 0..connections {
-            let Some(slot) = self.queue.next_touched() else { return false };
-            self.flush_slot(slot, now);
+            let Some(slot) = self.queue.next_touched() else { break };
+            if self.flush_single(slot, now) {
+                last = slot;
+            } else {
+                self.flush_slot(slot, now);
+            }
         }
+        if last != NONE {
+            self.probe_single(last, now);
+        }
+        self.count_single();
         self.queue.has_touched()
+    }
+
+    /// Counts the deliveries of the frame that went out alone.
+    fn count_single(&mut self) {
+        let Some(single) = &mut self.scratch.single else { return };
+        let taken = std::mem::take(&mut single.taken);
+        if taken > 0 {
+            self.queue.handed_many(single.item, taken);
+            self.metrics.write_calls(u64::from(taken));
+            self.metrics.bytes(Direction::Sent, Layer::Wire, u64::from(taken) * single.frame.len() as u64);
+        }
+    }
+
+    /// Writes to a connection that waits for one item, as most do. Returns whether it was such a one.
+    #[inline]
+    fn flush_single(&mut self, index: u32, now: Now) -> bool {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return true };
+        if slot.first != slot.last || slot.first == NONE || slot.outbox.is_some() || slot.phase != Phase::Open
+        {
+            return false;
+        }
+        let node = slot.first;
+        let (item, _) = self.queue.step(node);
+        if self.scratch.single.as_ref().is_none_or(|single| single.item != item) {
+            self.count_single();
+            let messages = self.queue.item(item).messages();
+            let frame = self.queue.frame(item).clone();
+            self.scratch.single = Some(Single { item, frame, messages, taken: 0 });
+        }
+        let (Some(single), Some(slot)) = (&mut self.scratch.single, self.slots.get_mut(index as usize))
+        else {
+            return false;
+        };
+        let len = single.frame.len();
+        let result = self.net.write(slot.key(index), single.frame.bytes());
+        let chain = Chain { first: node, last: node };
+        (slot.first, slot.last) = (NONE, NONE);
+        if result == Write::Wrote(len) {
+            single.taken += 1;
+            slot.messages_sent += u64::from(single.messages);
+            slot.bytes_sent += len as u64;
+            self.queue.recycle(chain);
+        } else {
+            let messages = single.messages;
+            self.metrics.write_calls(1);
+            self.written(index, chain, messages, len, result, now);
+        }
+        true
+    }
+
+    /// Watches the last delivery of the frame that went out alone, now and then.
+    fn probe_single(&mut self, index: u32, now: Now) {
+        let Some(single) = self.scratch.single.as_ref().filter(|single| single.taken > 0) else { return };
+        let item = self.queue.item(single.item);
+        if item.accepted_ns > 0
+            && self.probes.wanted(now)
+            && let Some(slot) = self.slots.get(index as usize)
+        {
+            let (key, accepted_ns, event_type) = (slot.key(index), item.accepted_ns, item.event_type);
+            self.probe(key, accepted_ns, event_type, now);
+        }
+    }
+
+    /// Forgets what was joined, after counting it.
+    fn clear_scratch(&mut self) {
+        self.count_single();
+        self.scratch.clear();
     }
 
     /// Counts what was handed to the kernel since the last call.
     pub fn account(&mut self, now: Now) {
+        self.count_single();
         if self.queue.account(now.mono_ns, &self.metrics) {
             self.scratch.clear();
         }
@@ -84,16 +176,6 @@ impl<N: Net> Shard<N> {
             return;
         }
         let key = slot.key(index);
-        if chain.first == chain.last {
-            let (item, _) = self.queue.step(chain.first);
-            let messages = self.queue.item(item).messages();
-            let frame = self.queue.frame(item);
-            let len = frame.len();
-            let result = self.net.write(key, frame.bytes());
-            self.metrics.write_call();
-            self.written(index, chain, messages, len, result, now);
-            return;
-        }
         let mut rest = chain;
         loop {
             let (count, last) = self.join(rest.first);
@@ -101,7 +183,7 @@ impl<N: Net> Shard<N> {
             let part = Chain { first: rest.first, last };
             let after = self.queue.step(last).1;
             let result = self.net.write(key, &self.scratch.bytes[..total]);
-            self.metrics.write_call();
+            self.metrics.write_calls(1);
             let whole = result == Write::Wrote(total);
             if after == NONE || !whole {
                 let last = if whole { part.last } else { rest.last };
@@ -373,7 +455,7 @@ impl<N: Net> Shard<N> {
                 return;
             };
             let result = self.net.write(key, &self.scratch.bytes[..total]);
-            self.metrics.write_call();
+            self.metrics.write_calls(1);
             let taken = match result {
                 Write::Wrote(taken) => taken,
                 Write::Blocked => 0,
@@ -382,7 +464,7 @@ impl<N: Net> Shard<N> {
                     return;
                 }
             };
-            self.scratch.clear();
+            self.clear_scratch();
             if taken > 0 {
                 self.metrics.bytes(Direction::Sent, Layer::Wire, taken as u64);
                 self.took(index, taken, now);
@@ -395,7 +477,7 @@ impl<N: Net> Shard<N> {
 
     /// Joins what an outbox holds, up to a bound. `None` if it is empty.
     fn load(&mut self, index: u32) -> Option<usize> {
-        self.scratch.clear();
+        self.clear_scratch();
         let outbox = self.slots[index as usize].outbox.as_ref()?;
         let mut skip = outbox.written;
         for (item, _) in &outbox.entries {

@@ -5,7 +5,6 @@
 //! bytes and allocates nothing. A connection with nodes stands in `touched` until it is flushed;
 //! what is published in the meantime joins its list and goes out in the same write.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pulsewire_bus::{Publication, Variant};
@@ -147,7 +146,9 @@ pub(crate) struct Queue {
     items: Slab<Item>,
     nodes: Vec<Node>,
     free: u32,
-    touched: VecDeque<u32>,
+    /// Connections with something waiting, from `turn` on.
+    touched: Vec<u32>,
+    turn: usize,
     /// Items that many wait for: counted while they are being delivered, not only at their end.
     wide: Vec<u32>,
     done: Vec<u32>,
@@ -162,7 +163,8 @@ impl Queue {
             items: Slab::new(),
             nodes: Vec::new(),
             free: NONE,
-            touched: VecDeque::new(),
+            touched: Vec::new(),
+            turn: 0,
             wide: Vec::new(),
             done: Vec::new(),
         }
@@ -194,7 +196,7 @@ impl Queue {
         let index = self.node(item);
         if slot.last == NONE {
             slot.first = index;
-            self.touched.push_back(slot_index);
+            self.touched.push(slot_index);
         } else {
             self.nodes[slot.last as usize].next = index;
         }
@@ -263,12 +265,25 @@ impl Queue {
     }
 
     /// Takes the next connection that has something to be written.
+    #[inline]
     pub(crate) fn next_touched(&mut self) -> Option<u32> {
-        self.touched.pop_front()
+        /// Entries that were taken and may still stand in front, before they are cleared away.
+        const SPENT_MAX: usize = 65_536;
+        let Some(slot) = self.touched.get(self.turn).copied() else {
+            self.touched.clear();
+            self.turn = 0;
+            return None;
+        };
+        self.turn += 1;
+        if self.turn >= SPENT_MAX {
+            self.touched.drain(..self.turn);
+            self.turn = 0;
+        }
+        Some(slot)
     }
 
     pub(crate) fn has_touched(&self) -> bool {
-        !self.touched.is_empty()
+        self.turn < self.touched.len()
     }
 
     /// Takes a connection's list, leaving it empty.
@@ -301,6 +316,15 @@ impl Queue {
     pub(crate) fn handed(&mut self, reference: ItemRef) {
         let item = &mut self.items[reference.item()];
         item.remaining -= 1;
+        if item.remaining == 0 {
+            self.done.push(reference.0 >> 1);
+        }
+    }
+
+    /// So many deliveries of an item were handed to the kernel.
+    pub(crate) fn handed_many(&mut self, reference: ItemRef, count: u32) {
+        let item = &mut self.items[reference.item()];
+        item.remaining -= count;
         if item.remaining == 0 {
             self.done.push(reference.0 >> 1);
         }
@@ -341,8 +365,9 @@ impl Queue {
     /// Gives memory of a burst back once nothing waits.
     fn settle(&mut self) {
         const KEEP: usize = 4_096;
-        debug_assert!(self.touched.is_empty() || self.nodes.len() < usize::MAX, "lists are empty");
-        if self.nodes.len() > KEEP && self.touched.is_empty() {
+        if self.nodes.len() > KEEP && !self.has_touched() {
+            self.touched = Vec::new();
+            self.turn = 0;
             self.nodes = Vec::new();
             self.free = NONE;
             self.items.shrink_to_fit();

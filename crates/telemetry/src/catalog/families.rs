@@ -5,8 +5,8 @@ use super::{Buckets, Family, Kind, Label, Values};
 use crate::labels::{
     AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, Codec, ConnectionError, Direction, DisconnectReason,
     DropCause, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MessageError, Proof,
-    PublishOutcome, PublishSource, RateScope, ReconnectOutcome, ReloadOutcome, RejectReason, RejectStage, SeriesSet,
-    SlowAction, Stage, Status, Transport,
+    PublishOutcome, PublishSource, RateScope, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
+    SeriesSet, SlowAction, Stage, Status, Transport,
 };
 use crate::layout as at;
 use crate::layout::histogram;

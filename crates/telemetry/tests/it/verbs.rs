@@ -118,7 +118,7 @@ fn messages_and_events() {
     check(|m| m.message_failed(2), "o_message_failures_total 2");
     check(|m| m.extra_frames(Direction::Received, 2), "p_frames_total{direction=received} 2");
     check(|m| m.bytes(Direction::Received, Layer::Wire, 9), "p_bytes_total{direction=received,layer=wire} 9");
-    check(ShardMetrics::write_call, "p_write_calls_total 1");
+    check(|metrics| metrics.write_calls(3), "p_write_calls_total 3");
 }
 
 #[test]
