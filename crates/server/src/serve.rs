@@ -54,6 +54,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         projects_max: settings.metrics.projects_max,
         ..pulsewire_telemetry::Options::default()
     });
+    // The shards' own label; they start beside the first requests, whose event types could fill the table.
+    telemetry.event_types().intern("metric");
     let limits = &settings.limits;
     let admission = Arc::new(Admission::new(
         limits.connections_max,
