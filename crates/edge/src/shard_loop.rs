@@ -24,6 +24,8 @@ use crate::sys;
 const BATCH: usize = 64;
 /// Connections written to between two polls of the sockets, when there is always more to write.
 const WRITES_MAX: usize = 512;
+/// Connections that wait from which on a walk is long: two milliseconds of writes.
+const YIELD_FROM: usize = 512;
 /// The shard's one read buffer.
 const READ_BYTES: usize = 64 * 1024;
 /// Full read buffers taken from one connection before others get their turn.
@@ -59,6 +61,7 @@ impl ShardLoop {
         let mut together: Vec<Arc<Publication>> = Vec::new();
         let mut unread: VecDeque<ConnKey> = VecDeque::new();
         let mut writes = 0;
+        let mut under_way = false;
         while !self.stop.load(Ordering::Relaxed) {
             let mut now = clock::now();
             self.inbox[self.index].take(&mut commands);
@@ -81,7 +84,14 @@ impl ShardLoop {
             if commands.capacity() > 65_536 {
                 commands = Vec::new();
             }
+            if !under_way && self.shard.waiting() >= YIELD_FROM {
+                // A long walk begins. Let whoever is about to publish do so: it will go out in the same writes.
+                under_way = true;
+                std::thread::yield_now();
+                continue;
+            }
             let more = self.shard.flush(BATCH, now);
+            under_way = more;
             now = clock::now();
             self.shard.account(now);
             writes += BATCH;

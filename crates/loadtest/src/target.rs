@@ -3,6 +3,7 @@
 //! Client and server are separate processes, because each may open only so many files and because the server's CPU time
 //! must not hold the generator's. A child is killed and its folder removed when its [`Target`] is dropped.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -46,7 +47,11 @@ pub struct Target {
     token: Option<String>,
     /// From starting it to the first accepted connection.
     pub start: Duration,
+    scraped: Cell<Option<Instant>>,
 }
+
+/// How long the server may show the same page to all scrapers.
+const PAGE_AGE_MAX: Duration = Duration::from_millis(1_100);
 
 /// What a server started with `--dev` writes into its data folder.
 #[derive(Deserialize)]
@@ -186,7 +191,17 @@ impl Starting {
         let start = begun.elapsed();
         let child = self.child.take();
         let pid = child.as_ref().map(|child| served_by(child.id()));
-        Ok(Target { child, input: None, folder: self.folder.take(), pid, endpoint, address, token, start })
+        Ok(Target {
+            child,
+            input: None,
+            folder: self.folder.take(),
+            pid,
+            endpoint,
+            address,
+            token,
+            start,
+            scraped: Cell::new(None),
+        })
     }
 }
 
@@ -230,6 +245,7 @@ impl Target {
             address,
             token,
             start: Duration::ZERO,
+            scraped: Cell::new(None),
         })
     }
 
@@ -254,6 +270,11 @@ impl Target {
     ///
     /// When the server does not answer with its metrics.
     pub fn scrape(&self) -> anyhow::Result<Scrape> {
+        // The page is rendered once a second at most; one that somebody was shown before is no measurement.
+        if let Some(scraped) = self.scraped.get() {
+            thread::sleep(PAGE_AGE_MAX.saturating_sub(scraped.elapsed()));
+        }
+        self.scraped.set(Some(Instant::now()));
         scrape::get(self.address, &self.endpoint, self.token.as_deref())
     }
 

@@ -83,6 +83,12 @@ impl<N: Net> Shard<N> {
         self.queue.has_touched()
     }
 
+    /// How many connections have something waiting to be written.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.touched()
+    }
+
     /// Counts the deliveries of the frame that went out alone.
     fn count_single(&mut self) {
         let Some(single) = &mut self.scratch.single else { return };

@@ -282,6 +282,10 @@ impl Queue {
         Some(slot)
     }
 
+    pub(crate) fn touched(&self) -> usize {
+        self.touched.len() - self.turn
+    }
+
     pub(crate) fn has_touched(&self) -> bool {
         self.turn < self.touched.len()
     }
