@@ -480,12 +480,13 @@ fn a_token_is_seen_in_no_log_no_metric_and_no_answer() {
             ("/ws".to_owned(), format!("Authorization: Basic {secret}\r\n")),
             ("/ws".to_owned(), format!("Cookie: pw={secret}\r\n")),
             ("/ws".to_owned(), format!("Sec-WebSocket-Protocol: bearer.{secret}\r\n")),
-            (format!("/nothing?token={secret}"), bearer(secret)),
             (format!("/ws?token={secret}"), "Sec-WebSocket-Version: 12\r\n".to_owned()),
         ] {
             let answer = knock(&server, &path, &headers);
             let _ = write!(answers, "{:?} {}", answer.headers, answer.text());
         }
+        let absent = server.http("GET", &format!("/nothing?token={secret}"), &bearer(secret), "");
+        let _ = write!(answers, "{:?} {}", absent.headers, absent.text());
         for path in ["/api/publish", "/api/admin/websocket/connections", "/metrics", "/api/metrics/custom"] {
             for body in [format!("{{\"token\":\"{secret}\"}}"), secret.clone()] {
                 let answer = server.http("POST", &format!("{path}?token={secret}"), "", &body);
