@@ -84,6 +84,8 @@ pub enum Target {
     Session(SessionId),
     /// All sessions of a user.
     User(Box<str>),
+    /// All sessions that use this token, by its id (`jti`).
+    Token(Box<str>),
     /// All connections from an address.
     Address(IpAddr),
 }

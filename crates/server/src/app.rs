@@ -79,6 +79,7 @@ impl App {
         current.connections_soft_limit = limits.connections_soft as u64;
         current.channels = self.bus.channels() as u64;
         current.kernel_socket_bytes = current.kernel_unsent_bytes + current.kernel_unacked_bytes;
+        current.heap_allocated_bytes = heap_allocated_bytes().unwrap_or(0);
         current.draining |= self.is_draining();
         Ok(current)
     }
@@ -105,6 +106,13 @@ impl App {
     ) -> Result<usize, Stalled> {
         Ok(ask(|reply| self.hub.close(target, code, reply)).await?.into_iter().sum())
     }
+}
+
+/// What the allocator has given out, if it is the one we brought.
+fn heap_allocated_bytes() -> Option<u64> {
+    // Its figures are those of the last epoch; advancing it refreshes them.
+    tikv_jemalloc_ctl::epoch::advance().ok()?;
+    tikv_jemalloc_ctl::stats::allocated::read().ok().map(|bytes| bytes as u64)
 }
 
 /// A shard does not answer.

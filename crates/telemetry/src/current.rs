@@ -92,6 +92,8 @@ pub struct Current {
     pub kernel_unacked_bytes: u64,
     /// Kernel memory of our sockets, estimated from samples, bytes.
     pub kernel_socket_bytes: u64,
+    /// Bytes the allocator has given out to the whole process; 0 if it does not say.
+    pub heap_allocated_bytes: u64,
     /// CPU time used by the shard threads so far, seconds.
     pub shard_cpu_seconds: f64,
     /// Connections at which the node warns.
@@ -118,6 +120,7 @@ impl Default for Current {
             kernel_unsent_bytes: 0,
             kernel_unacked_bytes: 0,
             kernel_socket_bytes: 0,
+            heap_allocated_bytes: 0,
             shard_cpu_seconds: 0.0,
             connections_soft_limit: 0,
             connections_hard_limit: 0,
@@ -169,6 +172,7 @@ impl Current {
         self.kernel_unsent_bytes += other.kernel_unsent_bytes;
         self.kernel_unacked_bytes += other.kernel_unacked_bytes;
         self.kernel_socket_bytes += other.kernel_socket_bytes;
+        self.heap_allocated_bytes = self.heap_allocated_bytes.max(other.heap_allocated_bytes);
         self.shard_cpu_seconds += other.shard_cpu_seconds;
         self.connections_soft_limit = self.connections_soft_limit.max(other.connections_soft_limit);
         self.connections_hard_limit = self.connections_hard_limit.max(other.connections_hard_limit);

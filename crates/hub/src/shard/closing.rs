@@ -427,6 +427,9 @@ impl<N: Net> Shard<N> {
         let matches = |slot: &super::slot::Slot| match target {
             Target::Session(id) => slot.session.as_ref().is_some_and(|session| session.id == *id),
             Target::User(user) => slot.session.as_ref().is_some_and(|session| session.principal.sub == *user),
+            Target::Token(id) => {
+                slot.session.as_ref().is_some_and(|session| session.principal.token_id.as_ref() == Some(id))
+            }
             Target::Address(address) => match (&slot.session, &slot.guest) {
                 (Some(session), _) => session.peer.remote.ip() == *address,
                 (None, Some(guest)) => guest.peer.remote.ip() == *address,

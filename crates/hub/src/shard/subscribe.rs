@@ -468,7 +468,7 @@ impl<N: Net> Shard<N> {
                 let sequence = Sequence(entry.next - 1);
                 let frame = Answer::ReplayEnd { channel: &channel.name, sequence }
                     .encode(None, self.slots[slot as usize].encoding());
-                self.send(slot, frame, MessageType::Other, u64::from(began_ms) * 1_000_000);
+                self.send(slot, frame, MessageType::Other, began_ns(began_ms, now));
             }
         } else if self.slots[slot as usize].outbox.is_some() {
             self.fall_back(slot, index, entry.next, Feeding::Lagging);
@@ -524,7 +524,14 @@ impl<N: Net> Shard<N> {
     }
 }
 
-/// The moment a subscription began, in whole milliseconds, never 0.
+/// The moment a subscription began, in whole milliseconds, never 0. It wraps after 49 days of uptime.
+#[expect(clippy::cast_possible_truncation, reason = "only the difference to a later moment is used")]
 fn began_ms(now: Now) -> u32 {
-    u32::try_from(now.mono_ns / 1_000_000).unwrap_or(u32::MAX).max(1)
+    ((now.mono_ns / 1_000_000) as u32).max(1)
+}
+
+/// The monotonic time of such a moment, which is less than 49 days ago.
+fn began_ns(began_ms: u32, now: Now) -> u64 {
+    let passed_ms = self::began_ms(now).wrapping_sub(began_ms);
+    now.mono_ns.saturating_sub(u64::from(passed_ms) * 1_000_000)
 }

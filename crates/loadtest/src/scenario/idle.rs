@@ -15,16 +15,17 @@ pub(super) fn run(bench: &Bench, progress: &Progress) -> anyhow::Result<Vec<Figu
     let mut target = bench.server()?;
     let start = target.start;
     drop(Fleet::gather(&mut target, Plan { subscribers: WARM, channels: WARM, publishers: 0 })?);
-    let settled = |target: &crate::target::Target| -> anyhow::Result<(f64, crate::process::Usage, u64)> {
-        let attributed = target.scrape()?.sum("websocket_memory_usage_bytes", &[]);
-        Ok((attributed, target.usage()?, kernel_slab_bytes()?))
+    let settled = |target: &crate::target::Target| -> anyhow::Result<([f64; 2], crate::process::Usage, u64)> {
+        let page = target.scrape()?;
+        let bytes = ["websocket_memory_usage_bytes", "pulsewire_heap_allocated_bytes"];
+        Ok((bytes.map(|family| page.sum(family, &[])), target.usage()?, kernel_slab_bytes()?))
     };
-    let (attributed_before, before, slab_before) = settled(&target)?;
+    let ([attributed_before, heap_before], before, slab_before) = settled(&target)?;
     progress.say(format!("connecting {connections}"));
     let plan = Plan { subscribers: connections, channels: connections.min(1_000), publishers: 0 };
     let mut fleet = Fleet::gather(&mut target, plan)?;
     fleet.rest(Duration::from_secs(2))?;
-    let (attributed_after, after, slab_after) = settled(fleet.target)?;
+    let ([attributed_after, heap_after], after, slab_after) = settled(fleet.target)?;
     progress.say(format!("resting for {:?}", bench.duration));
     let resting = fleet.target.usage()?.cpu_ns;
     let begun = Instant::now();
@@ -36,6 +37,9 @@ pub(super) fn run(bench: &Bench, progress: &Progress) -> anyhow::Result<Vec<Figu
     let each = |after: f64, before: f64| (after - before) / connections as f64;
     let closed: u64 = fleet.book.closed.values().sum();
     let mut figures = vec![
+        Figure::new("idle_allocated_bytes", each(heap_after, heap_before), "B")
+            .at_most(600.0)
+            .note("per connection, growth of what the allocator has given out to the whole process"),
         Figure::new("idle_attributed_bytes", each(attributed_after, attributed_before), "B")
             .at_most(600.0)
             .note("per connection, as the server accounts for it: session, subscription, tables"),

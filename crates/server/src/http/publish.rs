@@ -115,7 +115,7 @@ fn authorise(principal: &Principal, events: &[Event]) -> Result<(), Problem> {
     }
 }
 
-/// Publishes in the name of a principal. Users are shown to subscribers; applications are not.
+/// Publishes in the name of a principal. People are shown to subscribers; applications are not.
 ///
 /// # Errors
 ///
@@ -125,7 +125,7 @@ pub fn publish_as(
     principal: &Principal,
     events: Vec<Event>,
 ) -> Result<Vec<Receipt>, pulsewire_bus::Refusal> {
-    let user = (principal.role == Role::User && !principal.is_anonymous()).then_some(&*principal.sub);
+    let user = (principal.role != Role::Publisher && !principal.is_anonymous()).then_some(&*principal.sub);
     app.bus.publish(clock::now(), Publisher { principal: &principal.sub, user }, events)
 }
 

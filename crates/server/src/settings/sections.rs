@@ -139,15 +139,15 @@ section! {
     subscriptions_per_session: Count = "1000", range("1", "65535"), reloadable();
     /// The largest message from a client; a larger one closes the connection with 1009.
     message_bytes_max: Size = "64KiB", range("1KiB", "16MiB");
-    /// Fragments of one message; more close the connection with 1008.
+    /// Fragments of one message; more close the connection with 1009.
     fragments_max: Count = "1024", range("1", "65536");
-    /// Pings and pongs a second from one client; more close the connection with 1008.
+    /// Pings and pongs a second from one client; more close the connection with 4005.
     control_frames_per_second: Count = "20", range("1", "10000");
     /// Messages a minute from one client; more are dropped and answered `rate_limited`.
     messages_per_minute: Count = "1000", range("1", "10000000"), documents(&[variable("RATE_LIMIT_MAX_MESSAGES_PER_MINUTE")]), reloadable();
     /// Refused messages a minute from one client; more close the connection with 4509.
     errors_per_minute: Count = "20", range("1", "100000"), reloadable();
-    /// Bytes that may wait for one reader; at the limit it is closed with 4004 and may resume.
+    /// Bytes that may wait for one reader. At the limit `log` channels lag and catch up, `ephemeral` ones drop the oldest, `metrics` keep the newest; each is told and counted.
     outbox_bytes_max: Size = "64KiB", range("4KiB", "64MiB");
     /// How long a reader may take nothing while bytes wait before it is closed with 4004.
     slow_after: Span = "30s", range("100ms", "1h");
@@ -165,7 +165,7 @@ section! {
     publish_batch_max: Count = "500", range("1", "10000"), reloadable();
     /// Channels the node keeps; an unknown channel beyond is refused.
     channels_max: Count = "100000", range("1", "100000000");
-    /// Publications and commands that may wait for one shard; publishers beyond wait or are answered `overloaded`.
+    /// Publications and commands that may wait for one shard; publishers beyond are answered `overloaded`.
     inbox_max: Count = "65536", range("16", "16777216");
 }
 

@@ -588,6 +588,13 @@ pub(crate) const FAMILIES: &[Family] = &[
         "Bytes sent and not acknowledged, at each connection's last sample.",
     ),
     gauge(
+        "pulsewire_heap_allocated_bytes",
+        "own",
+        &[],
+        Data::Number(|v| v.current.heap_allocated_bytes as f64),
+        "Bytes the allocator has given out, by its own accounting.",
+    ),
+    gauge(
         "pulsewire_kernel_socket_bytes",
         "own",
         &[],

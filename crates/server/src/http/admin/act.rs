@@ -122,10 +122,11 @@ pub async fn revoke(
     revoked.map_err(|full| Problem::new(ErrorCode::LimitExceeded, full.to_string()))?;
     let (user, token_id) = (asked.user.as_deref(), asked.token_id.as_deref());
     tracing::info!(operator = &*who.sub, user, token_id, "tokens revoked by an operator");
-    let closed = match given(&asked.user) {
-        Some(user) => app.close(&Target::User(user.into()), CloseCode::Revoked).await?,
-        None => 0,
+    let target = match (given(&asked.token_id), given(&asked.user)) {
+        (Some(token_id), _) => Target::Token(token_id.into()),
+        (None, user) => Target::User(user.unwrap_or_default().into()),
     };
+    let closed = app.close(&target, CloseCode::Revoked).await?;
     Ok(Json(json!({ "revoked": true, "closed": closed })))
 }
 
