@@ -31,7 +31,13 @@ pub(super) fn run(bench: &Bench, progress: &Progress) -> anyhow::Result<Vec<Figu
                 "single" => "the bare loop: one send per subscriber",
                 _ => "the bare loop: sixteen messages joined in one send per subscriber",
             }));
-            figures.push(Figure::new(name("ratio"), own / bare, "").at_most(1.1));
+            let rounds: Vec<String> = server[index]
+                .iter()
+                .zip(&floor[index])
+                .map(|(own, bare)| format!("{:.2}", own / bare))
+                .collect();
+            let note = format!("of the medians; the rounds themselves: {}", rounds.join(", "));
+            figures.push(Figure::new(name("ratio"), own / bare, "").at_most(1.1).note(note));
         }
         figures.extend(last.into_iter().map(|mut figure: Figure| {
             figure.name = format!("fanout_{label}_{}", figure.name);
