@@ -7,6 +7,7 @@
 //! everyone's next write carries everything published so far.
 
 mod answers;
+mod backlog;
 mod closing;
 mod fanout;
 mod feed;

@@ -2,7 +2,7 @@
 //!
 //! It exists only while something waits. It is bounded in bytes, because a thousand small frames and
 //! one large one cost the same memory; what happens at the bound depends on the class of the frame
-//! (see `flush.rs`). The first entry may have been written in part and is then never dropped.
+//! (see `backlog.rs`). The first entry may have been written in part and is then never dropped.
 
 use std::collections::VecDeque;
 
