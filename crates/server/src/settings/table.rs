@@ -1,6 +1,6 @@
 //! The one table of settings: how a key is declared, found and written down.
 //!
-//! A section is declared once, with [`section!`](crate::settings::table::section); the struct that
+//! A section is declared once, with `section!`; the struct that
 //! the rest of the program reads, its defaults, the parser, the provenance, `config doc` and the
 //! error texts all come from that declaration. A key that nothing declares is an error, so a typing
 //! mistake can never become a silent default.
