@@ -43,6 +43,8 @@ pub struct App {
     pub edge: Edge,
     /// Failed attempts by address.
     pub attempts: Arc<Attempts>,
+    /// Addresses that are shut out.
+    pub blocks: crate::blocks::Blocks,
     /// What was revoked.
     pub revocations: Arc<Revocations>,
     /// Whether the server is going away.

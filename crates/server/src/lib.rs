@@ -5,6 +5,7 @@ pub mod agents;
 pub mod app;
 pub mod auth;
 pub mod backend;
+pub mod blocks;
 pub mod cli;
 pub mod collect;
 pub mod dev;

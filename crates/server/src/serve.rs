@@ -110,6 +110,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         hub,
         edge,
         attempts: Arc::default(),
+        blocks: crate::blocks::Blocks::default(),
         revocations,
         draining: AtomicBool::new(false),
         collecting: AtomicBool::new(false),

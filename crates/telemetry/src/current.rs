@@ -4,7 +4,7 @@
 //! counted up and down. Each shard fills a [`Current`], the results are merged, and the server
 //! adds what only it knows (limits, draining).
 
-use crate::labels::{Codec, MemoryClass, Transport};
+use crate::labels::{Codec, MemoryClass, SelfCheck, Transport};
 use crate::layout::{DURATION_MS, QUEUE_BYTES, SUBSCRIPTIONS};
 
 /// The most bounds a [`Spread`] can have.
@@ -92,6 +92,8 @@ pub struct Current {
     pub kernel_unacked_bytes: u64,
     /// Kernel memory of our sockets, estimated from samples, bytes.
     pub kernel_socket_bytes: u64,
+    /// By how much a count differs from what it counts, indexed by [`SelfCheck`]; anything but 0 is a bug.
+    pub selfcheck_mismatch: [u64; SelfCheck::COUNT],
     /// Bytes the allocator has given out to the whole process; 0 if it does not say.
     pub heap_allocated_bytes: u64,
     /// CPU time used by the shard threads so far, seconds.
@@ -120,6 +122,7 @@ impl Default for Current {
             kernel_unsent_bytes: 0,
             kernel_unacked_bytes: 0,
             kernel_socket_bytes: 0,
+            selfcheck_mismatch: [0; SelfCheck::COUNT],
             heap_allocated_bytes: 0,
             shard_cpu_seconds: 0.0,
             connections_soft_limit: 0,
@@ -172,6 +175,9 @@ impl Current {
         self.kernel_unsent_bytes += other.kernel_unsent_bytes;
         self.kernel_unacked_bytes += other.kernel_unacked_bytes;
         self.kernel_socket_bytes += other.kernel_socket_bytes;
+        for (mismatch, more) in self.selfcheck_mismatch.iter_mut().zip(&other.selfcheck_mismatch) {
+            *mismatch += more;
+        }
         self.heap_allocated_bytes = self.heap_allocated_bytes.max(other.heap_allocated_bytes);
         self.shard_cpu_seconds += other.shard_cpu_seconds;
         self.connections_soft_limit = self.connections_soft_limit.max(other.connections_soft_limit);

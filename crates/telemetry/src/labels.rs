@@ -205,6 +205,9 @@ labels! {
     /// How a hook call ended.
     HookOutcome { Ok = "ok", Refused = "refused", Failed = "failed", TimedOut = "timed_out" }
 
+    /// Which counts are compared with what they count.
+    SelfCheck { Connections = "connections", Sessions = "sessions", Subscriptions = "subscriptions" }
+
     /// How a reload of the settings ended.
     ReloadOutcome { Ok = "ok", Failed = "failed" }
 

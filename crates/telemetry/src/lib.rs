@@ -30,7 +30,7 @@ pub use labels::{
     AuthFailure, AuthOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
     HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MessageError, MessageType, Proof,
     PublishOutcome, PublishSource, RateScope, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
-    SeriesSet, SlowAction, Stage, Status, Transport,
+    SelfCheck, SeriesSet, SlowAction, Stage, Status, Transport,
 };
 pub use process::Process;
 pub use quantile::quantiles;

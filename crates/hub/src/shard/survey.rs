@@ -2,7 +2,7 @@
 
 use pulsewire_bus::Now;
 use pulsewire_protocol::Encoding;
-use pulsewire_telemetry::{Codec, Current, MemoryClass, Transport};
+use pulsewire_telemetry::{Codec, Current, MemoryClass, SelfCheck, Transport};
 
 use super::feed::{Feed, Listener, Subscription};
 use super::slot::{Detached, Guest, Phase, Session, Slot};
@@ -57,6 +57,19 @@ impl<N: Net> Shard<N> {
             }
         }
         current.sessions_detached = self.detached_count as u64;
+        let detached = |slot: &Slot| slot.session.as_ref().is_some_and(|session| session.detached.is_some());
+        let detached = self.slots.iter().filter(|(_, slot)| detached(slot)).count();
+        let sessions_listen: usize = self
+            .slots
+            .iter()
+            .filter_map(|(_, slot)| slot.session.as_ref())
+            .map(|session| session.subscriptions.len())
+            .sum();
+        let active = self.slots.iter().filter(|(_, slot)| slot.is_active()).count();
+        let mismatch = &mut current.selfcheck_mismatch;
+        mismatch[SelfCheck::Connections as usize] = active.abs_diff(self.active_count) as u64;
+        mismatch[SelfCheck::Sessions as usize] = detached.abs_diff(self.detached_count) as u64;
+        mismatch[SelfCheck::Subscriptions as usize] = current.subscriptions.abs_diff(sessions_listen as u64);
         let memory = &mut current.memory_bytes;
         memory[MemoryClass::Connections as usize] =
             (self.slots.capacity() * size_of::<Slot>() + self.queue.bytes()) as u64;

@@ -23,7 +23,7 @@ use super::health::iso;
 use super::problem::Problem;
 use crate::app::App;
 
-pub use act::{cleanup_stale, disconnect, revoke};
+pub use act::{block, cleanup_stale, disconnect, revoke};
 pub use guard::{JsonBody, Operator};
 pub use paging::Paging;
 
@@ -118,6 +118,23 @@ pub async fn one_session(
     };
     shown["closedConnections"] = closed.iter().map(record::ledger).collect();
     Ok(Json(shown))
+}
+
+/// `GET /api/admin/websocket/users`: who has how many connections and subscriptions, the most subscribed first.
+pub async fn users(State(app): State<Arc<App>>, _: Operator, paging: Paging) -> Result<Json<Value>, Problem> {
+    let all = app.connections().await?;
+    let mut by_user = BTreeMap::<&str, (usize, usize)>::new();
+    for info in all.iter().filter(|info| info.disconnected_at_ms.is_none() && !info.user.is_empty()) {
+        let (connections, subscriptions) = by_user.entry(&info.user).or_default();
+        *connections += 1;
+        *subscriptions += info.channels.len();
+    }
+    let mut users: Vec<_> = by_user.into_iter().collect();
+    users.sort_by_key(|(user, (_, subscriptions))| (std::cmp::Reverse(*subscriptions), *user));
+    let total = users.len();
+    let shown = |(user, (connections, subscriptions))| json!({ "userId": user, "connections": connections, "subscriptions": subscriptions });
+    let answer = json!({ "users": paging.of(users).map(shown).collect::<Vec<_>>() });
+    Ok(Json(paging.described(answer, total)))
 }
 
 /// `GET /api/admin/websocket/closed`: the connections that closed, newest first, with the reason.

@@ -55,8 +55,13 @@ fn respond(
     batch: bool,
     parse: impl FnOnce(usize) -> Result<Vec<Event>, EventError>,
 ) -> Response {
-    let accepted = access::required(app, headers, query, remote, Takes::TokensAndKeys)
-        .and_then(|principal| accept(app, headers, &principal, parse));
+    let blocked = app.blocks.is_blocked(remote, clock::now().wall_ms);
+    let accepted = if blocked {
+        Err(Problem::new(ErrorCode::Forbidden, "an operator has shut your address out for a time"))
+    } else {
+        access::required(app, headers, query, remote, Takes::TokensAndKeys)
+    };
+    let accepted = accepted.and_then(|principal| accept(app, headers, &principal, parse));
     match accepted {
         Ok(receipts) => {
             let mut results: Vec<Value> = receipts.iter().map(shown).collect();

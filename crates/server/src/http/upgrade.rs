@@ -90,6 +90,10 @@ fn prepare(
         },
     )?;
     let refuse = |reason, problem| Box::new(RefusedUpgrade::new(reason, problem));
+    if app.blocks.is_blocked(remote.ip(), clock::now().wall_ms) {
+        let problem = Problem::new(ErrorCode::Forbidden, "an operator has shut your address out for a time");
+        return Err(refuse(RejectReason::Forbidden, problem));
+    }
     if app.is_draining() {
         return Err(refuse(RejectReason::Draining, ErrorCode::Draining.into()));
     }

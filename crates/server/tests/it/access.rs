@@ -341,7 +341,7 @@ fn every_endpoint_answers_every_bearer_as_documented() {
     let upgrade = handshake("", "").split_once("\r\n").unwrap().1.replace("Host: localhost\r\n", "");
     let upgrade = upgrade.trim_end().to_owned() + "\r\n";
     // Method, path, body; and the statuses of: nobody, a user, a publisher, an admin, an API key.
-    let table: [(&str, &str, &str, [u16; 5]); 24] = [
+    let table: [(&str, &str, &str, [u16; 5]); 26] = [
         ("GET", "/ws", "", [101, 101, 101, 101, 401]),
         ("GET", "/ws/metrics", "", [101, 101, 101, 101, 401]),
         ("GET", "/ws/collaboration/r1", "", [101, 101, 101, 101, 401]),
@@ -365,6 +365,8 @@ fn every_endpoint_answers_every_bearer_as_documented() {
         ("GET", "/api/admin/websocket/closed", "", [401, 403, 403, 200, 401]),
         ("POST", "/api/admin/websocket/disconnect", revocation, [401, 403, 403, 200, 401]),
         ("POST", "/api/admin/revocations", revocation, [401, 403, 403, 200, 401]),
+        ("GET", "/api/admin/websocket/users", "", [401, 403, 403, 200, 401]),
+        ("POST", "/api/admin/blocks", r#"{"address":"192.0.2.1"}"#, [401, 403, 403, 200, 401]),
         ("GET", "/nothing", "", [404; 5]),
     ];
     let bearers = [

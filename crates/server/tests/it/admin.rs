@@ -360,3 +360,43 @@ fn a_web_page_elsewhere_cannot_use_an_operators_browser() {
         200
     );
 }
+
+#[test]
+fn users_are_listed_by_what_they_subscribe_to() {
+    let server = Server::start("");
+    let (ada, _) = client(&server, "ada", &["run:1"]);
+    let (bob, _) = client(&server, "bob", &["run:1", "run:2"]);
+    let (again, _) = client(&server, "bob", &["run:3"]);
+    let answer = get(&server, "/api/admin/websocket/users?limit=1");
+    assert_eq!(answer["users"], json!([{ "userId": "bob", "connections": 2, "subscriptions": 3 }]));
+    assert_eq!((&answer["total"], &answer["hasMore"]), (&json!(2), &json!(true)));
+    for what in ["connections", "sessions", "subscriptions"] {
+        let series = format!("pulsewire_selfcheck_mismatch{{what=\"{what}\"}}");
+        assert!(server.metric(&series).abs() < f64::EPSILON, "{series}");
+    }
+    [ada, bob, again].into_iter().for_each(close);
+}
+
+#[test]
+fn a_blocked_address_is_closed_and_kept_out_until_it_is_let_in() {
+    const BLOCKS: &str = "/api/admin/blocks";
+    let server = Server::start("");
+    let (mut socket, _) = client(&server, "ada", &[]);
+    let blocked = post(&server, BLOCKS, &json!({ "address": "127.0.0.1" }));
+    assert_eq!((&blocked["blocked"], &blocked["closed"]), (&json!(true), &json!(1)));
+    assert!(is_moment(&blocked["until"]), "{blocked}");
+    assert_eq!(socket.closed_with(), 4506);
+    let token = server.token("ada", Role::User);
+    let mut refused = server.connect();
+    refused.send(crate::harness::handshake("/ws", &bearer(&token)).as_bytes());
+    assert_eq!(refused.head().status, 403);
+    let event = json!({ "channel": "run:1", "type": "t", "data": {} }).to_string();
+    let publish = |server: &Server| {
+        server.http("POST", "/api/publish", &bearer(&server.token("app", Role::Publisher)), &event).status
+    };
+    assert_eq!(publish(&server), 403);
+    let allowed = post(&server, BLOCKS, &json!({ "address": "127.0.0.1", "for_ms": 0 }));
+    assert_eq!(allowed, json!({ "blocked": false, "unblocked": true }));
+    assert_eq!(publish(&server), 200);
+    close(client(&server, "ada", &[]).0);
+}

@@ -6,7 +6,7 @@ use crate::labels::{
     AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, Codec, ConnectionError, Direction, DisconnectReason,
     DropCause, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MessageError, Proof,
     PublishOutcome, PublishSource, RateScope, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
-    SeriesSet, SlowAction, Stage, Status, Transport,
+    SelfCheck, SeriesSet, SlowAction, Stage, Status, Transport,
 };
 use crate::layout as at;
 use crate::layout::histogram;
@@ -586,6 +586,13 @@ pub(crate) const FAMILIES: &[Family] = &[
         &[],
         Data::Number(|v| v.current.kernel_unacked_bytes as f64),
         "Bytes sent and not acknowledged, at each connection's last sample.",
+    ),
+    gauge(
+        "pulsewire_selfcheck_mismatch",
+        "own",
+        &[label("what", SelfCheck::NAMES)],
+        Data::Each(|v, at| v.current.selfcheck_mismatch[at] as f64),
+        "By how much a count differs from the table it counts, such as orphaned subscriptions; anything but 0 is a bug.",
     ),
     gauge(
         "pulsewire_heap_allocated_bytes",

@@ -190,3 +190,33 @@ mod tests {
         assert_eq!(until(now), Err(ErrorCode::BadRequest));
     }
 }
+
+/// How long an address is shut out when nothing is said.
+const BLOCK_MS_DEFAULT: i64 = 3_600_000;
+
+/// The body of `blocks`: an address, and for how long; 0 lets it in again.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Block {
+    address: IpAddr,
+    for_ms: Option<u32>,
+}
+
+/// `POST /api/admin/blocks`: shuts an address out for `for_ms` (default one hour) and closes what it has open.
+pub async fn block(
+    State(app): State<Arc<App>>,
+    Operator(who): Operator,
+    JsonBody(Block { address, for_ms }): JsonBody<Block>,
+) -> Result<Json<Value>, Problem> {
+    let now_ms = clock::now().wall_ms;
+    tracing::info!(operator = &*who.sub, %address, for_ms, "an address is shut out or let in by an operator");
+    if for_ms == Some(0) {
+        return Ok(Json(json!({ "blocked": false, "unblocked": app.blocks.unblock(address) })));
+    }
+    let until_ms = now_ms + for_ms.map_or(BLOCK_MS_DEFAULT, i64::from);
+    app.blocks
+        .block(address, until_ms, now_ms)
+        .map_err(|full| Problem::new(ErrorCode::LimitExceeded, full.to_string()))?;
+    let closed = app.close(&Target::Address(address), CloseCode::Revoked).await?;
+    Ok(Json(json!({ "blocked": true, "until": crate::http::health::iso(until_ms), "closed": closed })))
+}
