@@ -18,7 +18,7 @@ struct Held {
     figure: &'static str,
     /// A program without which it cannot be counted.
     tool: Option<&'static str>,
-    /// How far a figure may go all the same where the design's budget is too tight for any machine at any load.
+    /// How far a figure that lies within the design's budget by little may go in CI, where other work may run.
     exception: Option<f64>,
 }
 

@@ -76,7 +76,7 @@ impl ShardLoop {
                     }
                     command => {
                         self.publish(&mut together, now);
-                        self.command(command, &mut buffer, &mut unread, now);
+                        self.command(command, &mut buffer, now);
                     }
                 }
             }
@@ -137,20 +137,14 @@ impl ShardLoop {
         together.clear();
     }
 
-    fn command(
-        &mut self,
-        command: Command<Carrier>,
-        buffer: &mut [u8],
-        unread: &mut VecDeque<ConnKey>,
-        now: Now,
-    ) {
+    fn command(&mut self, command: Command<Carrier>, buffer: &mut [u8], now: Now) {
         match command {
             Command::Publish(publication) => self.shard.publish(&publication, now),
             Command::Arrive(carrier, arrival) => {
                 let early = carrier.early.clone();
                 self.settle(carrier, &arrival, now, |shard, conn| shard.arrive(conn, &arrival, now))
                     .into_iter()
-                    .for_each(|conn| self.early(conn, &early, buffer, unread, now));
+                    .for_each(|conn| self.early(conn, &early, buffer, now));
             }
             Command::Adopt(carrier, resume) => {
                 let Resume { arrival, .. } = &*resume;
@@ -189,21 +183,13 @@ impl ShardLoop {
     }
 
     /// Frames that a client sent right behind its handshake.
-    fn early(
-        &mut self,
-        conn: ConnKey,
-        early: &Bytes,
-        buffer: &mut [u8],
-        unread: &mut VecDeque<ConnKey>,
-        now: Now,
-    ) {
+    fn early(&mut self, conn: ConnKey, early: &Bytes, buffer: &mut [u8], now: Now) {
         for part in early.chunks(buffer.len()) {
             buffer[..part.len()].copy_from_slice(part);
             if !self.decode(conn, buffer, part.len(), now) {
                 return;
             }
         }
-        let _ = unread;
     }
 
     /// Reads and decodes what has come on a connection.

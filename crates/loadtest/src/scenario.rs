@@ -112,7 +112,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "counts",
         about: "User instructions (callgrind) and system calls (strace) per delivery to 500 subscribers: the difference \
-                of two runs, exact on a noisy machine.",
+                of two runs, repeatable within about 2 % while other work goes on.",
         run: counts::run,
     },
 ];

@@ -27,7 +27,7 @@ pub(super) fn run(bench: &Bench, progress: &Progress) -> anyhow::Result<Vec<Figu
     let mut figures = vec![
         Figure::new("saturation_per_cpu_second", 1_000_000.0 / cpu(&server), "/s").at_least(800_000.0).note(
             "deliveries per second of server CPU. A write carries what was published since the connection's \
-                 last one; to carry all four of the window every time it would have to wait for them",
+                 last one; probably not all four of the window, for which it would have to wait",
         ),
         Figure::new("saturation_cpu_us", cpu(&server), "µs").note("server CPU per delivery"),
         Figure::new("saturation_deliveries", rate(&server), "/s")
