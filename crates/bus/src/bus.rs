@@ -1,23 +1,19 @@
-//! Publishing: from an event to a publication with its place in the channel.
-//!
-//! One request's events are checked first, all of them, and then accepted in order; a request with a
-//! bad item changes nothing. A channel's lock is held from taking the sequence until the publication
-//! lies in the inbox of every shard that listens, so all listeners meet the same order. Nothing here
-//! waits: with the memory store an event is accepted or refused at once.
+//! The bus of one process: its channels, its stores, and who is told.
 
 use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use parking_lot::RwLock;
-use pulsewire_protocol::{ChannelName, Epoch, ErrorCode, Event, MetricSet, Position, Sequence};
-use pulsewire_telemetry::{EventTypeId, Telemetry};
+use parking_lot::{Mutex, RwLock};
+use pulsewire_protocol::{ChannelName, Epoch, ErrorCode};
+use pulsewire_telemetry::Telemetry;
 
 use crate::channel::{Channel, ChannelId};
-use crate::log::{Known, Log};
-use crate::{Body, ChannelKind, LogLimits, Namespace, Namespaces, Now, Page, Publication, ReadLimit};
+use crate::reads::{Job, Reads};
+use crate::store::{DedupKey, Durability, Failure, MemoryStore, Store};
+use crate::{
+    Bell, Broker, ChannelKind, Lane, Namespace, NamespaceId, Namespaces, Now, Publication, Reply, RingLimits,
+};
 
 /// Whoever is to hear of publications, one part for each shard.
 pub trait Audience: Send + Sync {
@@ -25,70 +21,94 @@ pub trait Audience: Send + Sync {
     fn has_room(&self, shard: usize) -> bool;
     /// Publications of one channel, in order, for a shard that has listeners of it. Must not wait.
     fn deliver(&self, shard: usize, publications: &[Arc<Publication>]);
+    /// A channel that the shard has listeners of has a successor. Must not wait.
+    fn replaced(&self, shard: usize, channel: &Arc<Channel>);
 }
 
 /// What a bus is made of.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// The namespaces, in the order in which they are tried.
     pub namespaces: Namespaces,
     /// How many shards the audience has.
     pub shards: usize,
-    /// At most so many channels at a time; default 1,000,000.
+    /// At most so many channels at a time; default 100,000.
     pub channels_max: usize,
-    /// The epoch of every channel: random, new at every start, since memory keeps nothing.
+    /// The epoch of channels that are kept in memory: random, new at every start.
     pub epoch: Epoch,
+    /// Random, and new at every start: no two processes make the same name for an event.
+    pub incarnation: u64,
+    /// Where `log` channels are kept unless their namespace says memory; without it, all are kept in memory.
+    pub store: Option<Arc<dyn Store>>,
+    /// Who carries what was committed to other nodes.
+    pub broker: Option<Arc<dyn Broker>>,
+    /// Events that may wait to be kept; default 16,384.
+    pub queue_max: usize,
+    /// How much of each channel's tail is at hand.
+    pub ring: RingLimits,
 }
 
-/// Who publishes.
-#[derive(Debug, Clone, Copy)]
-pub struct Publisher<'a> {
-    /// The scope in which message ids are unique: the authenticated subject.
-    pub principal: &'a str,
-    /// Shown to subscribers as the event's `user`; `None` for the server and for applications.
-    pub user: Option<&'a str>,
+/// Channels that were asked for and are being looked up.
+pub(crate) struct Opening {
+    names: Vec<ChannelName>,
+    reply: Reply<Opened>,
 }
 
-/// What became of an accepted event.
+/// Channels, in the order asked; or the first name that cannot be opened, and why.
+pub type Opened = Result<Vec<Arc<Channel>>, (ErrorCode, ChannelName)>;
+
+/// Whether a store does its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
-    /// The channel.
-    pub channel: ChannelName,
-    /// Its sequence; `None` on channels that number nothing.
-    pub sequence: Option<Sequence>,
-    /// The epoch of the sequence.
-    pub epoch: Option<Epoch>,
-    /// Whether it had been accepted before, under the same message id.
-    pub duplicate: bool,
-    /// How many subscriptions it met.
-    pub matched: u32,
-}
-
-/// Why an event was not accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Which event of the request; `None` if it concerns the request.
-    pub index: Option<usize>,
-    /// The code for the publisher.
-    pub code: ErrorCode,
-    /// What was wrong, for a person.
-    pub detail: String,
+pub struct StoreStatus {
+    /// Its name.
+    pub store: &'static str,
+    /// Events that wait to be kept.
+    pub queued: usize,
+    /// Since when it fails, Unix milliseconds, and why; `None` while it works.
+    pub degraded: Option<(i64, Failure, String)>,
 }
 
 /// The bus of one process.
 pub struct Bus {
-    options: Options,
-    telemetry: Arc<Telemetry>,
-    audience: Box<dyn Audience>,
-    channels: RwLock<HashMap<ChannelName, Arc<Channel>>>,
+    pub(crate) options: Options,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) audience: Box<dyn Audience>,
+    pub(crate) channels: RwLock<HashMap<ChannelName, Arc<Channel>>>,
     channels_made: AtomicU32,
+    memory: Lane,
+    durable: Option<Lane>,
+    pub(crate) reads: Reads,
+    /// Channels that miss something.
+    pub(crate) watched: Mutex<Vec<Arc<Channel>>>,
+    pub(crate) suspicious: AtomicBool,
+    pub(crate) checked_ns: AtomicU64,
+    pub(crate) ticked_ns: AtomicU64,
+    pub(crate) swept_ns: AtomicU64,
+    keys_made: AtomicU64,
 }
 
 impl Bus {
     /// A bus with no channels.
     #[must_use]
     pub fn new(options: Options, telemetry: Arc<Telemetry>, audience: Box<dyn Audience>) -> Self {
-        Self { options, telemetry, audience, channels: RwLock::default(), channels_made: AtomicU32::new(0) }
+        let memory = Arc::new(MemoryStore::new(options.epoch.clone(), options.channels_max));
+        let durable = options.store.clone().map(|store| Lane::new(store, options.queue_max));
+        Self {
+            memory: Lane::new(memory, options.queue_max),
+            durable,
+            options,
+            telemetry,
+            audience,
+            channels: RwLock::default(),
+            channels_made: AtomicU32::new(0),
+            reads: Reads::default(),
+            watched: Mutex::default(),
+            suspicious: AtomicBool::new(false),
+            checked_ns: AtomicU64::new(0),
+            ticked_ns: AtomicU64::new(0),
+            swept_ns: AtomicU64::new(0),
+            keys_made: AtomicU64::new(0),
+        }
     }
 
     /// The namespaces.
@@ -103,7 +123,7 @@ impl Bus {
         self.options.shards
     }
 
-    /// How many channels exist now.
+    /// How many channels this node has at hand.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.channels.read().len()
@@ -115,16 +135,138 @@ impl Bus {
         self.options.namespaces.find(name).map(|(_, namespace)| namespace)
     }
 
-    /// The channel of this name, made if it does not exist yet.
+    /// The lane that a thread has to serve, if the store does not answer at once.
+    #[must_use]
+    pub fn durable_lane(&self) -> Option<&Lane> {
+        self.durable.as_ref()
+    }
+
+    /// Rung when a read waits for [`Bus::perform`].
+    #[must_use]
+    pub fn reads_bell(&self) -> &Bell {
+        &self.reads.bell
+    }
+
+    /// How the stores do.
+    #[must_use]
+    pub fn stores(&self) -> Vec<StoreStatus> {
+        let lanes = self.durable.iter().chain([&self.memory]);
+        lanes
+            .map(|lane| StoreStatus {
+                store: lane.store.name(),
+                queued: lane.queued(),
+                degraded: lane
+                    .trouble()
+                    .map(|trouble| (trouble.since_ms, trouble.error.failure, trouble.error.detail)),
+            })
+            .collect()
+    }
+
+    /// The channel of this name, if it is at hand: always, for a channel that keeps nothing.
     ///
     /// # Errors
     ///
     /// `unknown_channel` if no namespace matches, `limit_exceeded` if there are too many channels and none
     /// is idle.
-    pub fn open(&self, name: &ChannelName) -> Result<Arc<Channel>, ErrorCode> {
-        if let Some(channel) = self.channels.read().get(name) {
-            return Ok(channel.clone());
+    pub fn at_hand(&self, name: &ChannelName) -> Result<Option<Arc<Channel>>, ErrorCode> {
+        let namespace = self.namespace(name).ok_or(ErrorCode::UnknownChannel)?;
+        if namespace.kind != ChannelKind::Log {
+            return self.open_passing(name).map(Some);
         }
+        let channel = self.listed(name).filter(|channel| channel.order.lock().sequencer.is_open());
+        // Where others write, a channel that nobody here listens to may have moved on.
+        let fresh =
+            |channel: &Arc<Channel>| !self.lane_of(channel).store.is_shared() || channel.listeners() > 0;
+        Ok(channel.filter(fresh))
+    }
+
+    /// Brings channels to hand: those that keep events, from their store. The answer comes at once if there is
+    /// nothing to look up.
+    pub fn open(&self, now: Now, names: Vec<ChannelName>, reply: Reply<Opened>) {
+        let opening = Opening { names, reply };
+        let (mut waits, mut instant) = (false, true);
+        for name in &opening.names {
+            match self.at_hand(name) {
+                Err(code) => {
+                    let name = name.clone();
+                    (opening.reply)(Err((code, name)));
+                    return;
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    waits = true;
+                    instant &= self.lane_for(name).store.is_instant();
+                }
+            }
+        }
+        if !waits || instant {
+            self.opened(opening, now);
+        } else {
+            self.enqueue(Job::Open(opening));
+        }
+    }
+
+    /// Looks channels up in their stores.
+    pub(crate) fn opened(&self, opening: Opening, now: Now) {
+        let Opening { names, reply } = opening;
+        let mut channels = Vec::with_capacity(names.len());
+        for name in names {
+            match self.open_one(&name, now) {
+                Ok(channel) => channels.push(channel),
+                Err(code) => return reply(Err((code, name))),
+            }
+        }
+        reply(Ok(channels));
+    }
+
+    fn open_one(&self, name: &ChannelName, now: Now) -> Result<Arc<Channel>, ErrorCode> {
+        if let Some(channel) = self.at_hand(name)? {
+            return Ok(channel);
+        }
+        // It is listed before the store is asked: what is committed meanwhile is heard, and waits.
+        let mut channel = self.list(name)?;
+        loop {
+            let lane = self.lane_of(&channel);
+            let extents =
+                lane.store.extents(std::slice::from_ref(name)).map_err(|error| self.unreadable(&error))?;
+            let extent = extents.first().ok_or(ErrorCode::StoreUnavailable)?;
+            if channel.order.lock().sequencer.is_open() {
+                self.stands_at(name, extent, now);
+                return self.listed(name).ok_or(ErrorCode::StoreUnavailable);
+            }
+            if extent.epoch == channel.epoch {
+                self.begin(&channel, extent.head, now);
+                return Ok(channel);
+            }
+            channel = self.relist(&channel, extent.epoch.clone()).ok_or(ErrorCode::StoreUnavailable)?;
+        }
+    }
+
+    fn begin(&self, channel: &Arc<Channel>, head: pulsewire_protocol::Sequence, now: Now) {
+        let mut order = channel.order.lock();
+        let mut out = Vec::new();
+        order.sequencer.stands_at(head, now.mono_ns, &mut out);
+        self.deliver(channel, &out);
+        let hole = order.sequencer.has_hole();
+        drop(order);
+        if hole {
+            self.watch(channel);
+        }
+    }
+
+    /// A channel that keeps nothing.
+    pub(crate) fn open_passing(&self, name: &ChannelName) -> Result<Arc<Channel>, ErrorCode> {
+        match self.listed(name) {
+            Some(channel) => Ok(channel),
+            None => self.list(name),
+        }
+    }
+
+    pub(crate) fn listed(&self, name: &ChannelName) -> Option<Arc<Channel>> {
+        self.channels.read().get(name).cloned()
+    }
+
+    fn list(&self, name: &ChannelName) -> Result<Arc<Channel>, ErrorCode> {
         let (id, namespace) = self.options.namespaces.find(name).ok_or(ErrorCode::UnknownChannel)?;
         let mut channels = self.channels.write();
         if let Some(channel) = channels.get(name) {
@@ -136,228 +278,89 @@ impl Bus {
                 return Err(ErrorCode::LimitExceeded);
             }
         }
-        let limits = match namespace.kind {
-            ChannelKind::Log => LogLimits {
-                history_max: namespace.history_max,
-                critical_max: namespace.critical_max,
-                ids_max: namespace.history_max.max(1_000) * 4,
-            },
-            ChannelKind::Ephemeral | ChannelKind::Metrics => {
-                LogLimits { history_max: 0, critical_max: 0, ids_max: 0 }
-            }
-        };
-        let channel = Arc::new(Channel::new(
-            ChannelId(self.channels_made.fetch_add(1, Ordering::Relaxed)),
-            name.clone(),
-            id,
-            namespace.kind,
-            self.options.epoch.clone(),
-            self.options.shards,
-            Log::new(limits),
-        ));
+        let epoch = self.lane(namespace.durability).store.epoch();
+        let channel = Arc::new(self.channel(name, id, namespace.kind, epoch));
         channels.insert(name.clone(), channel.clone());
         Ok(channel)
     }
 
-    /// Accepts the events of one request, in order; either all are accepted or none.
-    ///
-    /// An event whose message id was seen before is answered with its first sequence and not published
-    /// again.
-    ///
-    /// # Errors
-    ///
-    /// The first event that cannot be accepted, and why. Nothing was published then.
-    pub fn publish(
+    /// Lists a channel that has not begun under the epoch that its store has.
+    fn relist(&self, channel: &Arc<Channel>, epoch: Epoch) -> Option<Arc<Channel>> {
+        let mut channels = self.channels.write();
+        let present = channels.get(&channel.name)?;
+        if present.id != channel.id {
+            return Some(present.clone());
+        }
+        let new = Arc::new(self.channel(&channel.name, channel.namespace, channel.kind, epoch));
+        channels.insert(channel.name.clone(), new.clone());
+        Some(new)
+    }
+
+    pub(crate) fn channel(
         &self,
-        now: Now,
-        publisher: Publisher<'_>,
-        events: Vec<Event>,
-    ) -> Result<Vec<Receipt>, Refusal> {
-        let channels = self.check(publisher, &events)?;
-        let mut receipts = Vec::with_capacity(events.len());
-        let mut events = events.into_iter().zip(channels).peekable();
-        while let Some((event, channel)) = events.next() {
-            let mut log = channel.log.lock();
-            let mut fresh = Vec::new();
-            receipts.push(self.accept(&channel, &mut log, now, publisher, event, &mut fresh));
-            while let Some((event, _)) = events.next_if(|(_, next)| next.id == channel.id) {
-                receipts.push(self.accept(&channel, &mut log, now, publisher, event, &mut fresh));
-            }
-            self.deliver(&channel, &fresh);
-        }
-        Ok(receipts)
-    }
-
-    /// Publishes a set of values on its metric channel.
-    ///
-    /// # Errors
-    ///
-    /// As [`Bus::publish`]; `overloaded` values are not kept either: the next ones are newer.
-    pub fn publish_metrics(&self, now: Now, set: MetricSet) -> Result<u32, ErrorCode> {
-        let channel = self.open(&set.channel)?;
-        if channel.kind != ChannelKind::Metrics {
-            return Err(ErrorCode::Unsupported);
-        }
-        if (0..self.options.shards)
-            .any(|shard| channel.has_listeners(shard) && !self.audience.has_room(shard))
-        {
-            return Err(ErrorCode::Overloaded);
-        }
-        let publication = Arc::new(Publication::new(
-            channel.clone(),
-            Sequence(0),
-            now.mono_ns,
-            self.telemetry.event_types().intern("metric"),
-            Body::Metrics(set),
-        ));
-        let mut log = channel.log.lock();
-        log.set_latest(publication.clone());
-        self.deliver(&channel, &[publication]);
-        drop(log);
-        Ok(channel.listeners())
-    }
-
-    /// What follows a sequence in a `log` channel.
-    #[must_use]
-    pub fn read(&self, channel: &Channel, after: Sequence, limit: ReadLimit) -> Page {
-        channel.log.lock().read(after, limit)
-    }
-
-    /// The critical events that a channel keeps, oldest first.
-    #[must_use]
-    pub fn critical(&self, channel: &Channel) -> Vec<Arc<Publication>> {
-        channel.log.lock().critical().cloned().collect()
+        name: &ChannelName,
+        namespace: NamespaceId,
+        kind: ChannelKind,
+        epoch: Epoch,
+    ) -> Channel {
+        let id = ChannelId(self.channels_made.fetch_add(1, Ordering::Relaxed));
+        Channel::new(id, name.clone(), namespace, kind, epoch, self.options.shards, self.options.ring)
     }
 
     /// The newest values of a metric channel.
     #[must_use]
     pub fn latest(&self, channel: &Channel) -> Option<Arc<Publication>> {
-        channel.log.lock().latest()
-    }
-
-    /// Where a channel stands.
-    #[must_use]
-    pub fn position(&self, channel: &Channel) -> Position {
-        channel.position()
-    }
-
-    fn check(&self, publisher: Publisher<'_>, events: &[Event]) -> Result<Vec<Arc<Channel>>, Refusal> {
-        let mut channels: Vec<Arc<Channel>> = Vec::with_capacity(events.len());
-        let mut ids: HashMap<(ChannelId, &str), u64> = HashMap::new();
-        for (index, event) in events.iter().enumerate() {
-            let refuse = |code: ErrorCode, detail: String| Refusal { index: Some(index), code, detail };
-            let channel = match channels.last() {
-                Some(last) if last.name == event.channel => last.clone(),
-                _ => self.open(&event.channel).map_err(|code| {
-                    refuse(code, format!("channel `{}`: {}", event.channel, code.message()))
-                })?,
-            };
-            let namespace = self.options.namespaces.get(channel.namespace);
-            if namespace.read_only {
-                let detail = format!("channel `{}` is written by the server only", event.channel);
-                return Err(refuse(ErrorCode::Forbidden, detail));
-            }
-            if channel.kind == ChannelKind::Metrics {
-                let detail = format!("channel `{}` takes samples, not events", event.channel);
-                return Err(refuse(ErrorCode::Unsupported, detail));
-            }
-            if (0..self.options.shards)
-                .any(|shard| channel.has_listeners(shard) && !self.audience.has_room(shard))
-            {
-                let detail = "the fan-out queue is full; publish more slowly".to_owned();
-                return Err(refuse(ErrorCode::Overloaded, detail));
-            }
-            if let (ChannelKind::Log, Some(id)) = (channel.kind, &event.id) {
-                let hash = payload_hash(event);
-                let seen_here =
-                    ids.insert((channel.id, id.as_str()), hash).is_some_and(|other| other != hash);
-                let seen_before =
-                    channel.log.lock().known(&scoped(publisher, id.as_str()), hash) == Known::Other;
-                if seen_here || seen_before {
-                    // The code's own text says it all; the index says which event.
-                    return Err(refuse(ErrorCode::IdempotencyConflict, String::new()));
-                }
-            }
-            channels.push(channel);
-        }
-        Ok(channels)
-    }
-
-    fn accept(
-        &self,
-        channel: &Arc<Channel>,
-        log: &mut Log,
-        now: Now,
-        publisher: Publisher<'_>,
-        event: Event,
-        fresh: &mut Vec<Arc<Publication>>,
-    ) -> Receipt {
-        let receipt = |sequence: Option<Sequence>, duplicate| Receipt {
-            channel: channel.name.clone(),
-            sequence,
-            epoch: sequence.map(|_| channel.epoch.clone()),
-            duplicate,
-            matched: channel.listeners(),
-        };
-        let event_type = self.event_type(&event);
-        if channel.kind != ChannelKind::Log {
-            let body = self.body(channel, now, publisher, event);
-            let publication = Publication::new(channel.clone(), Sequence(0), now.mono_ns, event_type, body);
-            fresh.push(Arc::new(publication));
-            return receipt(None, false);
-        }
-        let identity = event.id.as_ref().map(|id| (scoped(publisher, id.as_str()), payload_hash(&event)));
-        if let Some((id, hash)) = &identity
-            && let Known::Same(sequence) = log.known(id, *hash)
-        {
-            return receipt(Some(sequence), true);
-        }
-        let sequence = log.next_sequence();
-        let body = self.body(channel, now, publisher, event);
-        let publication =
-            Arc::new(Publication::new(channel.clone(), sequence, now.mono_ns, event_type, body));
-        log.append(&publication);
-        if let Some((id, hash)) = identity {
-            log.remember(&id, hash, sequence);
-        }
-        fresh.push(publication);
-        receipt(Some(sequence), false)
-    }
-
-    fn body(&self, channel: &Channel, now: Now, publisher: Publisher<'_>, mut event: Event) -> Body {
-        let namespace = self.options.namespaces.get(channel.namespace);
-        let listed = namespace.critical_types.iter().any(|critical| **critical == *event.event_type.as_str());
-        event.critical = Some(event.critical.unwrap_or(listed));
-        let timestamp_ms = event.timestamp_ms.unwrap_or(now.wall_ms);
-        Body::Event { event, user: publisher.user.map(Into::into), timestamp_ms }
-    }
-
-    fn event_type(&self, event: &Event) -> EventTypeId {
-        self.telemetry.event_types().intern(event.event_type.as_str())
+        channel.order.lock().latest.clone()
     }
 
     /// Hands publications of one channel to the shards that listen. The channel's lock is held.
-    fn deliver(&self, channel: &Channel, publications: &[Arc<Publication>]) {
+    pub(crate) fn deliver(&self, channel: &Channel, publications: &[Arc<Publication>]) {
         if publications.is_empty() {
             return;
-        }
-        for publication in publications {
-            self.telemetry.shared().event_emitted(publication.event_type, 1);
         }
         for shard in (0..self.options.shards).filter(|shard| channel.has_listeners(*shard)) {
             self.audience.deliver(shard, publications);
         }
     }
-}
 
-fn scoped(publisher: Publisher<'_>, id: &str) -> String {
-    format!("{}\0{id}", publisher.principal)
-}
+    pub(crate) fn is_crowded(&self, channel: &Channel) -> bool {
+        (0..self.options.shards).any(|shard| channel.has_listeners(shard) && !self.audience.has_room(shard))
+    }
 
-fn payload_hash(event: &Event) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    event.event_type.as_str().hash(&mut hasher);
-    event.data.get().hash(&mut hasher);
-    event.key.hash(&mut hasher);
-    hasher.finish()
+    pub(crate) fn is_in_memory(&self, name: &ChannelName) -> bool {
+        self.durable.is_none()
+            || self.namespace(name).is_none_or(|namespace| namespace.durability == Durability::Memory)
+    }
+
+    pub(crate) fn lane(&self, durability: Durability) -> &Lane {
+        match (&self.durable, durability) {
+            (None, _) | (_, Durability::Memory) => &self.memory,
+            (Some(lane), _) => lane,
+        }
+    }
+
+    pub(crate) fn lane_for(&self, name: &ChannelName) -> &Lane {
+        self.lane(if self.is_in_memory(name) { Durability::Memory } else { Durability::Strict })
+    }
+
+    pub(crate) fn lane_of(&self, channel: &Channel) -> &Lane {
+        self.lane(self.options.namespaces.get(channel.namespace).durability)
+    }
+
+    pub(crate) fn has_shared_store(&self) -> bool {
+        self.durable.as_ref().is_some_and(|lane| lane.store.is_shared())
+    }
+
+    /// A name for an event that its publisher has not named.
+    pub(crate) fn own_key(&self) -> DedupKey {
+        let mut key = DedupKey::default();
+        key[..8].copy_from_slice(&self.options.incarnation.to_le_bytes());
+        key[8..].copy_from_slice(&self.keys_made.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+        key
+    }
+
+    /// Up to two fifths of a head check's interval, another on each node.
+    pub(crate) fn spread_ns(&self) -> u64 {
+        self.options.incarnation % 800_000_000
+    }
 }

@@ -1,15 +1,16 @@
 //! A named ordered log and the count of those who listen to it.
 //!
-//! The state behind the lock is the channel's order: whoever holds it may give out the next
-//! sequence, and hands the publication to the audience before letting go, so that every listener
-//! meets publications in sequence order.
+//! The state behind the lock is the channel's order: whoever holds it may move the cursor, and hands what it
+//! passes to the audience before letting go, so that every listener meets publications in sequence order.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use pulsewire_protocol::{ChannelName, Epoch, Position};
+use pulsewire_protocol::{ChannelName, Epoch, Position, Sequence};
 
-use crate::{ChannelKind, NamespaceId, log::Log};
+use crate::sequencer::{RingLimits, Sequencer};
+use crate::{ChannelKind, NamespaceId, Publication};
 
 /// A channel's number in this process; never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,10 +27,19 @@ pub struct Channel {
     pub namespace: NamespaceId,
     /// What it keeps and promises.
     pub kind: ChannelKind,
-    /// Changes whenever the kept history may have been rewritten; with the memory store, at every start.
+    /// Changes whenever the kept history may have been rewritten; in memory, at every start.
     pub epoch: Epoch,
     listeners: Box<[AtomicU32]>,
-    pub(crate) log: Mutex<Log>,
+    successor: OnceLock<Arc<Channel>>,
+    pub(crate) order: Mutex<Order>,
+}
+
+/// What the lock of a channel guards.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) sequencer: Sequencer,
+    /// The newest values of a metric channel.
+    pub(crate) latest: Option<Arc<Publication>>,
 }
 
 impl Channel {
@@ -40,10 +50,11 @@ impl Channel {
         kind: ChannelKind,
         epoch: Epoch,
         shards: usize,
-        log: Log,
+        ring: RingLimits,
     ) -> Self {
         let listeners = (0..shards).map(|_| AtomicU32::new(0)).collect();
-        Self { id, name, namespace, kind, epoch, listeners, log: Mutex::new(log) }
+        let order = Mutex::new(Order { sequencer: Sequencer::new(ring), latest: None });
+        Self { id, name, namespace, kind, epoch, listeners, successor: OnceLock::new(), order }
     }
 
     /// Counts one more listener in a shard. Call it before reading the position from which to listen.
@@ -69,17 +80,34 @@ impl Channel {
     /// How many listen, in all shards.
     #[must_use]
     pub fn listeners(&self) -> u32 {
-        self.listeners.iter().map(|shard| shard.load(Ordering::Relaxed)).sum()
+        self.listeners.iter().map(|shard| shard.load(Ordering::SeqCst)).sum()
     }
 
-    /// The position of the newest publication.
+    /// The position up to which publications were passed on.
     #[must_use]
     pub fn position(&self) -> Position {
-        Position { epoch: self.epoch.clone(), sequence: self.log.lock().head() }
+        Position { epoch: self.epoch.clone(), sequence: self.order.lock().sequencer.cursor() }
     }
 
-    /// Whether nobody listens and nothing is kept, so that it may be forgotten.
+    /// The newest sequence that this node has heard of.
+    #[must_use]
+    pub fn head(&self) -> Sequence {
+        self.order.lock().sequencer.head()
+    }
+
+    /// The channel that took this one's name when its history was rewritten, if that happened.
+    #[must_use]
+    pub fn successor(&self) -> Option<&Arc<Channel>> {
+        self.successor.get()
+    }
+
+    pub(crate) fn succeed(&self, successor: Arc<Channel>) {
+        // Somebody else may have found out at the same time; the first is the one in the table.
+        let _ = self.successor.set(successor);
+    }
+
+    /// Whether it can be forgotten, as far as the store has everything: nobody listens, no values are kept.
     pub(crate) fn is_idle(&self) -> bool {
-        self.listeners() == 0 && self.log.lock().is_empty()
+        self.listeners() == 0 && self.order.lock().latest.is_none()
     }
 }

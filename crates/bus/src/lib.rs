@@ -3,18 +3,36 @@
 //!
 //! It knows nothing of sessions or sockets. Whoever wants to hear of publications is an
 //! [`Audience`]; the bus tells it which of its shards has listeners, and nothing more.
-//! Time comes in as a parameter ([`Now`]), so that a simulation can run an hour in a millisecond.
+//! It has no threads: whoever runs it calls [`Bus::commit`], [`Bus::perform`] and [`Bus::tick`], and
+//! time comes in as a parameter ([`Now`]), so that a simulation can run an hour in a millisecond.
 
+mod bell;
 mod bus;
 mod channel;
-mod log;
+mod lane;
 mod namespace;
+mod page;
 mod publication;
+mod publish;
+mod reads;
+mod repair;
+mod sequencer;
+pub mod store;
 mod time;
 
-pub use bus::{Audience, Bus, Options, Publisher, Receipt, Refusal};
+pub use bell::Bell;
+pub use bus::{Audience, Bus, Opened, Options, StoreStatus};
 pub use channel::{Channel, ChannelId};
-pub use log::{LogLimits, Page, ReadLimit};
+pub use lane::{Lane, Turn};
 pub use namespace::{ChannelKind, Namespace, NamespaceId, Namespaces};
+pub use page::Page;
 pub use publication::{Body, Publication, Variant};
+pub use publish::{Publisher, Receipt, Refusal, Reply};
+pub use reads::{PageReply, State, StateReply};
+pub use repair::{Broker, Hint};
+pub use sequencer::RingLimits;
+pub use store::{
+    Accepted, Append, Batch, Decision, Declined, DedupKey, Durability, Extent, Failure, Keyed, MemoryStore,
+    Only, Outcome, Place, Query, ReadLimit, Retention, StateSlice, Store, StoreError, StoredPage,
+};
 pub use time::Now;

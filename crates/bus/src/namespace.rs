@@ -6,6 +6,8 @@
 
 use pulsewire_protocol::{ChannelName, ChannelPattern};
 
+use crate::{Durability, Retention};
+
 /// What a channel keeps and promises (`design.md` §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelKind {
@@ -32,11 +34,37 @@ pub struct Namespace {
     pub critical_types: Box<[Box<str>]>,
     /// How many critical events a `log` channel keeps beyond `history_max`. Default 10,000.
     pub critical_max: usize,
+    /// Critical events older than this are not kept, milliseconds; 0, the default, keeps them.
+    pub critical_ttl_ms: i64,
+    /// How well an acknowledged event of a `log` channel is kept. Default `strict`.
+    pub durability: Durability,
+    /// How many keys the state of a `log` channel keeps; 0, the default, keeps no state.
+    pub state_max: usize,
     /// Whether sessions without a token may subscribe.
     pub anonymous: bool,
     /// Whether clients and applications may not publish, because the server itself does.
     pub read_only: bool,
 }
+
+impl Namespace {
+    /// What its channels may keep.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention {
+            history_max: self.history_max,
+            critical_max: self.critical_max,
+            critical_ttl_ms: self.critical_ttl_ms,
+            state_max: self.state_max,
+            ids_ms: IDS_MS,
+            ids_max: (self.history_max * 4).max(IDS_MIN),
+        }
+    }
+}
+
+/// How long message ids of events that are gone are remembered: twice as long as an SDK tries again.
+const IDS_MS: i64 = 10 * 60 * 1_000;
+/// How many message ids a channel may remember at least.
+const IDS_MIN: usize = 10_000;
 
 /// The position of a namespace in [`Namespaces`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,24 +6,17 @@
 use std::sync::{Arc, OnceLock};
 
 use pulsewire_protocol::{
-    Encoding, Event, Frame, MetricSet, Sequence, Shape, encode_event, encode_grouped, encode_points,
+    Encoding, Frame, MetricSet, Sequence, Shape, encode_event, encode_grouped, encode_points,
 };
 use pulsewire_telemetry::EventTypeId;
 
-use crate::Channel;
+use crate::{Accepted, Channel};
 
 /// What was published.
 #[derive(Debug)]
 pub enum Body {
-    /// An application's event.
-    Event {
-        /// As it was accepted.
-        event: Event,
-        /// Who published it; `None` for the server itself.
-        user: Option<Box<str>>,
-        /// Unix milliseconds: the publisher's own time if given, else the time of acceptance.
-        timestamp_ms: i64,
-    },
+    /// An application's event, as it was accepted.
+    Event(Arc<Accepted>),
     /// Values of a metric channel's series, taken together.
     Metrics(MetricSet),
 }
@@ -78,21 +71,30 @@ impl Publication {
             Encoding::MsgPack => 1,
         };
         self.frames[shape + encoding].get_or_init(|| match &self.body {
-            Body::Event { event, user, timestamp_ms } => {
-                let publication = pulsewire_protocol::Publication {
-                    event,
-                    sequence: (self.sequence.0 > 0).then_some(self.sequence),
-                    previous: None,
-                    timestamp_ms: *timestamp_ms,
-                    user: user.as_deref(),
-                };
-                encode_event(&publication, variant.encoding)
-            }
+            Body::Event(_) => self.encode(None, variant.encoding),
             Body::Metrics(set) => match variant.shape {
                 Shape::Grouped => encode_grouped(set, variant.encoding),
                 Shape::Points => Frame::concat(&encode_points(set, variant.encoding)),
             },
         })
+    }
+
+    /// A frame of its own for a reader whose last event was not the one before it.
+    #[must_use]
+    pub fn frame_after(&self, previous: Sequence, encoding: Encoding) -> Frame {
+        self.encode(Some(previous), encoding)
+    }
+
+    fn encode(&self, previous: Option<Sequence>, encoding: Encoding) -> Frame {
+        let Body::Event(accepted) = &self.body else { return Frame::concat(&[]) };
+        let publication = pulsewire_protocol::Publication {
+            event: &accepted.event,
+            sequence: (self.sequence.0 > 0).then_some(self.sequence),
+            previous,
+            timestamp_ms: accepted.timestamp_ms,
+            user: accepted.user.as_deref(),
+        };
+        encode_event(&publication, encoding)
     }
 
     /// The length of its longest frame that has been encoded.
@@ -104,17 +106,16 @@ impl Publication {
     /// Whether a late joiner must see it.
     #[must_use]
     pub fn is_critical(&self) -> bool {
-        matches!(&self.body, Body::Event { event, .. } if event.critical == Some(true))
+        matches!(&self.body, Body::Event(accepted) if accepted.is_critical())
     }
 
-    /// The bytes its event or values take in memory, roughly: what a history of it costs.
+    /// The bytes its event or values take in memory, roughly, and once more for its frames.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let body = match &self.body {
-            Body::Event { event, .. } => event.data.get().len(),
+            Body::Event(accepted) => accepted.bytes(),
             Body::Metrics(set) => set.samples.len() * 64,
         };
-        let frames: usize = self.frames.iter().filter_map(OnceLock::get).map(Frame::len).sum();
-        size_of::<Self>() + body + frames
+        size_of::<Self>() + 2 * body
     }
 }

@@ -7,10 +7,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use pulsewire_bus::{Channel, Page, Publication, ReadLimit, Receipt, Refusal};
+use pulsewire_bus::{Channel, Opened, Page, Publication, Query, Receipt, Refusal};
 use pulsewire_protocol::{
-    ChannelName, CloseCode, Encoding, ErrorCode, Event, Heartbeat, Interval, Replay, RequestId, Sequence,
-    SessionId, Shape,
+    ChannelName, CloseCode, Encoding, ErrorCode, Event, Heartbeat, Interval, Replay, RequestId, SessionId,
+    Shape,
 };
 use pulsewire_telemetry::Current;
 use serde_json::value::RawValue;
@@ -55,9 +55,22 @@ pub enum Order {
         conn: ConnKey,
         /// The read this answers.
         read: u32,
-        /// What was read.
-        page: Page,
+        /// What was read, or why nothing was.
+        page: Result<Arc<Page>, ErrorCode>,
     },
+    /// Channels were brought to hand that somebody wants to subscribe to.
+    Opened {
+        /// Who asked.
+        conn: ConnKey,
+        /// What for.
+        wish: Box<Wish>,
+        /// The request's id.
+        id: Option<RequestId>,
+        /// The channels.
+        outcome: Opened,
+    },
+    /// A channel's history was found to be another one: its successor takes its listeners.
+    Replaced(Arc<Channel>),
     /// Ends connections, and their sessions if the code is terminal.
     Close {
         /// Whose.
@@ -248,14 +261,21 @@ pub enum Work {
         /// Its payload.
         data: Box<RawValue>,
     },
+    /// Bring channels to hand, then come back to the wish.
+    Open {
+        /// The channels.
+        names: Vec<ChannelName>,
+        /// To be given back.
+        wish: Box<Wish>,
+        /// To be given back.
+        id: Option<RequestId>,
+    },
     /// Read a page.
     Read {
         /// Of this channel.
         channel: Arc<Channel>,
-        /// What follows this sequence.
-        after: Sequence,
-        /// Within this limit.
-        limit: ReadLimit,
+        /// What is wanted of it.
+        query: Query,
         /// To be given back.
         read: u32,
     },

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use pulsewire_bus::{Audience, Publication};
+use pulsewire_bus::{Audience, Channel, Publication};
 use pulsewire_protocol::CloseCode;
 use pulsewire_telemetry::Current;
 
@@ -85,5 +85,9 @@ impl<S: Send> Audience for Hub<S> {
 
     fn deliver(&self, shard: usize, publications: &[Arc<Publication>]) {
         self.inboxes[shard].publish(publications);
+    }
+
+    fn replaced(&self, shard: usize, channel: &Arc<Channel>) {
+        self.order(shard, Order::Replaced(channel.clone()));
     }
 }

@@ -34,7 +34,7 @@ use smallvec::SmallVec;
 pub use closing::Violated;
 
 use crate::command::{ConnectWish, Order};
-use crate::{Admission, Arrival, Backend, ConnKey, HubSettings, Ledger, Net, Principal, Resume};
+use crate::{Admission, Arrival, Backend, Carried, ConnKey, HubSettings, Ledger, Net, Principal, Resume};
 use feed::Feed;
 use flush::Scratch;
 use probe::Probes;
@@ -59,6 +59,13 @@ pub struct ShardOptions {
     pub ledger: Arc<Ledger>,
     /// Unpredictable numbers, for session ids and spreading.
     pub random: Box<dyn FnMut() -> u64 + Send>,
+}
+
+/// Messages that came while something before them was not decided.
+#[derive(Default)]
+struct Stash {
+    messages: VecDeque<Carried>,
+    bytes: usize,
 }
 
 /// One shard.
@@ -96,6 +103,12 @@ pub struct Shard<N: Net> {
     deferred: Vec<(ConnKey, Arc<Principal>, ConnectWish)>,
     /// Connections whose reads found no room at the backend.
     retries: Vec<ConnKey>,
+    /// Connections whose reads failed: tried again every second.
+    retries_later: Vec<ConnKey>,
+    /// Messages of connections that wait for channels to be brought to hand.
+    stashes: HashMap<ConnKey, Stash>,
+    /// Feeds with a filter whose listeners have not been told how far they are.
+    behind: Vec<u32>,
     probes: Probes,
     receipts: probe::Receipts,
     swept: heartbeat::Sweep,
@@ -136,6 +149,9 @@ impl<N: Net> Shard<N> {
             expiring: BinaryHeap::new(),
             deferred: Vec::new(),
             retries: Vec::new(),
+            retries_later: Vec::new(),
+            stashes: HashMap::new(),
+            behind: Vec::new(),
             probes: Probes::default(),
             receipts: probe::Receipts::default(),
             swept: heartbeat::Sweep::default(),
@@ -214,7 +230,9 @@ impl<N: Net> Shard<N> {
                 self.published(conn, id.as_ref(), single, outcome, now);
             }
             Order::EventAnswered(conn, answer) => self.event_answered(conn, &answer, now),
-            Order::Page { conn, read, page } => self.page(conn, read, &page, now),
+            Order::Page { conn, read, page } => self.page(conn, read, page, now),
+            Order::Opened { conn, wish, id, outcome } => self.opened_channels(conn, *wish, id, outcome, now),
+            Order::Replaced(channel) => self.replaced(&channel, now),
             Order::Close { target, code, reply } => reply(self.close_all(&target, code, now)),
             Order::Survey(reply) => reply(self.survey(now)),
             Order::List(reply) => reply(self.list(now)),

@@ -83,6 +83,10 @@ impl App {
         current.kernel_socket_bytes = current.kernel_unsent_bytes + current.kernel_unacked_bytes;
         current.heap_allocated_bytes = heap_allocated_bytes().unwrap_or(0);
         current.draining |= self.is_draining();
+        for store in self.bus.stores() {
+            current.store_queue_events += store.queued as u64;
+            current.store_degraded |= store.degraded.is_some();
+        }
         Ok(current)
     }
 

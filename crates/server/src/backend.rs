@@ -6,13 +6,13 @@
 
 use std::sync::{Arc, Weak};
 
-use pulsewire_bus::Refusal;
+use pulsewire_bus::{Receipt, Refusal, Reply};
 use pulsewire_edge::{Carrier, clock};
 use pulsewire_hub::{
     Authenticated, Backend, BackendRequest, ConnKey, EventAnswer, Hub, Order, Principal, Work,
 };
 use pulsewire_protocol::{ChannelName, ErrorCode, Event, EventType, RequestId, SessionId};
-use pulsewire_telemetry::{HookOutcome, PublishOutcome, PublishSource, RateScope};
+use pulsewire_telemetry::{HookOutcome, PublishOutcome, PublishSource, RateScope, Telemetry};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
@@ -70,16 +70,23 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
             hub.order(shard, Order::Authenticated(conn, Box::new(Authenticated { outcome, after })));
         }
         Work::Publish { id, principal, single, events } => {
-            let outcome = publish(app, &principal, PublishSource::WebSocket, events);
-            hub.order(shard, Order::Published { conn, id, single, outcome });
+            let hub = hub.clone();
+            let reply = move |outcome| hub.order(shard, Order::Published { conn, id, single, outcome });
+            publish(app, &principal, PublishSource::WebSocket, events, Box::new(reply));
         }
         Work::ClientEvent { id, principal, session, event_type, channel, data } => {
             let event = Said { id, principal, session, event_type, channel, data };
             answer_event(app, shard, conn, event);
         }
-        Work::Read { channel, after, limit, read } => {
-            let page = app.bus.read(&channel, after, limit);
-            hub.order(shard, Order::Page { conn, read, page });
+        Work::Open { names, wish, id } => {
+            let hub = hub.clone();
+            let reply = move |outcome| hub.order(shard, Order::Opened { conn, wish, id, outcome });
+            app.bus.open(clock::now(), names, Box::new(reply));
+        }
+        Work::Read { channel, query, read } => {
+            let hub = hub.clone();
+            let reply = move |page| hub.order(shard, Order::Page { conn, read, page });
+            app.bus.read(clock::now(), &channel, query, Box::new(reply));
         }
     }
 }
@@ -99,15 +106,25 @@ fn authenticate(app: &App, token: &str, remote: std::net::IpAddr) -> Result<Prin
     })
 }
 
+/// Publishes in the name of a principal; what becomes of it is counted, then answered.
 fn publish(
     app: &App,
     principal: &Principal,
     source: PublishSource,
     events: Vec<Event>,
-) -> Result<Vec<pulsewire_bus::Receipt>, Refusal> {
-    let outcome = publish_as(app, principal, events);
-    let shared = app.telemetry.shared();
-    match &outcome {
+    reply: Reply<Result<Vec<Receipt>, Refusal>>,
+) {
+    let telemetry = app.telemetry.clone();
+    let counted = move |outcome| {
+        count(&telemetry, source, &outcome);
+        reply(outcome);
+    };
+    publish_as(app, principal, events, Box::new(counted));
+}
+
+fn count(telemetry: &Telemetry, source: PublishSource, outcome: &Result<Vec<Receipt>, Refusal>) {
+    let shared = telemetry.shared();
+    match outcome {
         Ok(receipts) => {
             for receipt in receipts {
                 let outcome =
@@ -118,7 +135,6 @@ fn publish(
         Err(refusal) if refusal.code.http_status() < 500 => shared.publish(source, PublishOutcome::Rejected),
         Err(_) => shared.publish(source, PublishOutcome::Failed),
     }
-    outcome
 }
 
 /// A client event on its way.
@@ -135,8 +151,7 @@ struct Said {
 fn answer_event(app: &Arc<App>, shard: usize, conn: ConnKey, said: Said) {
     let live = app.live.load_full();
     if live.hook.is_none() {
-        let outcome = publish_event(app, &live.settings.hook.channel, &said);
-        answer(&app.hub, shard, conn, said.id, said.event_type, outcome);
+        publish_event(app, shard, conn, &live.settings.hook.channel, said);
         return;
     }
     let app = app.clone();
@@ -170,18 +185,26 @@ fn answer_event(app: &Arc<App>, shard: usize, conn: ConnKey, said: Said) {
 }
 
 /// Publishes a client event where the settings say. The type was allowed; the channel is the operator's choice.
-fn publish_event(
-    app: &App,
-    channel: &str,
-    said: &Said,
-) -> Result<Option<Box<RawValue>>, (ErrorCode, String)> {
+fn publish_event(app: &App, shard: usize, conn: ConnKey, channel: &str, said: Said) {
+    let Said { id, principal, event_type, data, .. } = said;
+    let hub = app.hub.clone();
+    match client_event(channel, &event_type, data) {
+        Err(refused) => answer(&hub, shard, conn, id, event_type, Err(refused)),
+        Ok(event) => {
+            let reply = move |outcome: Result<_, Refusal>| {
+                let outcome = outcome.map(|_| None).map_err(|refusal| (refusal.code, refusal.detail));
+                answer(&hub, shard, conn, id, event_type, outcome);
+            };
+            publish(app, &principal, PublishSource::Hook, vec![event], Box::new(reply));
+        }
+    }
+}
+
+fn client_event(channel: &str, event_type: &str, data: Box<RawValue>) -> Result<Event, (ErrorCode, String)> {
     let internal = |what: &str| (ErrorCode::Internal, format!("hook.channel `{channel}`: {what}"));
     let name = ChannelName::parse(channel).map_err(|error| internal(&error.to_string()))?;
-    let event_type = EventType::parse(&said.event_type).ok_or_else(|| internal("not an event type"))?;
-    let event = Event::new(name, event_type, said.data.clone());
-    publish(app, &said.principal, PublishSource::Hook, vec![event])
-        .map_err(|refusal| (refusal.code, refusal.detail))?;
-    Ok(None)
+    let event_type = EventType::parse(event_type).ok_or_else(|| internal("not an event type"))?;
+    Ok(Event::new(name, event_type, data))
 }
 
 fn answer(

@@ -61,7 +61,7 @@ pub fn announce(settings: &Settings, address: SocketAddr) -> anyhow::Result<Path
 fn print(address: SocketAddr, token: &str) {
     println!(
         "\
-pulsewire {version}   dev mode: everything in memory, for this machine only
+pulsewire {version}   dev mode: for this machine only
 
   listening on http://{address}
   WebSocket    ws://{address}/ws

@@ -15,3 +15,4 @@ pub mod random;
 pub mod reload;
 pub mod serve;
 pub mod settings;
+pub mod store;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use pulsewire_bus::{Bus, ChannelKind, Namespace, Namespaces, Options};
+use pulsewire_bus::{Bus, ChannelKind, Durability, Namespace, Namespaces, Options, RingLimits};
 use pulsewire_edge::handshake::{MissingOrigin, OriginPolicy};
 use pulsewire_edge::{Edge, EdgeOptions, Prepared, clock, codec, sys};
 use pulsewire_hub::{Admission, Drain, ShardOptions};
@@ -23,7 +23,7 @@ use crate::app::{App, Live, hub_settings};
 use crate::auth::{Authenticator, Revocations};
 use crate::hook::{Hook, HookOptions};
 use crate::settings::{self, LogFormat, Publishers, Settings};
-use crate::{accept, backend, collect, dev, http, random, reload};
+use crate::{accept, backend, collect, dev, http, random, reload, store};
 
 /// Descriptors that connections may not use: listening sockets, scrapes, files.
 const DESCRIPTORS_RESERVED: u64 = 256;
@@ -35,6 +35,7 @@ pub struct Running {
     /// The address it listens on.
     pub address: std::net::SocketAddr,
     stop: watch::Sender<bool>,
+    workers: store::Workers,
 }
 
 /// Starts a server; it runs until [`Running::stop`].
@@ -77,13 +78,20 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let prepared = Prepared::new(options, admission.clone()).context("preparing the shards")?;
     let hub = prepared.hub.clone();
     let mut random = random::source()?;
+    let mut epoch = || Epoch::parse(&format!("{:012x}", random() >> 16)).context("making an epoch");
     let bus_options = Options {
         namespaces: namespaces(&settings),
         shards,
         channels_max: limits.channels_max,
-        epoch: Epoch::parse(&format!("{:012x}", random() >> 16)).context("making an epoch")?,
+        epoch: epoch()?,
+        store: store::open(&settings, epoch()?)?,
+        broker: None,
+        queue_max: settings.store.queue_max,
+        ring: RingLimits::default(),
+        incarnation: random(),
     };
     let bus = Arc::new(Bus::new(bus_options, telemetry.clone(), Box::new(hub.clone())));
+    let workers = store::Workers::start(&bus, settings.store.readers)?;
     let (requests, waiting) = backend::queues(shards);
     let requests: Arc<dyn pulsewire_hub::Backend> = Arc::new(requests);
     let hub_settings = Arc::new(hub_settings(&settings));
@@ -127,7 +135,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         tokio::spawn(accept::serve(app.clone(), internal, http::internal_router(&app), stopped.clone()));
     }
     tokio::spawn(accept::serve(app.clone(), listener, http::router(&app), stopped));
-    Ok(Running { app, address, stop })
+    Ok(Running { app, address, stop, workers })
 }
 
 impl Running {
@@ -156,6 +164,8 @@ impl Running {
         if let Err(error) = self.app.edge.stop() {
             tracing::error!(%error, "a shard ended with an error");
         }
+        // Nobody publishes any more; what was accepted is kept before the end.
+        self.workers.stop();
         tracing::info!(took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), "gone");
     }
 }
@@ -276,6 +286,13 @@ fn namespaces(settings: &Settings) -> Namespaces {
         history_max: from.history_max,
         critical_types: from.critical_types.iter().map(|name| name.as_str().into()).collect(),
         critical_max: from.critical_max,
+        critical_ttl_ms: i64::try_from(from.critical_ttl.as_millis()).unwrap_or(i64::MAX),
+        durability: match from.durability {
+            settings::Durability::Strict => Durability::Strict,
+            settings::Durability::Relaxed => Durability::Relaxed,
+            settings::Durability::Memory => Durability::Memory,
+        },
+        state_max: from.state_max,
         anonymous: from.anonymous,
         read_only: from.publish == Publishers::Server,
     };

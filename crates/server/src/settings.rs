@@ -23,11 +23,11 @@ use std::collections::BTreeMap;
 pub use access::AlgorithmName;
 pub use checks::{SECRET_LEN_BYTES_MIN, weakness};
 pub use kind::{duration_from_text, duration_to_text};
-pub use namespace::{ChannelKind, Namespace, Publishers, namespace_of};
+pub use namespace::{ChannelKind, Durability, Namespace, Publishers, namespace_of};
 pub use problem::{Origin, Problem};
 pub use secret::Secret;
 pub use sections::{
-    Auth, Collector, Heartbeat, Hook, Limits, Log, LogFormat, Metrics, Origins, Server, Session,
+    Auth, Collector, Heartbeat, Hook, Limits, Log, LogFormat, Metrics, Origins, Server, Session, Store,
 };
 pub use show::{Change, diff, docs_markdown};
 pub use sources::{Flags, Sources};
@@ -39,6 +39,8 @@ use table::{Key, Section};
 pub struct Settings {
     /// Where the server listens, keeps its files and how it stops.
     pub server: Server,
+    /// Where the events of log channels are kept.
+    pub store: Store,
     /// What is logged and how.
     pub log: Log,
     /// Who may connect and what they may do.
@@ -68,6 +70,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             server: Server::default(),
+            store: Store::default(),
             log: Log::default(),
             auth: Auth::default(),
             origins: Origins::default(),
@@ -85,12 +88,13 @@ impl Default for Settings {
 }
 
 /// The sections in the order of the documentation: what each is about, and its keys.
-fn sections() -> [(&'static str, &'static [Key<Settings>]); 10] {
+fn sections() -> [(&'static str, &'static [Key<Settings>]); 11] {
     fn of<S: Section<Settings>>() -> (&'static str, &'static [Key<Settings>]) {
         (S::ABOUT, S::KEYS)
     }
     [
         of::<Server>(),
+        of::<Store>(),
         of::<Log>(),
         of::<Auth>(),
         of::<Origins>(),

@@ -104,6 +104,10 @@ pub struct Current {
     pub connections_hard_limit: u64,
     /// Whether the node is draining.
     pub draining: bool,
+    /// Events that wait to be kept.
+    pub store_queue_events: u64,
+    /// Whether a store fails.
+    pub store_degraded: bool,
 }
 
 impl Default for Current {
@@ -128,6 +132,8 @@ impl Default for Current {
             connections_soft_limit: 0,
             connections_hard_limit: 0,
             draining: false,
+            store_queue_events: 0,
+            store_degraded: false,
         }
     }
 }
@@ -183,6 +189,8 @@ impl Current {
         self.connections_soft_limit = self.connections_soft_limit.max(other.connections_soft_limit);
         self.connections_hard_limit = self.connections_hard_limit.max(other.connections_hard_limit);
         self.draining |= other.draining;
+        self.store_queue_events += other.store_queue_events;
+        self.store_degraded |= other.store_degraded;
     }
 
     /// The `top` projects with the most subscriptions and what all others have.

@@ -229,6 +229,23 @@ labels! {
 
     /// How far a publication has come since it was accepted.
     Stage { Fanout = "fanout", Queue = "queue", Kernel = "kernel" }
+
+    /// What a store failed at.
+    StoreFailure {
+        Busy = "busy",
+        Full = "full",
+        Io = "io",
+        Corrupt = "corrupt",
+        ReadOnly = "read_only",
+        Unreachable = "unreachable",
+        Other = "other",
+    }
+
+    /// Where a page of history came from.
+    ReadSource { Ring = "ring", Cache = "cache", Store = "store" }
+
+    /// How it was found that publications were missing.
+    RepairSource { Hole = "hole", HeadCheck = "head_check" }
 }
 
 impl MessageType {

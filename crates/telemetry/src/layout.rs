@@ -8,7 +8,8 @@
 use crate::labels::{
     AuthFailure, CLOSE_CODE_NAMES, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
     HandshakeOutcome, HookOutcome, Initiator, Layer, MessageError, MessageType, PublishOutcome,
-    PublishSource, RateScope, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, SlowAction, Status,
+    PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
+    RepairSource, SlowAction, Status, StoreFailure,
 };
 
 /// Upper bounds of buckets, and where to begin the search for a value's bucket.
@@ -121,6 +122,8 @@ pub(crate) const QUEUE_BYTES: Bounds<10> =
 /// Bounds of the number of subscribers an event was sent to.
 pub(crate) const FANOUT: Bounds<12> =
     Bounds::new([0, 1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000]);
+/// Bounds of the number of events in one commit.
+pub(crate) const BATCH: Bounds<10> = Bounds::new([1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
 /// Bounds of subscriptions per connection: document 001's and 100.
 pub(crate) const SUBSCRIPTIONS: Bounds<8> = Bounds::new([0, 1, 2, 5, 10, 20, 50, 100]);
 
@@ -178,6 +181,15 @@ places! { FIXED @ 0;
     HOOK: HookOutcome::COUNT * histogram(&LATENCY_NS),
     RELOADS: ReloadOutcome::COUNT,
     COLLECTOR: histogram(&LATENCY_NS),
+    STORE_COMMIT: histogram(&LATENCY_NS),
+    STORE_BATCH: histogram(&BATCH),
+    STORE_ERRORS: StoreFailure::COUNT,
+    STORE_READS: ReadSource::COUNT,
+    STORE_CORRUPT: 1,
+    REPAIRS: RepairSource::COUNT,
+    REPEATED: 1,
+    POSITION_AHEAD: 1,
+    CHANNEL_RESETS: 1,
 }
 
 // One row for each event type.
@@ -218,6 +230,7 @@ mod tests {
         check(&TCP_RTT_NS);
         check(&QUEUE_BYTES);
         check(&FANOUT);
+        check(&BATCH);
         check(&SUBSCRIPTIONS);
     }
 }

@@ -29,8 +29,8 @@ pub use event_types::{EventTypeId, EventTypes};
 pub use labels::{
     AuthFailure, AuthOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
     HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MessageError, MessageType, Proof,
-    PublishOutcome, PublishSource, RateScope, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
-    SelfCheck, SeriesSet, SlowAction, Stage, Status, Transport,
+    PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage,
+    ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure, Transport,
 };
 pub use process::Process;
 pub use quantile::quantiles;

@@ -15,8 +15,8 @@ use crate::event_types::EventTypeId;
 use crate::labels::{
     AuthFailure, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome,
     HookOutcome, Initiator, Layer, MessageError, MessageType, Proof, PublishOutcome, PublishSource,
-    RateScope, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, SlowAction, Status,
-    close_code_index,
+    RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource,
+    SlowAction, Status, StoreFailure, close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 
@@ -322,6 +322,53 @@ impl<W: Writer> Recorder<W> {
         self.add(at::TCP_RETRANSMITS, retransmits_delta);
         self.observe(at::TCP_UNSENT, &at::QUEUE_BYTES, unsent_bytes, 1);
         self.observe(at::TCP_UNACKED, &at::QUEUE_BYTES, unacked_bytes, 1);
+    }
+
+    // --- keeping ---
+
+    /// A commit kept `n` events.
+    pub fn store_batch(&self, n: u64) {
+        self.observe(at::STORE_BATCH, &at::BATCH, n, 1);
+    }
+
+    /// A publish request was decided by its store, `ns` after it was accepted.
+    pub fn store_kept(&self, ns: u64) {
+        self.observe_ns(at::STORE_COMMIT, &at::LATENCY_NS, ns, 1);
+    }
+
+    /// A store did not do what it was asked.
+    pub fn store_failed(&self, failure: StoreFailure) {
+        self.add(at::STORE_ERRORS + failure as usize, 1);
+    }
+
+    /// A page of history was read.
+    pub fn read_from(&self, source: ReadSource) {
+        self.add(at::STORE_READS + source as usize, 1);
+    }
+
+    /// `n` stored events could not be read.
+    pub fn corrupt(&self, n: u64) {
+        self.add(at::STORE_CORRUPT, n);
+    }
+
+    /// Publications that this node had missed were got back.
+    pub fn repaired(&self, source: RepairSource) {
+        self.add(at::REPAIRS + source as usize, 1);
+    }
+
+    /// `n` publications were heard a second time, and not passed on again.
+    pub fn repeated(&self, n: u64) {
+        self.add(at::REPEATED, n);
+    }
+
+    /// The store stood behind what it had acknowledged.
+    pub fn position_ahead(&self) {
+        self.add(at::POSITION_AHEAD, 1);
+    }
+
+    /// A channel's history was found to be another one.
+    pub fn channel_reset(&self) {
+        self.add(at::CHANNEL_RESETS, 1);
     }
 
     // --- around the core ---

@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 
 use parking_lot::Mutex;
 use pulsewire_bus::{
-    Audience, Bus, ChannelKind, Namespace, Namespaces, Now, Options, Publication, Publisher, ReadLimit,
+    Audience, Bus, Channel, ChannelKind, Durability, Namespace, Namespaces, Now, Only, Options, Page,
+    Publication, Publisher, Query, ReadLimit, RingLimits,
 };
 use pulsewire_protocol::{
     ChannelName, ChannelPattern, Epoch, ErrorCode, Event, MetricKind, MetricSet, Number, Sample, Sequence,
@@ -30,6 +31,8 @@ impl Audience for Ears {
     fn deliver(&self, shard: usize, publications: &[Arc<Publication>]) {
         self.heard.lock().extend(publications.iter().map(|publication| (shard, publication.sequence.0)));
     }
+
+    fn replaced(&self, _: usize, _: &Arc<Channel>) {}
 }
 
 fn bus(history_max: usize, critical_max: usize) -> (Bus, Ears) {
@@ -40,6 +43,9 @@ fn bus(history_max: usize, critical_max: usize) -> (Bus, Ears) {
         history_max,
         critical_types: ["FLAG".into()].into(),
         critical_max,
+        critical_ttl_ms: 0,
+        durability: Durability::Strict,
+        state_max: 0,
         anonymous: false,
         read_only: false,
     };
@@ -49,12 +55,36 @@ fn bus(history_max: usize, critical_max: usize) -> (Bus, Ears) {
         namespace("*.metrics", ChannelKind::Metrics),
     ]);
     let ears = Ears::default();
-    let options = Options { namespaces, shards: 2, channels_max: 3, epoch: Epoch::parse("e1").unwrap() };
+    let options = Options {
+        namespaces,
+        shards: 2,
+        channels_max: 3,
+        epoch: Epoch::parse("e1").unwrap(),
+        incarnation: 1,
+        store: None,
+        broker: None,
+        queue_max: 100,
+        ring: RingLimits { publications: 1, bytes: 1 << 20 },
+    };
     (Bus::new(options, Telemetry::new(Default::default()), Box::new(ears.clone())), ears)
 }
 
 fn name(text: &str) -> ChannelName {
     ChannelName::parse(text).unwrap()
+}
+
+fn open(bus: &Bus, channel: &str) -> Arc<Channel> {
+    let (reply, answer) = mpsc::channel();
+    bus.open(Now::default(), vec![name(channel)], Box::new(move |opened| reply.send(opened).unwrap()));
+    answer.try_recv().expect("memory answers at once").unwrap().remove(0)
+}
+
+fn read(bus: &Bus, channel: &Arc<Channel>, after: u64, only: Only) -> Arc<Page> {
+    let (reply, answer) = mpsc::channel();
+    let query =
+        Query { after: Sequence(after), only, limit: ReadLimit { publications: 2, bytes: usize::MAX } };
+    bus.read(Now::default(), channel, query, Box::new(move |page| reply.send(page).unwrap()));
+    answer.try_recv().expect("memory answers at once").unwrap()
 }
 
 /// Publishes events written as `channel type id?` and tells what became of them.
@@ -70,7 +100,10 @@ fn publish(bus: &Bus, who: &str, events: &[&str]) -> String {
             Event::parse_one(json.as_bytes()).unwrap()
         })
         .collect();
-    match bus.publish(Now::default(), Publisher { principal: who, user: None }, events) {
+    let (reply, answer) = mpsc::channel();
+    let reply = Box::new(move |outcome| reply.send(outcome).unwrap());
+    bus.publish(Now::default(), Publisher { principal: who, user: None }, events, reply);
+    match answer.try_recv().expect("memory answers at once") {
         Ok(receipts) => {
             let one = |receipt: &pulsewire_bus::Receipt| match (receipt.sequence, receipt.duplicate) {
                 (Some(sequence), false) => sequence.0.to_string(),
@@ -87,7 +120,7 @@ fn publish(bus: &Bus, who: &str, events: &[&str]) -> String {
 fn a_channel_numbers_its_events_in_the_order_of_the_request() {
     let (bus, _) = bus(10, 10);
     assert_eq!(publish(&bus, "a", &["run:1 x", "run:2 x", "run:1 x", "cursor:1 x"]), "1 1 2 -");
-    assert_eq!(bus.position(&bus.open(&name("run:1")).unwrap()).to_string(), "e1:2");
+    assert_eq!(open(&bus, "run:1").position().to_string(), "e1:2");
 }
 
 #[test]
@@ -113,17 +146,17 @@ fn retention_moves_the_floor_and_spares_critical_events() {
     let (bus, _) = bus(3, 2);
     assert_eq!(publish(&bus, "a", &["run:1 FLAG", "run:1 FLAG", "run:1 FLAG"]), "1 2 3");
     assert_eq!(publish(&bus, "a", &["run:1 x", "run:1 x", "run:1 x", "run:1 x"]), "4 5 6 7");
-    let channel = bus.open(&name("run:1")).unwrap();
-    let page = bus.read(&channel, Sequence(1), ReadLimit { publications: 2, bytes: usize::MAX });
+    let channel = open(&bus, "run:1");
+    let page = read(&bus, &channel, 1, Only::All);
     let sequences = |list: &[Arc<Publication>]| list.iter().map(|one| one.sequence.0).collect::<Vec<_>>();
     assert_eq!((page.floor.0, page.head.0, sequences(&page.publications)), (4, 7, vec![5, 6]));
-    assert_eq!(sequences(&bus.critical(&channel)), [2, 3]);
+    assert_eq!(sequences(&read(&bus, &channel, 0, Only::Critical).publications), [2, 3]);
 }
 
 #[test]
 fn only_shards_that_listen_are_told_and_a_full_one_refuses() {
     let (bus, ears) = bus(10, 10);
-    let channel = bus.open(&name("run:1")).unwrap();
+    let channel = open(&bus, "run:1");
     channel.listen(1);
     assert_eq!(publish(&bus, "a", &["run:1 x", "run:1 x"]), "1 2");
     assert_eq!(*ears.heard.lock(), [(1, 1), (1, 2)]);
@@ -144,7 +177,7 @@ fn values_for_a_full_shard_are_refused_too() {
         tags: Tags::new([]).unwrap(),
     };
     let set = MetricSet { channel: name("a.metrics"), timestamp_ms: 0, samples: vec![sample] };
-    bus.open(&name("a.metrics")).unwrap().listen(0);
+    open(&bus, "a.metrics").listen(0);
     assert_eq!(bus.publish_metrics(Now::default(), set.clone()), Ok(1));
     ears.full.store(true, Ordering::Relaxed);
     assert_eq!(bus.publish_metrics(Now::default(), set), Err(ErrorCode::Overloaded));

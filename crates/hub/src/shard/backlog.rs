@@ -292,6 +292,24 @@ impl<N: Net> Shard<N> {
         }
     }
 
+    /// Takes back the events of a `log` feed that wait for a connection. Its list must have been flushed.
+    pub(super) fn withdraw_log(&mut self, index: u32, feed: u32) {
+        let mut forgotten = Vec::new();
+        let queue = &self.queue;
+        if let Some(outbox) = &mut self.slots[index as usize].outbox {
+            outbox.retain(|item| {
+                let taken = matches!(queue.item(item).class, Class::Log { feed: of, .. } if of == feed);
+                if taken {
+                    forgotten.push(item);
+                }
+                !taken
+            });
+        }
+        for item in forgotten {
+            self.queue.forget(item);
+        }
+    }
+
     /// The first sequence of each `log` feed that waits for a connection and has not begun to be written.
     pub(super) fn undelivered(&self, index: u32) -> SmallVec<[(u32, u64); 1]> {
         let mut first = SmallVec::new();

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use pulsewire_bus::{Body, ChannelKind, Now, Publication};
-use pulsewire_protocol::Shape;
+use pulsewire_protocol::{Answer, ChannelName, Encoding, Sequence, Shape};
 use pulsewire_telemetry::{MessageType, Sent};
 
 use super::Shard;
-use super::feed::{Feeding, Update};
+use super::feed::{Feeding, Listener, Update};
 use super::queue::{Class, Item, ItemRef, Source};
 use crate::Net;
 
@@ -58,13 +58,16 @@ impl<N: Net> Shard<N> {
     /// for a feed whose listeners are all live.
     fn together(&self, index: u32, publications: &[Arc<Publication>]) -> usize {
         let feed = &self.feeds[index as usize];
-        if publications.len() == 1 || !feed.listeners.iter().all(|listener| listener.is_live()) {
+        if publications.len() == 1
+            || !feed.view.tags.is_empty()
+            || !feed.listeners.iter().all(|listener| listener.is_live())
+        {
             return 1;
         }
         let mut bytes = 0;
         let fits = |(place, publication): &(usize, &Arc<Publication>)| {
-            let Body::Event { event, .. } = &publication.body else { return false };
-            bytes += event.data.get().len() + ENVELOPE_BYTES;
+            let Body::Event(accepted) = &publication.body else { return false };
+            bytes += accepted.event.data.get().len() + ENVELOPE_BYTES;
             let follows = feed.channel.kind != ChannelKind::Log
                 || publication.sequence.0 == feed.cursor + 1 + *place as u64;
             follows && bytes <= BUNDLE_BYTES_MAX
@@ -74,14 +77,16 @@ impl<N: Net> Shard<N> {
 
     fn bundle(&mut self, index: u32, publications: &[Arc<Publication>]) {
         if let Some(last) = publications.last().filter(|last| last.sequence.0 > 0) {
-            self.feeds[index as usize].cursor = last.sequence.0;
+            let feed = &mut self.feeds[index as usize];
+            feed.cursor = last.sequence.0;
+            feed.told = last.sequence.0;
         }
         self.spread(index, Item::bundle(index, publications));
     }
 
     fn one(&mut self, feed: u32, publication: &Arc<Publication>) {
         match &publication.body {
-            Body::Event { .. } => self.event(feed, publication),
+            Body::Event(_) => self.event(feed, publication),
             Body::Metrics(set) => {
                 let shape = self.feeds[feed as usize].view.shape;
                 if let Some((update, accepted_ns)) = self.feeds[feed as usize].values(publication, set) {
@@ -105,7 +110,59 @@ impl<N: Net> Shard<N> {
             }
             feed.cursor = sequence;
         }
-        self.spread(index, Item::event(index, publication));
+        if feed.view.tags.passes(publication) {
+            let previous = std::mem::replace(&mut feed.told, sequence);
+            let item = match feed.channel.kind {
+                ChannelKind::Log => Item::event_after(index, publication, Sequence(previous)),
+                _ => Item::event(index, publication),
+            };
+            self.spread(index, item);
+        } else if feed.channel.kind == ChannelKind::Log && !self.behind.contains(&index) {
+            self.behind.push(index);
+        }
+    }
+
+    /// Tells listeners whose filter has skipped events how far they are, so that they do not fall out of what
+    /// the channel keeps. Called once a second.
+    pub(super) fn tell_positions(&mut self) {
+        for index in std::mem::take(&mut self.behind) {
+            let Some(feed) = self.feeds.get_mut(index as usize).filter(|feed| feed.told < feed.cursor) else {
+                continue;
+            };
+            feed.told = feed.cursor;
+            let (name, sequence) = (feed.channel.name.clone(), Sequence(feed.cursor));
+            for encoding in [Encoding::Json, Encoding::MsgPack] {
+                let item = self.pos_item(index, &name, sequence, encoding);
+                self.spread_encoded(index, item, encoding == Encoding::MsgPack);
+            }
+        }
+    }
+
+    /// A notice of how far a subscription is. What follows it is read again if it cannot be sent.
+    pub(super) fn pos_item(
+        &self,
+        feed: u32,
+        name: &ChannelName,
+        sequence: Sequence,
+        encoding: Encoding,
+    ) -> Item {
+        let answer = Answer::Pos { channel: name, sequence };
+        let class = Class::Log { feed, sequence: sequence.0 + 1 };
+        let sent = Sent::Message(MessageType::named(answer.name()));
+        Item::new(Source::Ready(answer.encode(None, encoding)), class, sent, self.metric_type, 0)
+    }
+
+    /// Queues an item for the live listeners of one encoding.
+    fn spread_encoded(&mut self, index: u32, item: Item, msgpack: bool) {
+        let item = self.queue.insert(item);
+        let mut receivers = 0;
+        let wanted = |listener: &&Listener| listener.is_live() && listener.is_msgpack() == msgpack;
+        for listener in self.feeds[index as usize].listeners.iter().filter(wanted) {
+            let slot = &mut self.slots[listener.slot as usize];
+            self.queue.link(listener.slot, slot, ItemRef::new(item, msgpack));
+            receivers += 1;
+        }
+        self.queue.seal(item, receivers);
     }
 
     fn values(&mut self, feed: u32, update: Update, shape: Shape, accepted_ns: u64) {
@@ -151,6 +208,7 @@ impl<N: Net> Shard<N> {
     /// Deals with the listeners that are not live. Returns how many got the item after all.
     fn step_over(&mut self, index: u32, item: u32, class: Class) -> u32 {
         let mut receivers = 0;
+        let filtered = !self.feeds[index as usize].view.tags.is_empty();
         for listener in &mut self.feeds[index as usize].listeners {
             if listener.is_live() {
                 continue;
@@ -160,7 +218,7 @@ impl<N: Net> Shard<N> {
             let subscription = &mut session.subscriptions[listener.subscription()];
             match (subscription.feeding, class) {
                 (Feeding::Skipping, Class::Log { sequence, .. }) if sequence >= subscription.next => {
-                    assert_eq!(sequence, subscription.next, "I5: live subscriptions have no hole");
+                    assert!(sequence == subscription.next || filtered, "I5: live subscriptions have no hole");
                     subscription.feeding = Feeding::Live;
                     listener.set_live(true);
                     self.queue.link(listener.slot, slot, ItemRef::new(item, listener.is_msgpack()));

@@ -24,6 +24,12 @@ impl TagFilter {
         self.0.is_empty()
     }
 
+    /// Whether an event passes.
+    pub(crate) fn passes(&self, publication: &Publication) -> bool {
+        let Body::Event(accepted) = &publication.body else { return true };
+        self.0.iter().all(|(key, value)| accepted.event.tags.get(key) == Some(&**value))
+    }
+
     /// The samples that pass; `None` if there is none.
     fn apply(&self, set: &MetricSet) -> Option<MetricSet> {
         let passes = |sample: &&pulsewire_protocol::Sample| {
@@ -97,6 +103,9 @@ pub(crate) struct Feed {
     pub(crate) listeners: Vec<Listener>,
     /// The newest sequence of which the live listeners have been told.
     pub(crate) cursor: u64,
+    /// The newest sequence that its live listeners were sent or told of; less than the cursor when a filter
+    /// has skipped what came since.
+    pub(crate) told: u64,
     /// The newest values, for those who come late or lost some.
     pub(crate) latest: Option<Update>,
     /// The window that is open, in whole intervals since 1970, and its newest values.
@@ -123,6 +132,7 @@ impl Feed {
             view,
             listeners: Vec::new(),
             cursor,
+            told: cursor,
             latest: None,
             window: i64::MIN,
             seeded: None,
@@ -206,6 +216,8 @@ pub(crate) struct Subscription {
     /// When its subscription began, until its initial state is sent; in milliseconds, 0 if it is sent.
     pub(crate) began_ms: u32,
     pub(crate) feeding: Feeding,
+    /// Only critical events are read until it is live.
+    pub(crate) critical: bool,
 }
 
 const _: () = assert!(size_of::<Subscription>() <= 40, "a subscription: part of the 600 bytes of design §9");

@@ -56,6 +56,8 @@ impl<N: Net> Shard<N> {
         if second != self.swept.second {
             self.swept.second = second;
             self.check_progress(now);
+            self.retries.append(&mut self.retries_later);
+            self.tell_positions();
         }
     }
 

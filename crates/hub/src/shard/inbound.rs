@@ -20,6 +20,9 @@ use crate::{Action, Carried, ConnKey, Net, Principal};
 /// The longest message of a connection that has not authenticated, in bytes.
 const PENDING_BYTES_MAX: usize = 8 * 1024;
 
+/// Messages kept for later, at most.
+const STASHED_MAX: usize = 256;
+
 /// A message as it came.
 #[derive(Clone, Copy)]
 enum Raw<'a> {
@@ -86,6 +89,10 @@ impl<N: Net> Shard<N> {
             }
             Phase::Gone | Phase::Closing => return,
         }
+        if slot.flags.has(Flags::OPENING) {
+            self.stash(key, index, raw, now);
+            return;
+        }
         if let Some(session) = &mut slot.session {
             session.counters.messages_received += 1;
             session.counters.activity_ns = now.mono_ns;
@@ -150,13 +157,35 @@ impl<N: Net> Shard<N> {
         false
     }
 
+    /// Keeps a message until what came before it is decided.
+    fn stash(&mut self, key: ConnKey, index: u32, raw: Raw<'_>, now: Now) {
+        let stash = self.stashes.entry(key).or_default();
+        stash.bytes += raw.len();
+        if stash.bytes > self.settings.limits.stash_bytes_max || stash.messages.len() >= STASHED_MAX {
+            self.close_because(index, closing::Cause::TooLarge, now);
+            return;
+        }
+        stash.messages.push_back(raw.carry());
+    }
+
+    /// Goes on with what was kept, until something has to be waited for again.
+    pub(super) fn unstash(&mut self, key: ConnKey, now: Now) {
+        let Some(stash) = self.stashes.remove(&key) else { return };
+        for message in stash.messages {
+            match message {
+                Carried::Text(text) => self.text(key, &text, now),
+                Carried::Binary(bytes) => self.binary(key, &bytes, now),
+            }
+        }
+    }
+
     /// A message of a connection without a session: `connect`, or something that must wait for it.
     fn before_session(&mut self, key: ConnKey, index: u32, raw: Raw<'_>, now: Now) {
         let stash_max = self.settings.limits.stash_bytes_max;
         let slot = &mut self.slots[index as usize];
         let Some(guest) = &mut slot.guest else { return };
         if slot.phase == Phase::Verifying {
-            if guest.stash_bytes + raw.len() > stash_max || guest.stash.len() >= 256 {
+            if guest.stash_bytes + raw.len() > stash_max || guest.stash.len() >= STASHED_MAX {
                 self.close_because(index, closing::Cause::TooLarge, now);
                 return;
             }
@@ -364,7 +393,7 @@ impl<N: Net> Shard<N> {
             self.rejoin(index, parked.collect(), now);
         }
         if let Some(subscribe) = wish.subscribe {
-            self.subscribe(index, subscribe, wish.id.as_ref(), now);
+            self.subscribe(index, subscribe, wish.id, &[], now);
         }
         for message in stash {
             match message {
@@ -385,7 +414,7 @@ impl<N: Net> Shard<N> {
             Kind::Refresh { token } => {
                 self.verify(key, index, token.as_ref().into(), After::Refresh(id), now);
             }
-            Kind::Subscribe(subscribe) => self.subscribe(index, wish(&subscribe), id.as_ref(), now),
+            Kind::Subscribe(subscribe) => self.subscribe(index, wish(&subscribe), id, &[], now),
             Kind::Unsubscribe { channels } => {
                 let channels: Vec<Box<str>> = channels.iter().map(|name| name.as_ref().into()).collect();
                 self.unsubscribe(index, &channels, id.as_ref(), now);
@@ -524,18 +553,20 @@ impl<N: Net> Shard<N> {
         self.ask(key, index, work, now);
     }
 
-    fn ask(&mut self, key: ConnKey, index: u32, work: Work, now: Now) {
+    /// Asks the backend. Without room there the client is refused, and the answer is `false`.
+    pub(super) fn ask(&mut self, key: ConnKey, index: u32, work: Work, now: Now) -> bool {
         let Err(refused) =
             self.backend.request(Box::new(BackendRequest { shard: self.index, conn: key, work }))
         else {
-            return;
+            return true;
         };
         let id = match refused.work {
-            Work::Publish { id, .. } | Work::ClientEvent { id, .. } => id,
+            Work::Publish { id, .. } | Work::ClientEvent { id, .. } | Work::Open { id, .. } => id,
             Work::Authenticate { .. } | Work::Read { .. } => None,
         };
         let error = ErrorAnswer { retry_after_ms: Some(1_000), ..ErrorAnswer::new(ErrorCode::Overloaded) };
         self.refuse(index, &error, id.as_ref(), now);
+        false
     }
 
     fn history(&mut self, index: u32, history: &GetHistory<'_>, id: Option<&RequestId>, now: Now) {

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use pulsewire_bus::{Publication, Variant};
-use pulsewire_protocol::{Encoding, Frame, MetricSet, Shape, encode_grouped, encode_points};
+use pulsewire_protocol::{Encoding, Frame, MetricSet, Sequence, Shape, encode_grouped, encode_points};
 use pulsewire_telemetry::{EventTypeId, Sent, ShardMetrics};
 use slab::Slab;
 
@@ -33,6 +33,8 @@ pub(crate) enum Source {
     /// Events of one feed that were published together: one frame after the other, one delivery. Whoever
     /// does not take it whole is given its events one by one ([`Queue::expand`]).
     Bundle(Box<[Arc<Publication>]>),
+    /// An event for readers of whom the one before it was not sent: it names the one that was.
+    After(Arc<Publication>, Sequence),
     Set(Arc<MetricSet>, Shape),
     Ready(Frame),
 }
@@ -75,6 +77,15 @@ impl Item {
         Self::new(source, class, sent, publication.event_type, publication.accepted_ns)
     }
 
+    /// An event behind another than the one before it.
+    pub(crate) fn event_after(feed: u32, publication: &Arc<Publication>, previous: Sequence) -> Self {
+        let mut item = Self::event(feed, publication);
+        if previous.0 + 1 != publication.sequence.0 {
+            item.source = Source::After(publication.clone(), previous);
+        }
+        item
+    }
+
     /// Events of one feed that were published together. There must be one at least.
     pub(crate) fn bundle(feed: u32, publications: &[Arc<Publication>]) -> Self {
         let first = &publications[0];
@@ -104,6 +115,7 @@ impl Item {
                     let variant = Variant { shape: Shape::Grouped, encoding };
                     Frame::concat(publications.iter().map(|publication| publication.frame(variant)))
                 }
+                Source::After(publication, previous) => publication.frame_after(*previous, encoding),
                 Source::Set(set, Shape::Grouped) => encode_grouped(set, encoding),
                 Source::Set(set, Shape::Points) => Frame::concat(&encode_points(set, encoding)),
                 Source::Ready(frame) => frame.clone(),

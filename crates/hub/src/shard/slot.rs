@@ -53,6 +53,9 @@ impl Flags {
     /// The end of its token was announced.
     pub(crate) const EXPIRY_TOLD: Self = Self(1 << 8);
 
+    /// It waits for channels to be brought to hand; what it says meanwhile is stashed.
+    pub(crate) const OPENING: Self = Self(1 << 9);
+
     /// A read of its found no room at the backend and will be tried again.
     pub(crate) const RETRIES: Self = Self(1 << 15);
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use pulsewire_bus::{Channel, ChannelKind, Now, Page, ReadLimit};
+use pulsewire_bus::{Channel, ChannelKind, Now, Only, Opened, Page, Query, ReadLimit};
 use pulsewire_protocol::{
     Answer, ChannelName, Encoding, ErrorCode, GapReason, Position, Replay, RequestId, Sequence, Shape,
 };
@@ -18,6 +18,14 @@ use super::queue::{Class, Item, Source};
 use super::slot::{Flags, Phase};
 use crate::command::{BackendRequest, Wish, Work};
 use crate::{Action, ConnKey, Net};
+
+/// Why a wish cannot be granted, or not yet.
+enum Unready {
+    /// It is refused.
+    Refused(ErrorCode, String),
+    /// These channels must be brought to hand first.
+    NotAtHand(Vec<ChannelName>),
+}
 
 /// A wish for one channel that has been checked.
 struct Checked {
@@ -39,7 +47,16 @@ impl<N: Net> Shard<N> {
     }
 
     /// Subscribes to everything a wish names, or to nothing and says why.
-    pub(super) fn subscribe(&mut self, slot: u32, wish: Wish, id: Option<&RequestId>, now: Now) {
+    ///
+    /// Channels that are not at hand are asked for first; `opened` are those that were.
+    pub(super) fn subscribe(
+        &mut self,
+        slot: u32,
+        wish: Wish,
+        id: Option<RequestId>,
+        opened: &[Arc<Channel>],
+        now: Now,
+    ) {
         let msgpack = wish.compression || self.slots[slot as usize].encoding() == Encoding::MsgPack;
         // What waits is written or held back first: a subscription that goes on says where it really stands.
         let key = self.slots[slot as usize].key(slot);
@@ -47,13 +64,25 @@ impl<N: Net> Shard<N> {
         if self.find(key).is_none() {
             return;
         }
-        let checked = match self.check_wish(slot, wish) {
+        let checked = match self.check_wish(slot, &wish, opened) {
             Ok(checked) => checked,
-            Err((code, detail)) => {
-                self.refuse_with(slot, code, detail, id, now);
+            Err(Unready::Refused(code, detail)) => {
+                self.refuse_with(slot, code, detail, id.as_ref(), now);
+                return;
+            }
+            Err(Unready::NotAtHand(names)) => {
+                // What the client says next may concern these channels: it waits, too.
+                self.slots[slot as usize].flags.set(Flags::OPENING);
+                let (names, wish) = (names, Box::new(wish));
+                if !self.ask(key, slot, Work::Open { names, wish, id }, now)
+                    && let Some(slot) = self.slots.get_mut(slot as usize)
+                {
+                    slot.flags.clear(Flags::OPENING);
+                }
                 return;
             }
         };
+        let id = id.as_ref();
         let channels: Vec<ChannelName> = checked.iter().map(|wish| wish.channel.name.clone()).collect();
         let mut joined = Vec::with_capacity(checked.len());
         let mut positions = Vec::new();
@@ -81,42 +110,99 @@ impl<N: Net> Shard<N> {
         }
     }
 
-    fn check_wish(&mut self, slot: u32, wish: Wish) -> Result<Vec<Checked>, (ErrorCode, String)> {
+    /// Channels that were asked for are at hand, or cannot be had.
+    pub(super) fn opened_channels(
+        &mut self,
+        conn: ConnKey,
+        wish: Wish,
+        id: Option<RequestId>,
+        outcome: Opened,
+        now: Now,
+    ) {
+        let Some(slot) = self.find(conn) else {
+            self.stashes.remove(&conn);
+            return;
+        };
+        self.slots[slot as usize].flags.clear(Flags::OPENING);
+        if self.slots[slot as usize].phase == Phase::Open {
+            match outcome {
+                Ok(opened) => self.subscribe(slot, wish, id, &opened, now),
+                Err((code, name)) => {
+                    self.refuse_with(slot, code, format!("`{name}`"), id.as_ref(), now);
+                }
+            }
+        }
+        self.unstash(conn, now);
+    }
+
+    fn check_wish(
+        &mut self,
+        slot: u32,
+        wish: &Wish,
+        opened: &[Arc<Channel>],
+    ) -> Result<Vec<Checked>, Unready> {
+        self.check_names(slot, wish, opened).map_err(|unready| match unready {
+            // Nothing is looked up for a wish that would be refused anyway.
+            Unready::NotAtHand(mut names) => {
+                names.sort_unstable();
+                names.dedup();
+                Unready::NotAtHand(names)
+            }
+            refused @ Unready::Refused(..) => refused,
+        })
+    }
+
+    fn check_names(
+        &mut self,
+        slot: u32,
+        wish: &Wish,
+        opened: &[Arc<Channel>],
+    ) -> Result<Vec<Checked>, Unready> {
         let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");
         let limit = self.settings.limits.subscriptions_per_session;
-        let tags = TagFilter::new(wish.tags);
+        let tags = TagFilter::new(wish.tags.clone());
+        let refused = |code: ErrorCode, detail: String| Err(Unready::Refused(code, detail));
+        let mut missing = Vec::new();
         let mut checked: Vec<Checked> = Vec::with_capacity(wish.channels.len());
         if session.subscriptions.len() + wish.channels.len() > limit.saturating_mul(2) {
-            return Err((ErrorCode::LimitExceeded, format!("more than {limit} subscriptions")));
+            return refused(ErrorCode::LimitExceeded, format!("more than {limit} subscriptions"));
         }
-        for (name, replay) in wish.channels {
-            let name =
-                ChannelName::parse(&name).map_err(|error| (ErrorCode::InvalidChannel, error.to_string()))?;
-            let namespace =
-                self.bus.namespace(&name).ok_or_else(|| (ErrorCode::UnknownChannel, String::new()))?;
+        for (name, replay) in &wish.channels {
+            let name = match ChannelName::parse(name) {
+                Ok(name) => name,
+                Err(error) => return refused(ErrorCode::InvalidChannel, error.to_string()),
+            };
+            let Some(namespace) = self.bus.namespace(&name) else {
+                return refused(ErrorCode::UnknownChannel, String::new());
+            };
             let kind = namespace.kind;
             let open_to_all = namespace.anonymous && session.principal.is_anonymous();
             let may = |action| open_to_all || session.principal.may(action, &name);
             let reads = !matches!(replay, Replay::Live);
             if !may(Action::Subscribe) || (reads && !may(Action::History)) {
-                return Err((ErrorCode::Forbidden, format!("your token does not allow to read `{name}`")));
+                return refused(ErrorCode::Forbidden, format!("your token does not allow to read `{name}`"));
             }
             let metrics = kind == ChannelKind::Metrics;
-            if !metrics && (!tags.is_empty() || wish.interval.is_some()) {
-                let detail =
-                    format!("`{name}` is not a metric channel: `tags` and `aggregation_interval` are");
-                return Err((ErrorCode::Unsupported, format!("{detail} for metric channels")));
-            }
-            if matches!(replay, Replay::Critical) {
-                let detail = format!(
-                    "`{name}`: replay of critical events only is not available; use `last` or `since`"
-                );
-                return Err((ErrorCode::Unsupported, detail));
+            if !metrics && wish.interval.is_some() {
+                let detail = format!("`{name}` is not a metric channel: `aggregation_interval` is for those");
+                return refused(ErrorCode::Unsupported, detail);
             }
             if reads && kind != ChannelKind::Log {
-                return Err((ErrorCode::Unsupported, format!("`{name}` keeps no events to replay")));
+                return refused(ErrorCode::Unsupported, format!("`{name}` keeps no events to replay"));
             }
-            let channel = self.bus.open(&name).map_err(|code| (code, format!("`{name}`")))?;
+            let at_hand = match opened.iter().find(|channel| channel.name == name) {
+                Some(channel) => Ok(Some(channel.clone())),
+                None => self.bus.at_hand(&name),
+            };
+            let channel = match at_hand {
+                Ok(Some(channel)) => channel,
+                Ok(None) => {
+                    missing.push(name);
+                    continue;
+                }
+                Err(code) => return refused(code, format!("`{name}`")),
+            };
+            let replay = replay.clone();
             if checked.iter().any(|known| known.channel.id == channel.id) {
                 continue;
             }
@@ -135,7 +221,13 @@ impl<N: Net> Shard<N> {
         };
         let fresh = checked.iter().filter(|wish| !known(wish)).count();
         if session.subscriptions.len() + fresh > limit {
-            return Err((ErrorCode::LimitExceeded, format!("more than {limit} subscriptions in a session")));
+            return refused(
+                ErrorCode::LimitExceeded,
+                format!("more than {limit} subscriptions in a session"),
+            );
+        }
+        if !missing.is_empty() {
+            return Err(Unready::NotAtHand(missing));
         }
         Ok(checked)
     }
@@ -176,6 +268,7 @@ impl<N: Net> Shard<N> {
             missed: 0,
             began_ms: 0,
             feeding: Feeding::Live,
+            critical: false,
         });
         (feed, true)
     }
@@ -206,15 +299,16 @@ impl<N: Net> Shard<N> {
             return Position { epoch, sequence: Sequence(after) };
         }
         let after = match replay {
-            Replay::Since(position)
-                if position.epoch == epoch && position.sequence.0 <= channel.position().sequence.0 =>
-            {
+            Replay::Since(position) if position.epoch == epoch && position.sequence <= channel.head() => {
                 position.sequence.0
             }
             Replay::Last(count) => cursor.saturating_sub(u64::from(*count)),
+            Replay::Critical => 0,
             _ => cursor,
         };
-        self.subscription_mut(slot, subscription).began_ms = 0;
+        let entry = self.subscription_mut(slot, subscription);
+        entry.began_ms = 0;
+        entry.critical = matches!(replay, Replay::Critical);
         if after == cursor {
             self.go_live(slot, subscription, cursor + 1);
         } else {
@@ -229,7 +323,7 @@ impl<N: Net> Shard<N> {
         match wish.channel.kind {
             ChannelKind::Log => {
                 if let Replay::Since(position) = &wish.replay {
-                    let head = wish.channel.position().sequence;
+                    let head = wish.channel.head();
                     if position.epoch != wish.channel.epoch || position.sequence > head {
                         let Checked { channel, .. } = wish;
                         let sequence = Sequence(self.feeds[feed as usize].cursor);
@@ -346,12 +440,13 @@ impl<N: Net> Shard<N> {
         let mut outcome = ReconnectOutcome::Resumed;
         let mut joined = Vec::new();
         for Parked { channel, view, msgpack, next } in parked {
+            let epoch = channel.epoch.clone();
+            let channel = newest(&channel).unwrap_or(channel);
             let (feed, _) = self.join_feed(slot, channel.clone(), view.clone(), msgpack);
             let mut replay = Replay::Live;
             channels.push(channel.name.clone());
             if channel.kind == ChannelKind::Log {
-                let position =
-                    Position { epoch: channel.epoch.clone(), sequence: Sequence(next.saturating_sub(1)) };
+                let position = Position { epoch, sequence: Sequence(next.saturating_sub(1)) };
                 replay = Replay::Since(position);
                 let position = self.begin(slot, feed, &replay, true);
                 if position.sequence.0 < self.feeds[feed as usize].cursor {
@@ -378,6 +473,7 @@ impl<N: Net> Shard<N> {
         feed.listeners[listener as usize].set_live(live);
         let subscription = self.subscription_mut(slot, subscription);
         subscription.feeding = if live { Feeding::Live } else { Feeding::Skipping };
+        subscription.critical = false;
         subscription.next = next;
         // A page that is under way belongs to what was before.
         subscription.read = 0;
@@ -402,12 +498,14 @@ impl<N: Net> Shard<N> {
         entry.feeding = Feeding::Reading;
         entry.read = read;
         let (feed, next) = (entry.feed, entry.next);
+        let only = if entry.critical { Only::Critical } else { Only::All };
         let channel = self.feeds[feed as usize].channel.clone();
         let limit = ReadLimit {
             publications: self.settings.limits.page_events,
             bytes: self.settings.limits.outbox_bytes_max / 2,
         };
-        let work = Work::Read { channel, after: Sequence(next - 1), limit, read };
+        let query = Query { after: Sequence(next - 1), only, limit };
+        let work = Work::Read { channel, query, read };
         let request = BackendRequest { shard: self.index, conn: self.slots[slot as usize].key(slot), work };
         if self.backend.request(Box::new(request)).is_err() {
             // Too much is being read: try again at the next tick.
@@ -423,37 +521,24 @@ impl<N: Net> Shard<N> {
         }
     }
 
-    /// A page was read for a subscription.
-    pub(super) fn page(&mut self, conn: ConnKey, read: u32, page: &Page, now: Now) {
+    /// A page was read for a subscription, or could not be.
+    pub(super) fn page(&mut self, conn: ConnKey, read: u32, page: Result<Arc<Page>, ErrorCode>, now: Now) {
         let Some(slot) = self.find(conn) else { return };
         let Some(session) = self.slots[slot as usize].session.as_ref() else { return };
         let Some(index) = session.subscriptions.iter().position(|entry| entry.read == read) else { return };
-        let Subscription { feed, mut next, began_ms, .. } = session.subscriptions[index];
+        let Subscription { feed, began_ms, .. } = session.subscriptions[index];
+        let page = match page {
+            Ok(page) => page,
+            Err(_) => {
+                // The store cannot be read now: the reader waits where it is, and is served when it can.
+                let next = self.subscription_mut(slot, index).next;
+                self.fall_back(slot, index, next, Feeding::Lagging);
+                self.retry_later(slot);
+                return;
+            }
+        };
         let channel = self.feeds[feed as usize].channel.clone();
-        if next <= page.floor.0 {
-            let (from, to) = (Sequence(next), page.floor);
-            let answer = Answer::Gap { channel: &channel.name, from, to, reason: GapReason::Trimmed };
-            let frame = answer.encode(None, self.slots[slot as usize].encoding());
-            // It stands for the events that are gone: held back with the others, and read again like them.
-            let class = Class::Log { feed, sequence: next };
-            let sent = Sent::Message(MessageType::named(answer.name()));
-            self.send_item(slot, Item::new(Source::Ready(frame), class, sent, self.metric_type, 0), false);
-            self.metrics.gap(GapMetric::Trimmed);
-            next = page.floor.0 + 1;
-        }
-        self.subscription_mut(slot, index).read = 0;
-        let listener = self.subscription_mut(slot, index).listener;
-        let msgpack = self.feeds[feed as usize].listeners[listener as usize].is_msgpack();
-        let first = next;
-        for publication in page.publications.iter().filter(|publication| publication.sequence.0 >= first) {
-            assert_eq!(publication.sequence.0, next, "I4: a page has no hole");
-            let class = Class::Log { feed, sequence: next };
-            let source = Source::Publication(publication.clone(), Shape::Grouped);
-            let sent = Sent::Event(publication.event_type);
-            self.send_item(slot, Item::new(source, class, sent, publication.event_type, 0), msgpack);
-            next += 1;
-        }
-        self.subscription_mut(slot, index).next = next;
+        self.send_page(slot, index, &page);
         // Send it now: whether it fits decides whether to go on.
         self.flush_slot(slot, now);
         let Some(index) = self.find(conn).and_then(|slot| self.subscription(slot, feed)) else { return };
@@ -463,17 +548,126 @@ impl<N: Net> Shard<N> {
         }
         if entry.next > self.feeds[feed as usize].cursor {
             self.go_live(slot, index, entry.next);
+            let sequence = Sequence(entry.next - 1);
             if began_ms > 0 {
                 self.subscription_mut(slot, index).began_ms = 0;
-                let sequence = Sequence(entry.next - 1);
                 let frame = Answer::ReplayEnd { channel: &channel.name, sequence }
                     .encode(None, self.slots[slot as usize].encoding());
                 self.send(slot, frame, MessageType::Other, began_ns(began_ms, now));
+            } else if !self.feeds[feed as usize].view.tags.is_empty() {
+                self.send_pos(slot, feed, sequence);
             }
         } else if self.slots[slot as usize].outbox.is_some() {
             self.fall_back(slot, index, entry.next, Feeding::Lagging);
         } else {
             self.read_on(slot, index);
+        }
+    }
+
+    /// Sends what a page holds for a subscription, with what is gone between, and moves the subscription on.
+    fn send_page(&mut self, slot: u32, index: usize, page: &Page) {
+        let Subscription { feed, mut next, began_ms, critical, .. } = *self.subscription_mut(slot, index);
+        self.subscription_mut(slot, index).read = 0;
+        let entry = &self.feeds[feed as usize];
+        let filtered = critical || !entry.view.tags.is_empty();
+        let (tags, listener) = (entry.view.tags.clone(), self.subscription_mut(slot, index).listener);
+        let msgpack = self.feeds[feed as usize].listeners[listener as usize].is_msgpack();
+        if filtered && began_ms == 0 && next > 1 {
+            // It has read on: what was skipped before does not count as missed.
+            self.send_pos(slot, feed, Sequence(next - 1));
+        }
+        let mut told = next - 1;
+        let floor = if critical { page.critical_floor.0 } else { page.floor.0 };
+        if next <= floor {
+            self.send_gap(slot, feed, next, floor, GapReason::Trimmed);
+            (next, told) = (floor + 1, floor);
+        }
+        let first = next;
+        let mut corrupt =
+            page.corrupt.iter().map(|sequence| sequence.0).filter(|gone| *gone >= first).peekable();
+        for publication in page.publications.iter().filter(|publication| publication.sequence.0 >= first) {
+            let sequence = publication.sequence.0;
+            while let Some(gone) = corrupt.next_if(|gone| *gone < sequence) {
+                self.send_gap(slot, feed, gone, gone, GapReason::Corrupt);
+                (next, told) = (gone + 1, gone);
+            }
+            assert!(critical || sequence == next, "I4: a page has no hole");
+            next = sequence + 1;
+            if !tags.passes(publication) {
+                continue;
+            }
+            let mut item = Item::event_after(feed, publication, Sequence(told));
+            item.accepted_ns = 0;
+            self.send_item(slot, item, msgpack);
+            told = sequence;
+        }
+        for gone in corrupt {
+            self.send_gap(slot, feed, gone, gone, GapReason::Corrupt);
+        }
+        let next = next.max(page.through.0 + 1);
+        self.subscription_mut(slot, index).next = next;
+    }
+
+    fn send_gap(&mut self, slot: u32, feed: u32, from: u64, to: u64, reason: GapReason) {
+        let channel = self.feeds[feed as usize].channel.clone();
+        let answer = Answer::Gap { channel: &channel.name, from: Sequence(from), to: Sequence(to), reason };
+        let frame = answer.encode(None, self.slots[slot as usize].encoding());
+        // It stands for the events that are gone: held back with the others, and read again like them.
+        let class = Class::Log { feed, sequence: from };
+        let sent = Sent::Message(MessageType::named(answer.name()));
+        self.send_item(slot, Item::new(Source::Ready(frame), class, sent, self.metric_type, 0), false);
+        self.metrics.gap(match reason {
+            GapReason::Trimmed => GapMetric::Trimmed,
+            GapReason::Corrupt => GapMetric::Corrupt,
+        });
+    }
+
+    fn send_pos(&mut self, slot: u32, feed: u32, sequence: Sequence) {
+        let name = self.feeds[feed as usize].channel.name.clone();
+        let encoding = self.slots[slot as usize].encoding();
+        let item = self.pos_item(feed, &name, sequence, encoding);
+        self.send_item(slot, item, encoding == Encoding::MsgPack);
+    }
+
+    /// Has a connection's reads tried again in about a second.
+    fn retry_later(&mut self, slot: u32) {
+        let place = &mut self.slots[slot as usize];
+        if !place.flags.has(Flags::RETRIES) {
+            place.flags.set(Flags::RETRIES);
+            self.retries_later.push(place.key(slot));
+        }
+    }
+
+    /// A channel's history was found to be another one: its listeners go on with its successor, and are told.
+    pub(super) fn replaced(&mut self, old: &Arc<Channel>, now: Now) {
+        let Some(new) = newest(old) else { return };
+        let feeds = self.feeds_by_channel.remove(&old.id).unwrap_or_default();
+        for index in feeds {
+            let listeners = self.feeds[index as usize].listeners.clone();
+            for _ in &listeners {
+                new.listen(self.index);
+                old.unlisten(self.index);
+            }
+            let cursor = new.position().sequence.0;
+            let feed = &mut self.feeds[index as usize];
+            feed.channel = new.clone();
+            (feed.cursor, feed.told) = (cursor, cursor);
+            self.feeds_by_channel.entry(new.id).or_default().push(index);
+            for listener in listeners {
+                let key = self.slots[listener.slot as usize].key(listener.slot);
+                self.flush_slot(listener.slot, now);
+                if self.find(key).is_none() {
+                    continue;
+                }
+                let Some(subscription) = self.subscription(listener.slot, index) else { continue };
+                // What still waits has places in a history that is none any more.
+                self.withdraw_log(listener.slot, index);
+                self.subscription_mut(listener.slot, subscription).began_ms = 0;
+                self.go_live(listener.slot, subscription, cursor + 1);
+                let sequence = Sequence(cursor);
+                let answer = Answer::Reset { channel: &new.name, epoch: &new.epoch, sequence };
+                self.answer(listener.slot, &answer, None);
+            }
         }
     }
 
@@ -522,6 +716,15 @@ impl<N: Net> Shard<N> {
             }
         }
     }
+}
+
+/// The channel that has a channel's name now, if another has taken it.
+fn newest(old: &Arc<Channel>) -> Option<Arc<Channel>> {
+    let mut channel = old.successor()?;
+    while let Some(next) = channel.successor() {
+        channel = next;
+    }
+    Some(channel.clone())
 }
 
 /// The moment a subscription began, in whole milliseconds, never 0. It wraps after 49 days of uptime.

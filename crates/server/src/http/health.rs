@@ -93,7 +93,7 @@ pub async fn websocket(State(app): State<Arc<App>>) -> Response {
         "reasons": verdict.reasons(),
     });
     if app.live.load().settings.dev {
-        body["note"] = "dev mode: everything is in memory, and every web page may connect".into();
+        body["note"] = "dev mode: every web page may connect".into();
     }
     answer(verdict.http_status(), body)
 }

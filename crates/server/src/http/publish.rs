@@ -6,12 +6,13 @@ use axum::Json;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
-use pulsewire_bus::{Publisher, Receipt};
+use pulsewire_bus::{Publisher, Receipt, Refusal, Reply};
 use pulsewire_edge::clock;
 use pulsewire_hub::{Action, Principal, Role};
 use pulsewire_protocol::{ChannelName, ErrorCode, Event, EventError};
 use pulsewire_telemetry::{PublishOutcome, PublishSource};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::access::{self, Remote, Takes};
 use super::body::Whole;
@@ -27,7 +28,7 @@ pub async fn publish(
     Whole(body): Whole,
 ) -> Response {
     let parse = |limit| Event::parse_batch(&body, limit);
-    respond(&app, &headers, query.as_deref(), remote.ip(), is_batch(&body), parse)
+    respond(&app, &headers, query.as_deref(), remote.ip(), is_batch(&body), parse).await
 }
 
 /// `POST /api/channels/{channel}/events`: the same for one channel.
@@ -44,10 +45,10 @@ pub async fn publish_to(
         Err(error) => return Problem::new(ErrorCode::InvalidChannel, error.to_string()).into_response(),
     };
     let parse = |limit| Event::parse_batch_in(&channel, &body, limit);
-    respond(&app, &headers, query.as_deref(), remote.ip(), is_batch(&body), parse)
+    respond(&app, &headers, query.as_deref(), remote.ip(), is_batch(&body), parse).await
 }
 
-fn respond(
+async fn respond(
     app: &App,
     headers: &HeaderMap,
     query: Option<&str>,
@@ -61,7 +62,10 @@ fn respond(
     } else {
         access::required(app, headers, query, remote, Takes::TokensAndKeys)
     };
-    let accepted = accepted.and_then(|principal| accept(app, headers, &principal, parse));
+    let accepted = match accepted {
+        Ok(principal) => accept(app, headers, &principal, parse).await,
+        Err(problem) => Err(problem),
+    };
     match accepted {
         Ok(receipts) => {
             let mut results: Vec<Value> = receipts.iter().map(shown).collect();
@@ -80,7 +84,7 @@ fn respond(
     }
 }
 
-fn accept(
+async fn accept(
     app: &App,
     headers: &HeaderMap,
     principal: &Principal,
@@ -101,8 +105,10 @@ fn accept(
         return Err(Problem::new(ErrorCode::BadRequest, "an empty batch"));
     }
     authorise(principal, &events)?;
-    let receipts = publish_as(app, principal, events)
-        .map_err(|refusal| Problem { index: refusal.index, ..Problem::new(refusal.code, refusal.detail) })?;
+    let (reply, answer) = oneshot::channel();
+    // Whoever asked may have gone; the events are published all the same.
+    publish_as(app, principal, events, Box::new(|outcome| drop(reply.send(outcome))));
+    let receipts = answer.await.map_err(|_| Problem::from(ErrorCode::OutcomeUnknown))?.map_err(refused)?;
     for receipt in &receipts {
         let outcome = if receipt.duplicate { PublishOutcome::Duplicate } else { PublishOutcome::Accepted };
         app.telemetry.shared().publish(PublishSource::Http, outcome);
@@ -120,18 +126,20 @@ fn authorise(principal: &Principal, events: &[Event]) -> Result<(), Problem> {
     }
 }
 
+fn refused(refusal: Refusal) -> Problem {
+    let retry_after_ms = refusal.retry_after_ms.map(u64::from);
+    Problem { index: refusal.index, retry_after_ms, ..Problem::new(refusal.code, refusal.detail) }
+}
+
 /// Publishes in the name of a principal. People are shown to subscribers; applications are not.
-///
-/// # Errors
-///
-/// As [`pulsewire_bus::Bus::publish`].
 pub fn publish_as(
     app: &App,
     principal: &Principal,
     events: Vec<Event>,
-) -> Result<Vec<Receipt>, pulsewire_bus::Refusal> {
+    reply: Reply<Result<Vec<Receipt>, Refusal>>,
+) {
     let user = (principal.role != Role::Publisher && !principal.is_anonymous()).then_some(&*principal.sub);
-    app.bus.publish(clock::now(), Publisher { principal: &principal.sub, user }, events)
+    app.bus.publish(clock::now(), Publisher { principal: &principal.sub, user }, events, reply);
 }
 
 fn shown(receipt: &Receipt) -> Value {

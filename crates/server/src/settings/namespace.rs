@@ -7,7 +7,7 @@
 use pulsewire_protocol::{ChannelName, ChannelPattern};
 
 use super::{
-    kind::{Choice, Count, Flag, Pattern, Text, Texts, words},
+    kind::{Choice, Count, Flag, Pattern, Span, Text, Texts, words},
     table::section,
 };
 
@@ -20,6 +20,18 @@ words! {
         Ephemeral = "ephemeral",
         /// Samples of numbers, rolled up.
         Metrics = "metrics",
+    }
+}
+
+words! {
+    /// How well an acknowledged event is kept.
+    Durability "durability" {
+        /// On disk before it is acknowledged.
+        Strict = "strict",
+        /// Survives the end of the process, but perhaps not of the machine.
+        Relaxed = "relaxed",
+        /// In memory: gone when the server stops.
+        Memory = "memory",
     }
 }
 
@@ -49,6 +61,12 @@ section! {
     critical_types: Texts = "";
     /// Critical events a channel keeps; the oldest go first.
     critical_max: Count = "10000", range("0", "1000000");
+    /// Critical events that are older are not kept; 0 keeps them.
+    critical_ttl: Span = "0s", range("0s", "3650d");
+    /// How well an acknowledged event of a log channel is kept: `strict`, `relaxed` or `memory`.
+    durability: Choice<Durability> = "strict";
+    /// Keys of a log channel's state: the newest event of each `key` is kept and sent to late joiners; 0 keeps no state.
+    state_max: Count = "0", range("0", "1000000");
     /// Whether a connection without a token may subscribe.
     anonymous: Flag = "false";
     /// Who may publish: `granted` or `server`.
@@ -67,9 +85,13 @@ impl Namespace {
         let critical = ["GRAFT", "PRUNE", "FLAG"].map(str::to_owned).to_vec();
         let mut all = vec![
             Self { publish: Publishers::Server, ..Self::shipped("sys", "$sys.*", ChannelKind::Ephemeral) },
-            Self { critical_types: critical, ..Self::shipped("run", "run:*", ChannelKind::Log) },
+            Self {
+                critical_types: critical,
+                state_max: 1_000,
+                ..Self::shipped("run", "run:*", ChannelKind::Log)
+            },
             Self::shipped("project", "project:*", ChannelKind::Log),
-            Self::shipped("workspace", "workspace", ChannelKind::Log),
+            Self { state_max: 10_000, ..Self::shipped("workspace", "workspace", ChannelKind::Log) },
             Self::shipped("metrics", "*.metrics", ChannelKind::Metrics),
             Self::shipped("upstream", "upstream:*", ChannelKind::Ephemeral),
         ];

@@ -48,6 +48,20 @@ section! {
 }
 
 section! {
+    /// Where the events of log channels are kept.
+    Settings => Store "store." |settings| settings.store;
+
+    /// `sqlite`: a file in `server.data_dir`; `sqlite:FILE`; or `memory`: gone when the server stops.
+    url: Optional<SecretText> = "", documents(&[variable("DATABASE_URL")]), secret();
+    /// Events that may wait to be kept; publishers beyond are answered `overloaded`.
+    queue_max: Count = "16384", range("1", "1000000");
+    /// How long a lock that somebody else holds on the file is waited for before publishers are answered `store_unavailable`.
+    busy_timeout: Span = "5s", range("10ms", "1m");
+    /// Threads that read history.
+    readers: Count = "2", range("1", "64");
+}
+
+section! {
     /// What is logged and how.
     Settings => Log "log." |settings| settings.log;
 

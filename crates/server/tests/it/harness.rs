@@ -213,6 +213,7 @@ fn settings(toml: &str) -> Settings {
     // What a test says in its file counts; a flag would hide it.
     let unless = |section: &str, flag: String| (!toml.contains(section)).then_some(flag);
     set.extend(unless("algorithm =", format!("auth.secret={SECRET}")));
+    set.extend(unless("[store]", "store.url=memory".to_owned()));
     set.extend(unless("[collector]", "collector.enabled=false".to_owned()));
     let sources = Sources {
         flags: Flags {

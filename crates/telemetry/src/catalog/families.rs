@@ -5,8 +5,8 @@ use super::{Buckets, Family, Kind, Label, Values};
 use crate::labels::{
     AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, Codec, ConnectionError, Direction, DisconnectReason,
     DropCause, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MessageError, Proof,
-    PublishOutcome, PublishSource, RateScope, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
-    SelfCheck, SeriesSet, SlowAction, Stage, Status, Transport,
+    PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage,
+    ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure, Transport,
 };
 use crate::layout as at;
 use crate::layout::histogram;
@@ -549,6 +549,86 @@ pub(crate) const FAMILIES: &[Family] = &[
         &[label("action", SlowAction::NAMES)],
         Data::Counters(at::SLOW),
         "The same as websocket_slow_consumer_total.",
+    ),
+    // --- keeping, own ---
+    spread(
+        "websocket_store_commit_seconds",
+        "own",
+        &[],
+        seconds(&at::LATENCY_NS.upper),
+        Data::Histograms(at::STORE_COMMIT),
+        "From the acceptance of a publish request to its store's answer.",
+    ),
+    spread(
+        "pulsewire_store_batch_events",
+        "own",
+        &[],
+        plain(&at::BATCH.upper),
+        Data::Histograms(at::STORE_BATCH),
+        "Events that were kept in one commit.",
+    ),
+    counter(
+        "websocket_store_errors_total",
+        "own",
+        &[label("kind", StoreFailure::NAMES)],
+        Data::Counters(at::STORE_ERRORS),
+        "Times a store did not do what it was asked.",
+    ),
+    gauge(
+        "websocket_store_degraded",
+        "own",
+        &[],
+        Data::Number(|v| f64::from(u8::from(v.current.store_degraded))),
+        "1 while a store fails: events of log channels are refused.",
+    ),
+    gauge(
+        "pulsewire_store_queue_events",
+        "own",
+        &[],
+        Data::Number(|v| v.current.store_queue_events as f64),
+        "Events that wait to be kept.",
+    ),
+    counter(
+        "pulsewire_history_reads_total",
+        "own",
+        &[label("source", ReadSource::NAMES)],
+        Data::Counters(at::STORE_READS),
+        "Pages of history, by where they came from.",
+    ),
+    counter(
+        "pulsewire_store_corrupt_events_total",
+        "own",
+        &[],
+        Data::Counters(at::STORE_CORRUPT),
+        "Stored events that could not be read; readers are told a gap.",
+    ),
+    counter(
+        "websocket_gap_repairs_total",
+        "own",
+        &[label("source", RepairSource::NAMES)],
+        Data::Counters(at::REPAIRS),
+        "Times this node read publications that it had not heard of, by how it found out.",
+    ),
+    counter(
+        "pulsewire_repeated_publications_total",
+        "own",
+        &[],
+        Data::Counters(at::REPEATED),
+        "Publications that were heard a second time and not passed on again.",
+    ),
+    counter(
+        "websocket_position_ahead_total",
+        "own",
+        &[],
+        Data::Counters(at::POSITION_AHEAD),
+        "Times a store stood behind what it had acknowledged; readers are told a reset.",
+    ),
+    counter(
+        "pulsewire_channel_resets_total",
+        "own",
+        &[],
+        Data::Counters(at::CHANNEL_RESETS),
+        "Channels whose history was found to be another one; readers are told a reset.",
     ),
     counter(
         "pulsewire_dropped_total",

@@ -80,6 +80,8 @@ fn world(seed: u64, twist: Twist) -> World {
         shards: rng.between(1, 3),
         settings,
         history_max: rng.between(3, 80),
+        distant: rng.chance(50),
+        ring: rng.between(1, 40),
         way: if twist.lossy { Way::Lossy } else { Way::Whole },
         room: (smallest, smallest + rng.below(4_000)),
         moody: rng.chance(60),
@@ -132,6 +134,11 @@ fn day(world: &mut World) {
         world.backend_work(count);
         let count = world.rng.below(6);
         world.backend_tell(count);
+        let count = world.rng.below(4);
+        world.store_work(count);
+        if world.rng.chance(30) {
+            world.bus.tick(world.now);
+        }
         for shard in 0..world.shards.len() {
             if world.rng.chance(80) {
                 world.round(shard, true);
@@ -363,10 +370,10 @@ fn speak(world: &mut World, client: usize) {
             let fields = *world.rng.pick(&[
                 r#","channels":["nope"]"#,
                 r#","channels":["run:1","a b"]"#,
-                r#","channels":["run:1"],"tags":{"host":"a"}"#,
+                r#","channels":["run:1"],"aggregation_interval":"5s""#,
                 r#","channels":[{"channel":"run:1","since":{"epoch":"e1","sequence":-1}}]"#,
                 r#","channels":[{"channel":"cursor:1","last":3}]"#,
-                r#","channels":[{"channel":"run:1","replay":"critical"}]"#,
+                r#","channels":[{"channel":"cursor:1","replay":"critical"}]"#,
             ]);
             ask(world, client, Asked::Anything, "subscribe", fields);
         }
@@ -523,7 +530,7 @@ fn night(world: &mut World) {
         Some(Sabotage::ForgetClose) => world.hub.ledger.forget_before(world.now.wall_ms - 30_000),
         Some(Sabotage::LeakListener) => {
             let name = pulsewire_protocol::ChannelName::parse(LOGS[0]).expect("a channel");
-            world.bus.open(&name).expect("a namespace").listen(0);
+            world.bus.at_hand(&name).expect("a namespace").expect("it was used").listen(0);
             0
         }
         Some(Sabotage::LeakAdmission) => {

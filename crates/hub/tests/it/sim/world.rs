@@ -7,8 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
+use pulsewire_bus::store;
 use pulsewire_bus::{
-    Bus, ChannelKind, Namespace, Namespaces, Now, Options, Page, Publication, Publisher, Receipt, Refusal,
+    Bus, ChannelKind, Durability, MemoryStore, Namespace, Namespaces, Now, Options, Page, Publication,
+    Publisher, Receipt, Refusal, Reply, RingLimits, Store, Turn,
 };
 use pulsewire_hub::{
     Admission, Arrival, Authenticated, Command, ConnectionInfo, EventAnswer, Hub, HubSettings, Inbox, Ledger,
@@ -56,6 +59,10 @@ pub struct Plan {
     pub shards: usize,
     pub settings: HubSettings,
     pub history_max: usize,
+    /// Whether channels and pages are looked up in a store that does not answer at once.
+    pub distant: bool,
+    /// How much of a channel's tail is at hand.
+    pub ring: usize,
     pub way: Way,
     /// Kernel buffers hold between so many bytes.
     pub room: (usize, usize),
@@ -72,6 +79,8 @@ impl Plan {
             shards: 1,
             settings,
             history_max: 1_000,
+            distant: false,
+            ring: 256,
             way: Way::Whole,
             room: (1 << 20, 1 << 20),
             moody: false,
@@ -92,7 +101,7 @@ pub struct World {
     pub bus: Arc<Bus>,
     pub backend: Arc<SimBackend>,
     /// Work that is done and not yet told.
-    done: Vec<(usize, Order)>,
+    done: Arc<Mutex<Vec<(usize, Order)>>>,
     pub wires: Rc<RefCell<Wires>>,
     pub telemetry: Arc<Telemetry>,
     pub clients: Vec<Client>,
@@ -128,6 +137,14 @@ impl World {
             shards: plan.shards,
             channels_max: 1_000_000,
             epoch: Epoch::parse(EPOCH).expect("an epoch"),
+            incarnation: seed,
+            store: plan.distant.then(|| {
+                let memory = MemoryStore::new(Epoch::parse(EPOCH).expect("an epoch"), 1_000_000);
+                Arc::new(Distant(memory)) as Arc<dyn Store>
+            }),
+            broker: None,
+            queue_max: 1_000_000,
+            ring: RingLimits { publications: plan.ring, bytes: 1 << 20 },
         };
         let bus = Arc::new(Bus::new(options, telemetry.clone(), Box::new(hub.clone())));
         let backend = Arc::new(SimBackend::default());
@@ -170,7 +187,7 @@ impl World {
             inboxes,
             bus,
             backend,
-            done: Vec::new(),
+            done: Arc::default(),
             wires,
             telemetry,
             clients: Vec::new(),
@@ -363,7 +380,12 @@ impl World {
         events: Vec<Event>,
     ) -> Result<Vec<Receipt>, Refusal> {
         let payloads: Vec<u64> = events.iter().map(payload_of).collect();
-        let receipts = self.bus.publish(self.now, publisher, events)?;
+        let (reply, answer) = capture();
+        self.bus.publish(self.now, publisher, events, reply);
+        if let Some(lane) = self.bus.durable_lane() {
+            while self.bus.commit(lane, self.now) == Turn::Done {}
+        }
+        let receipts = answer.lock().take().expect("it was committed")?;
         for (receipt, payload) in receipts.iter().zip(payloads) {
             let name = receipt.channel.as_str();
             match receipt.sequence {
@@ -438,16 +460,35 @@ impl World {
                     };
                     Order::EventAnswered(conn, Box::new(EventAnswer { id, event_type, outcome }))
                 }
-                Work::Read { channel, after, limit, read } => {
-                    let page = self.sabotaged_page(self.bus.read(&channel, after, limit));
-                    Order::Page { conn, read, page }
+                Work::Open { names, wish, id } => {
+                    let done = self.done.clone();
+                    let tell =
+                        move |outcome| done.lock().push((shard, Order::Opened { conn, wish, id, outcome }));
+                    self.bus.open(self.now, names, Box::new(tell));
+                    continue;
+                }
+                Work::Read { channel, query, read } => {
+                    let done = self.done.clone();
+                    let tell = move |page| done.lock().push((shard, Order::Page { conn, read, page }));
+                    self.bus.read(self.now, &channel, query, Box::new(tell));
+                    continue;
                 }
             };
-            self.done.push((shard, order));
+            self.done.lock().push((shard, order));
         }
     }
 
-    fn sabotaged_page(&mut self, mut page: Page) -> Page {
+    /// Reads some of what waits to be read.
+    pub fn store_work(&mut self, count: usize) {
+        for _ in 0..count {
+            if !self.bus.perform(self.now) {
+                return;
+            }
+        }
+    }
+
+    fn sabotaged_page(&mut self, page: &Arc<Page>) -> Arc<Page> {
+        let mut page = Page::clone(page);
         let len = page.publications.len();
         match self.sabotage {
             Some(Sabotage::HolePage) if !self.sabotaged && len > 2 => {
@@ -461,23 +502,29 @@ impl World {
             }
             _ => {}
         }
-        page
+        Arc::new(page)
     }
 
     /// Tells shards of some work that is done; answers for one connection keep their order.
     pub fn backend_tell(&mut self, count: usize) {
-        for _ in 0..count.min(self.done.len()) {
-            let at = self.rng.below(self.done.len());
+        let ready = self.done.lock().len();
+        for _ in 0..count.min(ready) {
+            let mut done = self.done.lock();
+            let at = self.rng.below(done.len());
             let publishes = |entry: &(usize, Order)| match &entry.1 {
                 Order::Published { conn, .. } => Some((entry.0, *conn)),
                 _ => None,
             };
-            let whose = publishes(&self.done[at]);
+            let whose = publishes(&done[at]);
             let first = match whose {
-                Some(_) => self.done.iter().position(|other| publishes(other) == whose).unwrap_or(at),
+                Some(_) => done.iter().position(|other| publishes(other) == whose).unwrap_or(at),
                 None => at,
             };
-            let (shard, order) = self.done.remove(first);
+            let (shard, mut order) = done.remove(first);
+            drop(done);
+            if let Order::Page { page: Ok(page), .. } = &mut order {
+                *page = self.sabotaged_page(page);
+            }
             self.hub.order(shard, order);
         }
     }
@@ -684,6 +731,9 @@ impl World {
     pub fn settle(&mut self) {
         for _ in 0..4 {
             self.backend_work(usize::MAX >> 1);
+            self.store_work(usize::MAX >> 1);
+            self.bus.tick(self.now);
+            self.store_work(usize::MAX >> 1);
             self.backend_tell(usize::MAX >> 1);
             for index in 0..self.shards.len() {
                 self.round(index, false);
@@ -802,7 +852,7 @@ impl World {
         }
         for channel in LOGS.iter().chain(&EPHEMERAL).chain(&METRICS) {
             let name = ChannelName::parse(channel).expect("a channel");
-            if let Ok(channel) = self.bus.open(&name)
+            if let Ok(Some(channel)) = self.bus.at_hand(&name)
                 && channel.listeners() != 0
             {
                 self.faults.push(format!("{name} still has {} listeners", channel.listeners()));
@@ -867,6 +917,54 @@ fn payload_of(event: &Event) -> u64 {
     digits.split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
+/// Takes an answer that comes at once.
+fn capture<T: Send + 'static>() -> (Reply<T>, Arc<Mutex<Option<T>>>) {
+    let slot = Arc::new(Mutex::new(None));
+    let taken = slot.clone();
+    (Box::new(move |answer| *taken.lock() = Some(answer)), slot)
+}
+
+/// A store in memory that takes its time.
+struct Distant(MemoryStore);
+
+impl Store for Distant {
+    fn name(&self) -> &'static str {
+        "distant"
+    }
+    fn epoch(&self) -> Epoch {
+        self.0.epoch()
+    }
+    fn extents(&self, channels: &[ChannelName]) -> Result<Vec<store::Extent>, store::StoreError> {
+        self.0.extents(channels)
+    }
+    fn commit(&self, batch: &store::Batch) -> Result<Vec<store::Decision>, store::StoreError> {
+        self.0.commit(batch)
+    }
+    fn read(
+        &self,
+        channel: &ChannelName,
+        query: &store::Query,
+    ) -> Result<store::StoredPage, store::StoreError> {
+        self.0.read(channel, query)
+    }
+    fn state(
+        &self,
+        channel: &ChannelName,
+        after: Option<&str>,
+        limit: store::ReadLimit,
+    ) -> Result<store::StateSlice, store::StoreError> {
+        self.0.state(channel, after, limit)
+    }
+    fn trim(
+        &self,
+        channel: &ChannelName,
+        retention: &store::Retention,
+        now_ms: i64,
+    ) -> Result<store::Extent, store::StoreError> {
+        self.0.trim(channel, retention, now_ms)
+    }
+}
+
 fn namespaces(history_max: usize) -> Namespaces {
     let namespace = |name: &str, pattern: &str, kind: ChannelKind| Namespace {
         name: name.into(),
@@ -875,6 +973,9 @@ fn namespaces(history_max: usize) -> Namespaces {
         history_max,
         critical_types: Box::default(),
         critical_max: 100,
+        critical_ttl_ms: 0,
+        durability: Durability::Strict,
+        state_max: 0,
         anonymous: false,
         read_only: false,
     };

@@ -1,0 +1,509 @@
+//! Publishing: from an event to a publication with its place in the channel.
+//!
+//! One request's events are checked first, all of them, and then accepted in order; a request with a bad item
+//! changes nothing. Events of `log` channels go to their store and are told to anyone, their publisher
+//! included, only when they are kept; a request that has none is done at once.
+
+use std::sync::Arc;
+
+use pulsewire_protocol::{ChannelName, Epoch, ErrorCode, Event, MetricSet, Sequence};
+use sha2::{Digest as _, Sha256};
+
+use crate::lane::{Attempt, Committing, failure_label};
+use crate::store::{
+    Accepted, Append, Batch, Decision, Declined, DedupKey, Durability, Outcome, Place, StoreError,
+};
+use crate::{Body, Bus, Channel, ChannelKind, Hint, Lane, Namespace, Now, Publication, Turn};
+
+/// Who publishes.
+#[derive(Debug, Clone, Copy)]
+pub struct Publisher<'a> {
+    /// The scope in which message ids are unique: the authenticated subject.
+    pub principal: &'a str,
+    /// Shown to subscribers as the event's `user`; `None` for the server and for applications.
+    pub user: Option<&'a str>,
+}
+
+/// What became of an accepted event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Its sequence; `None` on channels that number nothing.
+    pub sequence: Option<Sequence>,
+    /// The epoch of the sequence.
+    pub epoch: Option<Epoch>,
+    /// Whether it had been accepted before, under the same message id.
+    pub duplicate: bool,
+    /// How many subscriptions it met.
+    pub matched: u32,
+}
+
+/// Why a request was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which event of the request; `None` if it concerns the request.
+    pub index: Option<usize>,
+    /// The code for the publisher.
+    pub code: ErrorCode,
+    /// What was wrong, for a person.
+    pub detail: String,
+    /// When to try again, milliseconds, if that is known.
+    pub retry_after_ms: Option<u32>,
+}
+
+impl Refusal {
+    fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { index: None, code, detail: detail.into(), retry_after_ms: None }
+    }
+}
+
+/// How an answer comes back: at once, or from the thread that commits. It must not publish.
+pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
+
+/// A request on its way to a store.
+pub(crate) struct Submission {
+    items: Vec<Item>,
+    pub(crate) appends: Arc<[Append]>,
+    pub(crate) bytes: usize,
+    pub(crate) durability: Durability,
+    accepted_ns: u64,
+    reply: Reply<Result<Vec<Receipt>, Refusal>>,
+}
+
+/// An event of a request, in its order.
+enum Item {
+    /// The next of the appends.
+    Kept,
+    /// An event of a channel that keeps nothing.
+    Passing(Arc<Channel>, Arc<Accepted>),
+}
+
+impl Bus {
+    /// Accepts the events of one request, in order; either all are accepted or none.
+    ///
+    /// An event whose message id was seen before is answered with its first sequence and not published
+    /// again. The refusal names the first event that cannot be accepted, and why; nothing was published then,
+    /// except with `outcome_unknown`: send the same again with the same ids.
+    pub fn publish(
+        &self,
+        now: Now,
+        publisher: Publisher<'_>,
+        events: Vec<Event>,
+        reply: Reply<Result<Vec<Receipt>, Refusal>>,
+    ) {
+        match self.prepare(now, publisher, events) {
+            Err(refusal) => reply(Err(refusal)),
+            Ok(prepared) if prepared.appends.is_empty() => {
+                let receipts = self.pass_all(now, &prepared.items);
+                reply(Ok(receipts));
+            }
+            Ok(Prepared { items, appends, lane, durability }) => {
+                let bytes = appends.iter().map(|append| append.accepted.bytes()).sum();
+                let submission = Submission {
+                    items,
+                    appends: appends.into(),
+                    bytes,
+                    durability,
+                    accepted_ns: now.mono_ns,
+                    reply,
+                };
+                self.submit(lane, submission, now);
+            }
+        }
+    }
+
+    fn submit(&self, durability: Durability, submission: Submission, now: Now) {
+        let lane = self.lane(durability);
+        if let Some((trouble, after_ms)) = lane.closed(now) {
+            (submission.reply)(Err(unavailable(&trouble.error, Some(after_ms))));
+            return;
+        }
+        if let Err(submission) = lane.push(submission) {
+            let detail = "too many events wait to be kept; publish more slowly";
+            let refusal =
+                Refusal { retry_after_ms: Some(1_000), ..Refusal::new(ErrorCode::Overloaded, detail) };
+            (submission.reply)(Err(refusal));
+            return;
+        }
+        if lane.store.is_instant() {
+            while self.commit(lane, now) == Turn::Done {}
+        }
+    }
+
+    /// Keeps what waits in a lane, tells publishers and listeners, and tidies up when nothing waits.
+    ///
+    /// To be called by one thread for each lane, whenever its bell rings. May block in the store.
+    pub fn commit(&self, lane: &Lane, now: Now) -> Turn {
+        let mut committing = lane.committing.lock();
+        let attempt = lane.attempt(&mut committing, now, &self.telemetry);
+        match attempt {
+            Attempt::Nothing => self.trim_one(lane, &mut committing, now),
+            Attempt::Later(until_ns) => Turn::Pause(until_ns),
+            Attempt::Refused(submissions, error) => {
+                if error.outcome == Outcome::Unknown {
+                    // What may stand in the store is found by looking.
+                    self.suspect();
+                }
+                let until_ns = lane.trouble().map_or(0, |trouble| trouble.not_before_ns);
+                let after_ms = u32::try_from(until_ns.saturating_sub(now.mono_ns) / 1_000_000 + 1).ok();
+                for submission in submissions {
+                    (submission.reply)(Err(unavailable(&error, after_ms)));
+                }
+                Turn::Done
+            }
+            Attempt::Kept(batch, submissions, decisions) => {
+                self.kept(&mut committing, &batch, submissions, decisions, now);
+                Turn::Done
+            }
+        }
+    }
+
+    fn kept(
+        &self,
+        committing: &mut Committing,
+        batch: &Batch,
+        submissions: Vec<Submission>,
+        decisions: Vec<Decision>,
+        now: Now,
+    ) {
+        let events: usize = batch.requests.iter().map(|request| request.len()).sum();
+        let shared = self.telemetry.shared();
+        shared.store_batch(events as u64);
+        for (submission, decision) in submissions.into_iter().zip(decisions) {
+            shared.store_kept(now.since_ns(submission.accepted_ns));
+            match decision {
+                Ok(places) => {
+                    for (append, place) in submission.appends.iter().zip(&places) {
+                        if !place.duplicate {
+                            self.grew(committing, append.channel());
+                        }
+                    }
+                    let receipts = self.tell(&submission, &places, now);
+                    (submission.reply)(Ok(receipts));
+                }
+                Err(declined) => {
+                    let (at, code) = match declined {
+                        Declined::Conflict(at) => (at, ErrorCode::IdempotencyConflict),
+                        Declined::Full(at) => (at, ErrorCode::LimitExceeded),
+                    };
+                    let mut kept =
+                        submission.items.iter().enumerate().filter(|(_, item)| matches!(item, Item::Kept));
+                    let index = kept.nth(at).map(|(index, _)| index);
+                    // The code's own text says it all; the index says which event.
+                    (submission.reply)(Err(Refusal { index, ..Refusal::new(code, "") }));
+                }
+            }
+        }
+    }
+
+    /// Counts an event towards the next trimming of its channel: after an eighth of what it may keep.
+    fn grew(&self, committing: &mut Committing, channel: &ChannelName) {
+        let Some(namespace) = self.namespace(channel) else { return };
+        let step = (namespace.history_max / 8).max(1);
+        let count = committing.grown.entry(channel.clone()).or_default();
+        *count += 1;
+        if *count >= step {
+            committing.grown.remove(channel);
+            committing.trims.push_back(channel.clone());
+        }
+    }
+
+    /// Trims one channel, if there is one to trim.
+    fn trim_one(&self, lane: &Lane, committing: &mut Committing, now: Now) -> Turn {
+        let Some(name) = committing.trims.pop_front() else { return Turn::Idle };
+        let Some(namespace) = self.namespace(&name) else { return Turn::Done };
+        if let Err(error) = lane.store.trim(&name, &namespace.retention(), now.wall_ms) {
+            self.telemetry.shared().store_failed(failure_label(error.failure));
+            committing.trims.push_back(name);
+            return Turn::Pause(lane.failed(&error, now));
+        }
+        Turn::Done
+    }
+
+    /// Tells listeners what was kept, in the order of the request. Returns what the publisher is told.
+    fn tell(&self, submission: &Submission, places: &[Place], now: Now) -> Vec<Receipt> {
+        let mut receipts = Vec::with_capacity(submission.items.len());
+        let mut kept = submission.appends.iter().zip(places);
+        let mut run = Run::default();
+        for item in &submission.items {
+            match item {
+                Item::Passing(channel, accepted) => {
+                    self.pass_run(&mut run, now);
+                    receipts.push(self.pass_one(now, channel, accepted));
+                }
+                Item::Kept => {
+                    let Some((append, place)) = kept.next() else { break };
+                    if run.name.as_ref() != Some(append.channel()) {
+                        self.pass_run(&mut run, now);
+                        run = Run::of(append.channel(), self.listed(append.channel()));
+                    }
+                    receipts.push(Receipt {
+                        channel: append.channel().clone(),
+                        sequence: Some(place.position.sequence),
+                        epoch: Some(place.position.epoch.clone()),
+                        duplicate: place.duplicate,
+                        matched: run.channel.as_ref().map_or(0, |channel| channel.listeners()),
+                    });
+                    if place.duplicate {
+                        continue;
+                    }
+                    let event_type = self.event_type(&append.accepted.event);
+                    self.telemetry.shared().event_emitted(event_type, 1);
+                    run.epoch = Some(place.position.epoch.clone());
+                    run.events.push((
+                        place.position.sequence,
+                        append.accepted.clone(),
+                        submission.accepted_ns,
+                    ));
+                }
+            }
+        }
+        self.pass_run(&mut run, now);
+        receipts
+    }
+
+    /// Tells listeners, here and on other nodes, what one channel has kept.
+    fn pass_run(&self, run: &mut Run, now: Now) {
+        let Run { name: Some(name), channel, epoch: Some(epoch), events } = std::mem::take(run) else {
+            return;
+        };
+        if let Some(broker) = &self.options.broker {
+            let accepted =
+                events.iter().map(|(sequence, accepted, _)| (*sequence, accepted.clone())).collect();
+            broker.announce(&Hint { channel: name.clone(), epoch: epoch.clone(), events: accepted });
+        }
+        let Some(channel) = channel else { return };
+        let publications: Vec<_> = events
+            .into_iter()
+            .map(|(sequence, accepted, accepted_ns)| {
+                self.publication(&channel, sequence, accepted, accepted_ns)
+            })
+            .collect();
+        self.hear(&channel, &epoch, &publications, now);
+    }
+
+    pub(crate) fn publication(
+        &self,
+        channel: &Arc<Channel>,
+        sequence: Sequence,
+        accepted: Arc<Accepted>,
+        accepted_ns: u64,
+    ) -> Arc<Publication> {
+        let event_type = self.event_type(&accepted.event);
+        Arc::new(Publication::new(channel.clone(), sequence, accepted_ns, event_type, Body::Event(accepted)))
+    }
+
+    fn pass_all(&self, now: Now, items: &[Item]) -> Vec<Receipt> {
+        let mut receipts = Vec::with_capacity(items.len());
+        let mut run: Vec<Arc<Publication>> = Vec::new();
+        for item in items {
+            let Item::Passing(channel, accepted) = item else { continue };
+            if run.last().is_some_and(|last| last.channel.id != channel.id) {
+                self.deliver_ephemeral(&run);
+                run.clear();
+            }
+            run.push(self.publication(channel, Sequence::ZERO, accepted.clone(), now.mono_ns));
+            receipts.push(passing_receipt(channel));
+        }
+        self.deliver_ephemeral(&run);
+        receipts
+    }
+
+    fn pass_one(&self, now: Now, channel: &Arc<Channel>, accepted: &Arc<Accepted>) -> Receipt {
+        let publication = self.publication(channel, Sequence::ZERO, accepted.clone(), now.mono_ns);
+        self.deliver_ephemeral(std::slice::from_ref(&publication));
+        passing_receipt(channel)
+    }
+
+    fn deliver_ephemeral(&self, publications: &[Arc<Publication>]) {
+        let Some(first) = publications.first() else { return };
+        for publication in publications {
+            self.telemetry.shared().event_emitted(publication.event_type, 1);
+        }
+        // Under the lock, so that all listeners meet the same order.
+        let order = first.channel.order.lock();
+        self.deliver(&first.channel, publications);
+        drop(order);
+    }
+
+    /// Publishes a set of values on its metric channel.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bus::publish`]; `overloaded` values are not kept either: the next ones are newer.
+    pub fn publish_metrics(&self, now: Now, set: MetricSet) -> Result<u32, ErrorCode> {
+        let channel = self.open_passing(&set.channel)?;
+        if channel.kind != ChannelKind::Metrics {
+            return Err(ErrorCode::Unsupported);
+        }
+        if self.is_crowded(&channel) {
+            return Err(ErrorCode::Overloaded);
+        }
+        let publication = Arc::new(Publication::new(
+            channel.clone(),
+            Sequence::ZERO,
+            now.mono_ns,
+            self.telemetry.event_types().intern("metric"),
+            Body::Metrics(set),
+        ));
+        self.telemetry.shared().event_emitted(publication.event_type, 1);
+        let mut order = channel.order.lock();
+        order.latest = Some(publication.clone());
+        self.deliver(&channel, &[publication]);
+        drop(order);
+        Ok(channel.listeners())
+    }
+
+    fn prepare(&self, now: Now, publisher: Publisher<'_>, events: Vec<Event>) -> Result<Prepared, Refusal> {
+        let mut prepared = Prepared::default();
+        for (index, event) in events.into_iter().enumerate() {
+            let refused = self.prepare_one(&mut prepared, now, publisher, event);
+            refused.map_err(|refusal| Refusal { index: Some(index), ..refusal })?;
+        }
+        Ok(prepared)
+    }
+
+    fn prepare_one(
+        &self,
+        prepared: &mut Prepared,
+        now: Now,
+        publisher: Publisher<'_>,
+        mut event: Event,
+    ) -> Result<(), Refusal> {
+        let name = event.channel.clone();
+        let refuse = |code: ErrorCode| Refusal::new(code, format!("channel `{name}`: {}", code.message()));
+        let namespace = self.namespace(&name).ok_or_else(|| refuse(ErrorCode::UnknownChannel))?;
+        if namespace.read_only {
+            let detail = format!("channel `{name}` is written by the server only");
+            return Err(Refusal::new(ErrorCode::Forbidden, detail));
+        }
+        if namespace.kind == ChannelKind::Metrics {
+            let detail = format!("channel `{name}` takes samples, not events");
+            return Err(Refusal::new(ErrorCode::Unsupported, detail));
+        }
+        let channel = match namespace.kind {
+            ChannelKind::Ephemeral => Some(self.open_passing(&name).map_err(refuse)?),
+            _ => self.listed(&name),
+        };
+        if channel.as_ref().is_some_and(|channel| self.is_crowded(channel)) {
+            let detail = "the fan-out queue is full; publish more slowly";
+            return Err(Refusal {
+                retry_after_ms: Some(1_000),
+                ..Refusal::new(ErrorCode::Overloaded, detail)
+            });
+        }
+        complete(&mut event, namespace);
+        let timestamp_ms = event.timestamp_ms.unwrap_or(now.wall_ms);
+        let accepted = Accepted { event, user: publisher.user.map(Into::into), timestamp_ms };
+        if let (ChannelKind::Ephemeral, Some(channel)) = (namespace.kind, channel) {
+            prepared.items.push(Item::Passing(channel, Arc::new(accepted)));
+            return Ok(());
+        }
+        let lane =
+            if namespace.durability == Durability::Memory { Durability::Memory } else { Durability::Strict };
+        if !prepared.appends.is_empty() && prepared.lane != lane {
+            let detail =
+                format!("channel `{name}` is kept elsewhere than the channels before it; send two requests");
+            return Err(Refusal::new(ErrorCode::Unsupported, detail));
+        }
+        prepared.lane = lane;
+        prepared.durability = prepared.durability.max(namespace.durability);
+        let append = self.append(publisher, accepted, namespace);
+        let differs = |other: &&Append| {
+            other.dedup == append.dedup
+                && other.channel() == append.channel()
+                && other.payload != append.payload
+        };
+        if prepared.appends.iter().find(differs).is_some() {
+            return Err(Refusal::new(ErrorCode::IdempotencyConflict, ""));
+        }
+        prepared.appends.push(append);
+        prepared.items.push(Item::Kept);
+        Ok(())
+    }
+
+    fn append(&self, publisher: Publisher<'_>, accepted: Accepted, namespace: &Namespace) -> Append {
+        let (dedup, payload) = match &accepted.event.id {
+            Some(id) => (named_key(publisher.principal, id.as_str()), payload_digest(&accepted.event)),
+            // The server's own name for it, so that it, too, can ask again after an unknown outcome.
+            None => (self.own_key(), 0),
+        };
+        let keyed = namespace.state_max > 0 && accepted.event.key.is_some();
+        Append { accepted: Arc::new(accepted), dedup, payload, keyed }
+    }
+
+    pub(crate) fn event_type(&self, event: &Event) -> pulsewire_telemetry::EventTypeId {
+        self.telemetry.event_types().intern(event.event_type.as_str())
+    }
+}
+
+/// A request that was checked.
+#[derive(Default)]
+struct Prepared {
+    items: Vec<Item>,
+    appends: Vec<Append>,
+    lane: Durability,
+    durability: Durability,
+}
+
+/// Events of one channel that follow one another in a request.
+#[derive(Default)]
+struct Run {
+    name: Option<ChannelName>,
+    channel: Option<Arc<Channel>>,
+    epoch: Option<Epoch>,
+    events: Vec<(Sequence, Arc<Accepted>, u64)>,
+}
+
+impl Run {
+    fn of(name: &ChannelName, channel: Option<Arc<Channel>>) -> Self {
+        Self { name: Some(name.clone()), channel, epoch: None, events: Vec::new() }
+    }
+}
+
+fn complete(event: &mut Event, namespace: &Namespace) {
+    let listed = namespace.critical_types.iter().any(|critical| **critical == *event.event_type.as_str());
+    event.critical = Some(event.critical.unwrap_or(listed));
+}
+
+fn passing_receipt(channel: &Channel) -> Receipt {
+    Receipt {
+        channel: channel.name.clone(),
+        sequence: None,
+        epoch: None,
+        duplicate: false,
+        matched: channel.listeners(),
+    }
+}
+
+fn unavailable(error: &StoreError, retry_after_ms: Option<u32>) -> Refusal {
+    let code = match error.outcome {
+        Outcome::NotKept => ErrorCode::StoreUnavailable,
+        Outcome::Unknown => ErrorCode::OutcomeUnknown,
+    };
+    // What the store said is for operators: they find it in the log and in /readyz.
+    Refusal { retry_after_ms, ..Refusal::new(code, "") }
+}
+
+/// The key of an event that its publisher named: unique for (publisher, message id) within the channel.
+fn named_key(principal: &str, id: &str) -> DedupKey {
+    let digest =
+        Sha256::new().chain_update(principal.as_bytes()).chain_update([0]).chain_update(id.as_bytes());
+    let mut key = DedupKey::default();
+    key.copy_from_slice(&digest.finalize()[..16]);
+    key
+}
+
+/// A digest that stays the same over versions and restarts: it is kept.
+fn payload_digest(event: &Event) -> u64 {
+    let mut digest = Sha256::new();
+    for part in [event.event_type.as_str(), event.data.get(), event.key.as_deref().unwrap_or("")] {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part.as_bytes());
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest.finalize()[..8]);
+    // SQLite and PostgreSQL keep signed integers; what is compared is the bits.
+    u64::from_le_bytes(first)
+}

@@ -1,0 +1,209 @@
+//! Keeping up with what was committed elsewhere, or unheard of.
+//!
+//! A broker carries hints between nodes: it may lose, repeat and reorder them. What it loses is found in the
+//! store: a hole when something later is heard, the tail by asking where channels stand (the head check).
+//! Each node repairs once for all its listeners.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pulsewire_protocol::{ChannelName, Epoch, Sequence};
+use pulsewire_telemetry::RepairSource;
+
+use crate::reads::Job;
+use crate::sequencer::Heard;
+use crate::store::{Accepted, Extent, Only, Query, ReadLimit};
+use crate::{Bus, Channel, ChannelKind, Now, Publication};
+
+/// Between two head checks, nanoseconds; each is a fifth longer or shorter, so that nodes do not ask together.
+const HEAD_CHECK_NS: u64 = 2_000_000_000;
+/// After so long without listeners a channel's ring is forgotten, nanoseconds, and at the latest after twice that.
+const RING_NS: u64 = 60_000_000_000;
+/// Channels of one question for their heads.
+const HEADS_MAX: usize = 1_000;
+/// Events of one repairing read.
+const PAGE: ReadLimit = ReadLimit { publications: 500, bytes: 1 << 20 };
+
+/// Carries what was committed to the other nodes. It may lose, repeat and reorder.
+pub trait Broker: Send + Sync {
+    /// Something was committed here. Must not wait.
+    fn announce(&self, hint: &Hint);
+}
+
+/// What a node says that it committed.
+#[derive(Debug, Clone)]
+pub struct Hint {
+    /// In which channel.
+    pub channel: ChannelName,
+    /// In which history.
+    pub epoch: Epoch,
+    /// The events; one without content says only that it exists.
+    pub events: Vec<(Sequence, Arc<Accepted>)>,
+}
+
+impl Bus {
+    /// Takes a hint of another node.
+    pub fn receive(&self, hint: &Hint, now: Now) {
+        let Some(channel) = self.listed(&hint.channel) else { return };
+        let publication = |(sequence, accepted): &(Sequence, Arc<Accepted>)| {
+            self.publication(&channel, *sequence, accepted.clone(), now.mono_ns)
+        };
+        let publications: Vec<_> = hint.events.iter().map(publication).collect();
+        self.hear(&channel, &hint.epoch, &publications, now);
+    }
+
+    /// Something was committed: passes on what is next, keeps what is not.
+    pub(crate) fn hear(
+        &self,
+        channel: &Arc<Channel>,
+        epoch: &Epoch,
+        publications: &[Arc<Publication>],
+        now: Now,
+    ) {
+        if *epoch != channel.epoch {
+            self.ask_heads(vec![channel.name.clone()]);
+            return;
+        }
+        let mut order = channel.order.lock();
+        let listened = channel.listeners() > 0;
+        let mut out = Vec::with_capacity(publications.len());
+        let mut later = false;
+        for publication in publications {
+            match order.sequencer.hear(publication, listened, now.mono_ns, &mut out) {
+                Heard::Next => {}
+                Heard::Before => self.telemetry.shared().repeated(1),
+                Heard::Later => later = true,
+            }
+        }
+        self.deliver(channel, &out);
+        drop(order);
+        if later {
+            self.watch(channel);
+        }
+    }
+
+    /// Has a channel looked after until nothing is missing.
+    pub(crate) fn watch(&self, channel: &Arc<Channel>) {
+        let mut watched = self.watched.lock();
+        if !watched.iter().any(|known| known.id == channel.id) {
+            watched.push(channel.clone());
+        }
+    }
+
+    /// Something went wrong after which heads may be wrong: the next tick asks for them.
+    pub(crate) fn suspect(&self) {
+        self.suspicious.store(true, Ordering::Relaxed);
+    }
+
+    /// To be called about every 20 ms: has missing events read, and heads asked for when it is time.
+    pub fn tick(&self, now: Now) {
+        let watched = std::mem::take(&mut *self.watched.lock());
+        for channel in watched {
+            let mut order = channel.order.lock();
+            let fetch = order.sequencer.fetch(now.mono_ns);
+            let still = order.sequencer.has_hole();
+            drop(order);
+            if let Some(after) = fetch {
+                let query = Query { after, only: Only::All, limit: PAGE };
+                self.enqueue(Job::Repair { channel: channel.clone(), query });
+            }
+            if still {
+                self.watch(&channel);
+            }
+        }
+        if now.since_ns(self.swept_ns.load(Ordering::Relaxed)) >= RING_NS {
+            self.swept_ns.store(now.mono_ns, Ordering::Relaxed);
+            for channel in self.channels.read().values().filter(|channel| channel.listeners() == 0) {
+                channel.order.lock().sequencer.forget();
+            }
+        }
+        let last = self.checked_ns.load(Ordering::Relaxed);
+        // After a pause of the whole process (SIGSTOP, a sleeping machine) what was missed is asked for at once.
+        let stalled = now.since_ns(self.ticked_ns.swap(now.mono_ns, Ordering::Relaxed)) > 2 * HEAD_CHECK_NS;
+        let due = now.since_ns(last) >= HEAD_CHECK_NS - HEAD_CHECK_NS / 5 + self.spread_ns();
+        let shared = self.has_shared_store();
+        if (shared && (due || stalled)) || (due && self.suspicious.swap(false, Ordering::Relaxed)) {
+            self.checked_ns.store(now.mono_ns, Ordering::Relaxed);
+            self.check_heads();
+        }
+    }
+
+    /// Asks where every channel stands that somebody listens to.
+    pub fn check_heads(&self) {
+        let listened = |channel: &&Arc<Channel>| channel.kind == ChannelKind::Log && channel.listeners() > 0;
+        let names: Vec<ChannelName> =
+            self.channels.read().values().filter(listened).map(|channel| channel.name.clone()).collect();
+        for names in names.chunks(HEADS_MAX) {
+            self.ask_heads(names.to_vec());
+        }
+    }
+
+    fn ask_heads(&self, names: Vec<ChannelName>) {
+        self.enqueue(Job::Heads { names });
+    }
+
+    /// The store said where a channel stands.
+    pub(crate) fn stands_at(&self, name: &ChannelName, extent: &Extent, now: Now) {
+        let Some(channel) = self.listed(name) else { return };
+        let mut order = channel.order.lock();
+        if !order.sequencer.is_open() {
+            return;
+        }
+        if extent.epoch != channel.epoch || extent.head < order.sequencer.cursor() {
+            if extent.epoch == channel.epoch {
+                // The store has lost what it acknowledged, and nobody changed the epoch.
+                self.telemetry.shared().position_ahead();
+                tracing::error!(
+                    channel = %name, head = extent.head.0, cursor = order.sequencer.cursor().0,
+                    "the store stands behind what it acknowledged; its history was rewritten without a new epoch"
+                );
+            }
+            drop(order);
+            self.replace(&channel, extent);
+            return;
+        }
+        let behind = extent.head > order.sequencer.cursor();
+        let mut out = Vec::new();
+        order.sequencer.stands_at(extent.head, now.mono_ns, &mut out);
+        drop(order);
+        if behind {
+            self.watch(&channel);
+        }
+    }
+
+    /// Missing events were read, or could not be.
+    pub(crate) fn repaired(&self, channel: &Arc<Channel>, page: Option<&crate::Page>, now: Now) {
+        let mut order = channel.order.lock();
+        let mut out = Vec::new();
+        let tail = order.sequencer.fetched(page, now.mono_ns, &mut out);
+        if page.is_some() {
+            let found = if tail { RepairSource::HeadCheck } else { RepairSource::Hole };
+            self.telemetry.shared().repaired(found);
+        }
+        self.deliver(channel, &out);
+        let still = order.sequencer.has_hole();
+        drop(order);
+        if still {
+            self.watch(channel);
+        }
+    }
+
+    /// A channel's history was rewritten: another takes its name, and whoever listens is told.
+    fn replace(&self, old: &Arc<Channel>, extent: &Extent) {
+        let new = Arc::new(self.channel(&old.name, old.namespace, old.kind, extent.epoch.clone()));
+        let mut out = Vec::new();
+        new.order.lock().sequencer.stands_at(extent.head, 0, &mut out);
+        let mut channels = self.channels.write();
+        match channels.get(&old.name) {
+            Some(present) if present.id == old.id => channels.insert(old.name.clone(), new.clone()),
+            // Somebody else was faster, or nobody wants it any more.
+            _ => return,
+        };
+        drop(channels);
+        old.succeed(new.clone());
+        self.telemetry.shared().channel_reset();
+        for shard in (0..self.options.shards).filter(|shard| old.has_listeners(*shard)) {
+            self.audience.replaced(shard, old);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The store the settings name, and the threads that wait for it.
+//!
+//! One thread commits, a few read; each works through what the bus has waiting and then waits for its bell.
+//! A PostgreSQL that cannot be reached at the start is waited for; a SQLite file that cannot be used ends it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use pulsewire_bus::store::{SqliteOptions, SqliteStore};
+use pulsewire_bus::{Bus, Store, Turn};
+use pulsewire_edge::clock;
+use pulsewire_protocol::Epoch;
+
+use crate::settings::Settings;
+
+/// The file in the data folder.
+const FILE: &str = "pulsewire.db";
+/// How long a thread without work sleeps at most: the bell wakes it earlier.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often missing events and due head checks are looked for.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Opens the store that `store.url` names; `None` for memory.
+///
+/// # Errors
+///
+/// If the URL names no store, or the file cannot be used.
+pub fn open(settings: &Settings, epoch: Epoch) -> anyhow::Result<Option<Arc<dyn Store>>> {
+    let url = settings.store.url.as_ref().map_or("sqlite", |url| url.expose());
+    let path = match url {
+        "memory" | "memory:" => return Ok(None),
+        "sqlite" | "sqlite:" => settings.server.data_dir.join(FILE),
+        other => match other.strip_prefix("sqlite:") {
+            Some(path) => path.trim_start_matches("//").into(),
+            None => bail!("store.url: expected `sqlite`, `sqlite:FILE` or `memory`"),
+        },
+    };
+    let busy_ms = u64::try_from(settings.store.busy_timeout.as_millis()).unwrap_or(u64::MAX);
+    let shown = path.display().to_string();
+    let store = SqliteStore::open(SqliteOptions { path, epoch, busy_ms })
+        .with_context(|| format!("opening the store {shown}"))?;
+    Ok(Some(Arc::new(store)))
+}
+
+/// The threads of a bus.
+pub struct Workers {
+    bus: Arc<Bus>,
+    stopping: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    ///
+    /// If a thread cannot be started.
+    pub fn start(bus: &Arc<Bus>, readers: usize) -> anyhow::Result<Self> {
+        let mut workers = Self { bus: bus.clone(), stopping: Arc::default(), threads: Vec::new() };
+        if bus.durable_lane().is_some() {
+            workers.spawn("store-writer", commit)?;
+            for _ in 0..readers.max(1) {
+                workers.spawn("store-reader", read)?;
+            }
+        }
+        workers.spawn("bus-tick", tick)?;
+        Ok(workers)
+    }
+
+    fn spawn(&mut self, name: &str, work: fn(&Bus, &AtomicBool)) -> anyhow::Result<()> {
+        let (bus, stopping) = (self.bus.clone(), self.stopping.clone());
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || work(&bus, &stopping))
+            .with_context(|| format!("starting the thread {name}"))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Keeps what still waits, then ends the threads.
+    pub fn stop(self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        if let Some(lane) = self.bus.durable_lane() {
+            lane.bell.ring();
+        }
+        for _ in &self.threads {
+            self.bus.reads_bell().ring();
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+    }
+}
+
+fn commit(bus: &Bus, stopping: &AtomicBool) {
+    let Some(lane) = bus.durable_lane() else { return };
+    loop {
+        let turn = bus.commit(lane, clock::now());
+        let ending = stopping.load(Ordering::Relaxed);
+        match turn {
+            Turn::Done => {}
+            _ if ending => return,
+            Turn::Idle => lane.bell.wait(IDLE),
+            Turn::Pause(until_ns) => {
+                let left = Duration::from_nanos(until_ns.saturating_sub(clock::now().mono_ns));
+                std::thread::sleep(left.min(Duration::from_millis(50)));
+            }
+        }
+    }
+}
+
+fn read(bus: &Bus, stopping: &AtomicBool) {
+    while !stopping.load(Ordering::Relaxed) {
+        if bus.perform(clock::now()) {
+            // There may be more, for another thread too.
+            continue;
+        }
+        bus.reads_bell().wait(IDLE);
+    }
+    // Whoever is next in line hears the bell, too.
+    bus.reads_bell().ring();
+}
+
+fn tick(bus: &Bus, stopping: &AtomicBool) {
+    while !stopping.load(Ordering::Relaxed) {
+        std::thread::sleep(TICK);
+        bus.tick(clock::now());
+    }
+}
