@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use pulsewire_protocol::{ChannelName, Epoch, ErrorCode};
+use pulsewire_protocol::{ChannelName, Epoch, ErrorCode, Sequence};
 use pulsewire_telemetry::Telemetry;
 
 use crate::channel::{Channel, ChannelId};
 use crate::reads::{Job, Reads};
 use crate::store::{DedupKey, Durability, Failure, MemoryStore, Store};
 use crate::{
-    Bell, Broker, ChannelKind, Lane, Namespace, NamespaceId, Namespaces, Now, Publication, Reply, RingLimits,
+    Bell, Broker, ChannelKind, Lane, Mutant, Namespace, NamespaceId, Namespaces, Now, Publication, Reply,
+    RingLimits,
 };
 
 /// Whoever is to hear of publications, one part for each shard.
@@ -50,7 +51,7 @@ pub struct Options {
 
 /// Channels that were asked for and are being looked up.
 pub(crate) struct Opening {
-    names: Vec<ChannelName>,
+    names: Vec<(ChannelName, Sequence)>,
     reply: Reply<Opened>,
 }
 
@@ -85,6 +86,8 @@ pub struct Bus {
     pub(crate) ticked_ns: AtomicU64,
     pub(crate) swept_ns: AtomicU64,
     keys_made: AtomicU64,
+    #[cfg(feature = "simulation")]
+    pub(crate) mutants: AtomicU32,
 }
 
 impl Bus {
@@ -108,6 +111,8 @@ impl Bus {
             ticked_ns: AtomicU64::new(0),
             swept_ns: AtomicU64::new(0),
             keys_made: AtomicU64::new(0),
+            #[cfg(feature = "simulation")]
+            mutants: AtomicU32::new(0),
         }
     }
 
@@ -162,31 +167,34 @@ impl Bus {
             .collect()
     }
 
-    /// The channel of this name, if it is at hand: always, for a channel that keeps nothing.
+    /// The channel of this name, if it is at hand and known to reach a sequence that somebody has seen: always,
+    /// for a channel that keeps nothing.
     ///
     /// # Errors
     ///
     /// `unknown_channel` if no namespace matches, `limit_exceeded` if there are too many channels and none
     /// is idle.
-    pub fn at_hand(&self, name: &ChannelName) -> Result<Option<Arc<Channel>>, ErrorCode> {
+    pub fn at_hand(&self, name: &ChannelName, at_least: Sequence) -> Result<Option<Arc<Channel>>, ErrorCode> {
         let namespace = self.namespace(name).ok_or(ErrorCode::UnknownChannel)?;
         if namespace.kind != ChannelKind::Log {
             return self.open_passing(name).map(Some);
         }
         let channel = self.listed(name).filter(|channel| channel.order.lock().sequencer.is_open());
         // Where others write, a channel that nobody here listens to may have moved on.
-        let fresh =
-            |channel: &Arc<Channel>| !self.lane_of(channel).store.is_shared() || channel.listeners() > 0;
+        let fresh = |channel: &Arc<Channel>| {
+            let alone = !self.lane_of(channel).store.is_shared();
+            alone || (channel.listeners() > 0 && channel.head() >= at_least)
+        };
         Ok(channel.filter(fresh))
     }
 
-    /// Brings channels to hand: those that keep events, from their store. The answer comes at once if there is
-    /// nothing to look up.
-    pub fn open(&self, now: Now, names: Vec<ChannelName>, reply: Reply<Opened>) {
+    /// Brings channels to hand, each as far as a sequence that somebody has seen: those that keep events, from
+    /// their store. The answer comes at once if there is nothing to look up.
+    pub fn open(&self, now: Now, names: Vec<(ChannelName, Sequence)>, reply: Reply<Opened>) {
         let opening = Opening { names, reply };
         let (mut waits, mut instant) = (false, true);
-        for name in &opening.names {
-            match self.at_hand(name) {
+        for (name, at_least) in &opening.names {
+            match self.at_hand(name, *at_least) {
                 Err(code) => {
                     let name = name.clone();
                     (opening.reply)(Err((code, name)));
@@ -210,8 +218,8 @@ impl Bus {
     pub(crate) fn opened(&self, opening: Opening, now: Now) {
         let Opening { names, reply } = opening;
         let mut channels = Vec::with_capacity(names.len());
-        for name in names {
-            match self.open_one(&name, now) {
+        for (name, at_least) in names {
+            match self.open_one(&name, at_least, now) {
                 Ok(channel) => channels.push(channel),
                 Err(code) => return reply(Err((code, name))),
             }
@@ -219,19 +227,25 @@ impl Bus {
         reply(Ok(channels));
     }
 
-    fn open_one(&self, name: &ChannelName, now: Now) -> Result<Arc<Channel>, ErrorCode> {
-        if let Some(channel) = self.at_hand(name)? {
+    fn open_one(&self, name: &ChannelName, at_least: Sequence, now: Now) -> Result<Arc<Channel>, ErrorCode> {
+        if let Some(channel) = self.at_hand(name, at_least)? {
             return Ok(channel);
         }
         // It is listed before the store is asked: what is committed meanwhile is heard, and waits.
+        let early =
+            self.is(Mutant::AskBeforeListening).then(|| self.lane_for(name).store.extents(&[name.clone()]));
         let mut channel = self.list(name)?;
         loop {
             let lane = self.lane_of(&channel);
-            let extents =
-                lane.store.extents(std::slice::from_ref(name)).map_err(|error| self.unreadable(&error))?;
+            let passed = self.passed(name);
+            let extents = match &early {
+                Some(extents) => extents.clone(),
+                None => lane.store.extents(std::slice::from_ref(name)),
+            };
+            let extents = extents.map_err(|error| self.unreadable(&error))?;
             let extent = extents.first().ok_or(ErrorCode::StoreUnavailable)?;
             if channel.order.lock().sequencer.is_open() {
-                self.stands_at(name, extent, now);
+                self.stands_at(name, extent, passed, now);
                 return self.listed(name).ok_or(ErrorCode::StoreUnavailable);
             }
             if extent.epoch == channel.epoch {
@@ -242,7 +256,7 @@ impl Bus {
         }
     }
 
-    fn begin(&self, channel: &Arc<Channel>, head: pulsewire_protocol::Sequence, now: Now) {
+    fn begin(&self, channel: &Arc<Channel>, head: Sequence, now: Now) {
         let mut order = channel.order.lock();
         let mut out = Vec::new();
         order.sequencer.stands_at(head, now.mono_ns, &mut out);

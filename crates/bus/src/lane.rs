@@ -65,6 +65,17 @@ pub(crate) struct Committing {
     pub(crate) grown: HashMap<ChannelName, usize>,
 }
 
+impl Committing {
+    /// Gives what is tried again other keys; see [`crate::Mutant::RetryUnderNewKeys`].
+    pub(crate) fn rename(&mut self, mut key: impl FnMut() -> crate::DedupKey) {
+        let Some((batch, ..)) = &mut self.unknown else { return };
+        for request in &mut batch.requests {
+            let renamed = request.iter().map(|append| crate::Append { dedup: key(), ..append.clone() });
+            *request = renamed.collect();
+        }
+    }
+}
+
 /// Since when and why a store does not do its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trouble {

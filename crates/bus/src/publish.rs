@@ -13,7 +13,7 @@ use crate::lane::{Attempt, Committing, failure_label};
 use crate::store::{
     Accepted, Append, Batch, Decision, Declined, DedupKey, Durability, Outcome, Place, StoreError,
 };
-use crate::{Body, Bus, Channel, ChannelKind, Hint, Lane, Namespace, Now, Publication, Turn};
+use crate::{Body, Bus, Channel, ChannelKind, Hint, Lane, Mutant, Namespace, Now, Publication, Turn};
 
 /// Who publishes.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +136,9 @@ impl Bus {
     /// To be called by one thread for each lane, whenever its bell rings. May block in the store.
     pub fn commit(&self, lane: &Lane, now: Now) -> Turn {
         let mut committing = lane.committing.lock();
+        if self.is(Mutant::RetryUnderNewKeys) {
+            committing.rename(|| self.own_key());
+        }
         let attempt = lane.attempt(&mut committing, now, &self.telemetry);
         match attempt {
             Attempt::Nothing => self.trim_one(lane, &mut committing, now),

@@ -13,8 +13,8 @@ use pulsewire_telemetry::ReadSource;
 
 use crate::bus::Opening;
 use crate::lane::failure_label;
-use crate::store::{Query, ReadLimit, StateSlice, StoreError};
-use crate::{Bell, Bus, Channel, ChannelId, Now, Only, Page, Reply};
+use crate::store::{Failure, Query, ReadLimit, StateSlice, StoreError};
+use crate::{Bell, Bus, Channel, ChannelId, Mutant, Now, Only, Page, Reply};
 
 /// How long a page is given to others who ask for it, nanoseconds.
 const CACHED_NS: u64 = 1_000_000_000;
@@ -163,10 +163,11 @@ impl Bus {
         let (memory, durable): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| self.is_in_memory(name));
         for names in [memory, durable] {
             let Some(first) = names.first() else { continue };
+            let passed: Vec<_> = names.iter().map(|name| self.passed(name)).collect();
             match self.lane_for(first).store.extents(&names) {
                 Ok(extents) => {
-                    for (name, extent) in names.iter().zip(&extents) {
-                        self.stands_at(name, extent, now);
+                    for ((name, extent), passed) in names.iter().zip(&extents).zip(passed) {
+                        self.stands_at(name, extent, passed, now);
                     }
                 }
                 Err(error) => {
@@ -182,8 +183,10 @@ impl Bus {
         let stored = self.lane_of(channel).store.read(&channel.name, query).inspect_err(|error| {
             let _ = self.unreadable(error);
         })?;
-        if stored.extent.epoch != channel.epoch {
+        if stored.extent.epoch != channel.epoch && !self.is(Mutant::IgnoreEpochs) {
+            // Events of another history: nobody may take them for this one's. Whoever reads is reset instead.
             self.enqueue(Job::Heads { names: vec![channel.name.clone()] });
+            return Err(StoreError::new(Failure::Other, "the history was replaced"));
         }
         if !stored.corrupt.is_empty() {
             self.telemetry.shared().corrupt(stored.corrupt.len() as u64);

@@ -13,7 +13,7 @@ use pulsewire_telemetry::RepairSource;
 use crate::reads::Job;
 use crate::sequencer::Heard;
 use crate::store::{Accepted, Extent, Only, Query, ReadLimit};
-use crate::{Bus, Channel, ChannelKind, Now, Publication};
+use crate::{Bus, Channel, ChannelKind, Mutant, Now, Publication};
 
 /// Between two head checks, nanoseconds; each is a fifth longer or shorter, so that nodes do not ask together.
 const HEAD_CHECK_NS: u64 = 2_000_000_000;
@@ -60,7 +60,7 @@ impl Bus {
         publications: &[Arc<Publication>],
         now: Now,
     ) {
-        if *epoch != channel.epoch {
+        if *epoch != channel.epoch && !self.is(Mutant::IgnoreEpochs) {
             self.ask_heads(vec![channel.name.clone()]);
             return;
         }
@@ -68,6 +68,10 @@ impl Bus {
         let listened = channel.listeners() > 0;
         let mut out = Vec::with_capacity(publications.len());
         let mut later = false;
+        if self.is(Mutant::PassOnUnordered) {
+            self.deliver(channel, publications);
+            return;
+        }
         for publication in publications {
             match order.sequencer.hear(publication, listened, now.mono_ns, &mut out) {
                 Heard::Next => {}
@@ -103,7 +107,7 @@ impl Bus {
             let fetch = order.sequencer.fetch(now.mono_ns);
             let still = order.sequencer.has_hole();
             drop(order);
-            if let Some(after) = fetch {
+            if let Some(after) = fetch.filter(|_| !self.is(Mutant::NeverFetch)) {
                 let query = Query { after, only: Only::All, limit: PAGE };
                 self.enqueue(Job::Repair { channel: channel.clone(), query });
             }
@@ -122,6 +126,9 @@ impl Bus {
         let stalled = now.since_ns(self.ticked_ns.swap(now.mono_ns, Ordering::Relaxed)) > 2 * HEAD_CHECK_NS;
         let due = now.since_ns(last) >= HEAD_CHECK_NS - HEAD_CHECK_NS / 5 + self.spread_ns();
         let shared = self.has_shared_store();
+        if self.is(Mutant::NeverAskHeads) {
+            return;
+        }
         if (shared && (due || stalled)) || (due && self.suspicious.swap(false, Ordering::Relaxed)) {
             self.checked_ns.store(now.mono_ns, Ordering::Relaxed);
             self.check_heads();
@@ -142,15 +149,22 @@ impl Bus {
         self.enqueue(Job::Heads { names });
     }
 
-    /// The store said where a channel stands.
-    pub(crate) fn stands_at(&self, name: &ChannelName, extent: &Extent, now: Now) {
+    /// How far a channel had been passed on: to be asked before the store is, since it may move meanwhile.
+    pub(crate) fn passed(&self, name: &ChannelName) -> Sequence {
+        self.listed(name).map_or(Sequence::ZERO, |channel| channel.order.lock().sequencer.cursor())
+    }
+
+    /// The store said where a channel stands; it had been `passed` on so far when it was asked.
+    pub(crate) fn stands_at(&self, name: &ChannelName, extent: &Extent, passed: Sequence, now: Now) {
         let Some(channel) = self.listed(name) else { return };
         let mut order = channel.order.lock();
         if !order.sequencer.is_open() {
             return;
         }
-        if extent.epoch != channel.epoch || extent.head < order.sequencer.cursor() {
-            if extent.epoch == channel.epoch {
+        let other_epoch = extent.epoch != channel.epoch && !self.is(Mutant::IgnoreEpochs);
+        let rewound = extent.head < passed && !self.is(Mutant::TrustPositions);
+        if other_epoch || rewound {
+            if !other_epoch {
                 // The store has lost what it acknowledged, and nobody changed the epoch.
                 self.telemetry.shared().position_ahead();
                 tracing::error!(

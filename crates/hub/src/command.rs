@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use pulsewire_bus::{Channel, Opened, Page, Publication, Query, Receipt, Refusal};
 use pulsewire_protocol::{
-    ChannelName, CloseCode, Encoding, ErrorCode, Event, Heartbeat, Interval, Replay, RequestId, SessionId,
-    Shape,
+    ChannelName, CloseCode, Encoding, ErrorCode, Event, Heartbeat, Interval, Replay, RequestId, Sequence,
+    SessionId, Shape,
 };
 use pulsewire_telemetry::Current;
 use serde_json::value::RawValue;
@@ -263,8 +263,8 @@ pub enum Work {
     },
     /// Bring channels to hand, then come back to the wish.
     Open {
-        /// The channels.
-        names: Vec<ChannelName>,
+        /// The channels, and the sequence up to which the client has seen each.
+        names: Vec<(ChannelName, Sequence)>,
         /// To be given back.
         wish: Box<Wish>,
         /// To be given back.

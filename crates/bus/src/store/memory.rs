@@ -22,7 +22,7 @@ pub struct MemoryStore {
     channels: Mutex<HashMap<ChannelName, Kept>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Kept {
     head: u64,
     floor: u64,
@@ -40,6 +40,14 @@ impl MemoryStore {
     #[must_use]
     pub fn new(epoch: Epoch, channels_max: usize) -> Self {
         Self { epoch, channels_max, channels: Mutex::default() }
+    }
+
+    /// The same events under another epoch, or the same: what a simulation goes back to.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn copy(&self, epoch: Epoch) -> Self {
+        let channels = Mutex::new(self.channels.lock().clone());
+        Self { epoch, channels_max: self.channels_max, channels }
     }
 
     fn extent(&self, kept: Option<&Kept>) -> Extent {

@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
+mod cluster;
+#[path = "../../../hub/tests/it/sim/rng.rs"]
+mod rng;
+
 use std::sync::{Arc, mpsc};
 
 use parking_lot::Mutex;
@@ -75,7 +79,11 @@ fn name(text: &str) -> ChannelName {
 
 fn open(bus: &Bus, channel: &str) -> Arc<Channel> {
     let (reply, answer) = mpsc::channel();
-    bus.open(Now::default(), vec![name(channel)], Box::new(move |opened| reply.send(opened).unwrap()));
+    bus.open(
+        Now::default(),
+        vec![(name(channel), Sequence::ZERO)],
+        Box::new(move |opened| reply.send(opened).unwrap()),
+    );
     answer.try_recv().expect("memory answers at once").unwrap().remove(0)
 }
 

@@ -24,7 +24,7 @@ enum Unready {
     /// It is refused.
     Refused(ErrorCode, String),
     /// These channels must be brought to hand first.
-    NotAtHand(Vec<ChannelName>),
+    NotAtHand(Vec<(ChannelName, Sequence)>),
 }
 
 /// A wish for one channel that has been checked.
@@ -190,14 +190,19 @@ impl<N: Net> Shard<N> {
             if reads && kind != ChannelKind::Log {
                 return refused(ErrorCode::Unsupported, format!("`{name}` keeps no events to replay"));
             }
+            let seen = match replay {
+                Replay::Since(position) => position.sequence,
+                _ => Sequence::ZERO,
+            };
             let at_hand = match opened.iter().find(|channel| channel.name == name) {
-                Some(channel) => Ok(Some(channel.clone())),
-                None => self.bus.at_hand(&name),
+                // It may have been replaced since it was brought to hand.
+                Some(channel) => Ok(Some(newest(channel).unwrap_or_else(|| channel.clone()))),
+                None => self.bus.at_hand(&name, seen),
             };
             let channel = match at_hand {
                 Ok(Some(channel)) => channel,
                 Ok(None) => {
-                    missing.push(name);
+                    missing.push((name, seen));
                     continue;
                 }
                 Err(code) => return refused(code, format!("`{name}`")),

@@ -530,7 +530,12 @@ fn night(world: &mut World) {
         Some(Sabotage::ForgetClose) => world.hub.ledger.forget_before(world.now.wall_ms - 30_000),
         Some(Sabotage::LeakListener) => {
             let name = pulsewire_protocol::ChannelName::parse(LOGS[0]).expect("a channel");
-            world.bus.at_hand(&name).expect("a namespace").expect("it was used").listen(0);
+            world
+                .bus
+                .at_hand(&name, pulsewire_protocol::Sequence::ZERO)
+                .expect("a namespace")
+                .expect("it was used")
+                .listen(0);
             0
         }
         Some(Sabotage::LeakAdmission) => {

@@ -19,7 +19,7 @@ use pulsewire_hub::{
 };
 use pulsewire_protocol::{
     ChannelName, ChannelPattern, Encoding, Epoch, ErrorCode, Event, Heartbeat, MetricKind, MetricSet, Number,
-    Sample, SessionId, Tags,
+    Sample, Sequence, SessionId, Tags,
 };
 use pulsewire_telemetry::{Current, Telemetry, numbers};
 
@@ -852,7 +852,7 @@ impl World {
         }
         for channel in LOGS.iter().chain(&EPHEMERAL).chain(&METRICS) {
             let name = ChannelName::parse(channel).expect("a channel");
-            if let Ok(Some(channel)) = self.bus.at_hand(&name)
+            if let Ok(Some(channel)) = self.bus.at_hand(&name, Sequence::ZERO)
                 && channel.listeners() != 0
             {
                 self.faults.push(format!("{name} still has {} listeners", channel.listeners()));
