@@ -251,6 +251,7 @@ impl ShardLoop {
         );
         if let Err(violation) = result {
             over = true;
+            tracing::debug!(code = %violation.close, detail = violation.detail, "a client broke a rule");
             self.shard.violated(conn, Violated { close: violation.close, detail: violation.detail }, now);
         }
         let Some(socket) = self.shard.net.get(conn) else { return false };

@@ -96,11 +96,11 @@ impl Frame {
         Self::of(Opcode::Pong, &payload[..payload.len().min(CONTROL_MAX)])
     }
 
-    /// A close frame. The reason is cut at a character border to fit 123 bytes.
+    /// A close frame. Its reason is the code's name and nothing else, so that a client can act on it.
     #[must_use]
-    pub fn close(code: CloseCode, reason: &str) -> Self {
+    pub fn close(code: CloseCode) -> Self {
         let mut payload = code.code().to_be_bytes().to_vec();
-        payload.extend_from_slice(&reason.as_bytes()[..reason.floor_char_boundary(CONTROL_MAX - 2)]);
+        payload.extend_from_slice(code.name().as_bytes());
         Self::of(Opcode::Close, &payload)
     }
 
@@ -270,9 +270,12 @@ mod tests {
     fn control_frames_stay_within_125_bytes() {
         assert_eq!(&Frame::ping(*b"12345678").bytes()[..2], [0x89, 8]);
         assert_eq!(Frame::pong(&[7; 200]).payload().len(), 125);
-        let close = Frame::close(CloseCode::Draining, &"\u{e9}".repeat(100));
-        assert_eq!(close.payload().len(), 2 + 122);
-        assert_eq!(&close.payload()[..2], 4001_u16.to_be_bytes());
+        for code in CloseCode::ALL {
+            let close = Frame::close(*code);
+            assert!(close.payload().len() <= CONTROL_MAX, "{code}");
+            assert_eq!(close.payload()[..2], code.code().to_be_bytes());
+            assert_eq!(&close.payload()[2..], code.name().as_bytes());
+        }
         assert_eq!(&Frame::close_echo(None).bytes()[..], [0x88, 0]);
         assert_eq!(&Frame::close_echo(Some(3000)).bytes()[..], [0x88, 2, 0x0B, 0xB8]);
     }

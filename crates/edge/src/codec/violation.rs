@@ -10,7 +10,7 @@ pub struct Violation {
     pub close: CloseCode,
     /// Which family of rules was broken, for metrics.
     pub kind: ViolationKind,
-    /// One sentence for the close reason and the log; constant, at most 123 bytes.
+    /// One sentence for the client or the log; constant.
     pub detail: &'static str,
 }
 

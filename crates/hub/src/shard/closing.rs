@@ -5,7 +5,7 @@
 //! come back: it waits in its slot, without a listener anywhere, until it is resumed or its time is up.
 
 use pulsewire_bus::Now;
-use pulsewire_protocol::{Answer, CloseCode, ErrorCode, Frame, Reconnect};
+use pulsewire_protocol::{Answer, CloseCode, ErrorAnswer, ErrorCode, Frame, Reconnect};
 use pulsewire_telemetry::{
     AuthFailure, Closed as ClosedMetric, ConnectionError, DisconnectReason, Initiator, MessageError,
     MessageType, RateScope, ReconnectOutcome, SlowAction,
@@ -29,7 +29,7 @@ const LINGER_NS: u64 = 1_000_000_000;
 pub struct Violated {
     /// The close code it asks for.
     pub close: CloseCode,
-    /// What was wrong, for the close frame's reason; at most 123 bytes.
+    /// What was wrong, for the client's `error` message or the log.
     pub detail: &'static str,
 }
 
@@ -94,11 +94,18 @@ impl Cause {
         }
     }
 
-    fn text(self) -> &'static str {
-        match self {
-            Self::Violation(violated) => violated.detail,
-            _ => self.code().name(),
-        }
+    /// What the client is told before the close frame, whose reason has no room for it (R70).
+    ///
+    /// Only of our own limits: whoever broke the framing itself is not spoken to any more, as
+    /// RFC 6455 §7.1.7 has it.
+    fn told(self) -> Option<ErrorAnswer<'static>> {
+        let Self::Violation(violated) = self else { return None };
+        let code = match violated.close {
+            CloseCode::MessageTooBig => ErrorCode::TooLarge,
+            CloseCode::RateLimited => ErrorCode::RateLimited,
+            _ => return None,
+        };
+        Some(ErrorAnswer { detail: violated.detail.into(), ..ErrorAnswer::new(code) })
     }
 }
 
@@ -117,6 +124,11 @@ impl<N: Net> Shard<N> {
         let Some(slot) = self.slots.get(index as usize) else { return };
         if !slot.is_active() {
             return;
+        }
+        if let Some(error) = cause.told()
+            && self.slots[index as usize].outbox.is_none()
+        {
+            self.answer(index, &Answer::Error(error), None);
         }
         // What waits is written or held back while the subscriptions can still say how far each has come.
         self.flush_slot(index, now);
@@ -145,7 +157,7 @@ impl<N: Net> Shard<N> {
         if cause == Cause::Slow {
             self.discard(index);
         }
-        self.send(index, Frame::close(code, cause.text()), MessageType::Other, 0);
+        self.send(index, Frame::close(code), MessageType::Other, 0);
         let slot = &mut self.slots[index as usize];
         slot.phase = Phase::Closing;
         let key = slot.key(index);
@@ -385,11 +397,7 @@ impl<N: Net> Shard<N> {
                 continue;
             };
             if expires <= now.wall_ms {
-                self.answer(
-                    index,
-                    &Answer::Error(pulsewire_protocol::ErrorAnswer::new(ErrorCode::TokenExpired)),
-                    None,
-                );
+                self.answer(index, &Answer::Error(ErrorAnswer::new(ErrorCode::TokenExpired)), None);
                 self.metrics.auth_failed(AuthFailure::ExpiredToken);
                 self.close_because(index, Cause::TokenExpired, now);
             } else {

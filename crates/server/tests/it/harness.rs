@@ -300,6 +300,18 @@ impl Frame {
         self.payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]))
     }
 
+    /// R70: the reason is the code's name. An echo of the client's own code has none.
+    #[track_caller]
+    fn check_reason(&self, code: u16) {
+        let reason = self.payload.get(2..).unwrap_or_default();
+        let name = pulsewire_protocol::CloseCode::from_u16(code).map_or("", |code| code.name());
+        assert!(
+            reason.is_empty() || reason == name.as_bytes(),
+            "{code}: {}",
+            String::from_utf8_lossy(reason)
+        );
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.payload)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.payload)))
@@ -473,6 +485,7 @@ impl Socket {
             let frame = self.next().expect("a close frame comes before the end");
             if frame.opcode == 8 {
                 let code = frame.close_code();
+                frame.check_reason(code);
                 assert_eq!(self.next(), None, "nothing follows a close frame");
                 return code;
             }

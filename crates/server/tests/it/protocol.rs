@@ -93,6 +93,35 @@ fn a_frame_that_breaks_a_rule_is_closed_with_its_code_and_counted_once() {
     assert!(server.metric("websocket_memory_usage_bytes") < 1_048_576.0);
 }
 
+/// R70: the close frame says the code's name; what was wrong comes before it, as far as there is anybody
+/// to be told: a peer that broke RFC 6455 itself is not spoken to any more.
+#[test]
+fn what_was_wrong_comes_before_a_close_frame_that_says_its_codes_name() {
+    let server = Server::start("");
+    let flood: Vec<u8> = (0..200).flat_map(|_| frame(0x89, b"")).collect();
+    let table = [
+        (frame(0x81, &[b'x'; 64 * 1024 + 1]), Some("too_large"), "\x03\u{f1}message_too_big"),
+        (flood, Some("rate_limited"), "\x0f\u{a5}rate_limited"),
+        (frame(0xc1, b"{}"), None, "\x03\u{ea}protocol_error"),
+        (frame(0x81, b"\xff"), None, "\x03\u{ef}invalid_payload"),
+    ];
+    for (bytes, told, close) in table {
+        let mut socket = server.welcomed("ann");
+        socket.send(&bytes);
+        let mut said = None;
+        let last = loop {
+            let frame = socket.message();
+            if frame.opcode == 8 {
+                break frame.payload;
+            }
+            said = Some(frame.json()["code"].as_str().unwrap_or_default().to_owned());
+        };
+        let latin: Vec<u8> = close.chars().map(|character| character as u8).collect();
+        assert_eq!(String::from_utf8_lossy(&last), String::from_utf8_lossy(&latin));
+        assert_eq!(said.as_deref(), told, "{close}");
+    }
+}
+
 /// Row P10: what may be sent is echoed, and the server closes first (RFC 6455 §5.5.1, §7.1.1).
 #[test]
 fn a_good_close_frame_is_echoed_and_counted_as_the_clients() {
