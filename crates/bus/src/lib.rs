@@ -29,7 +29,7 @@ pub use mutant::Mutant;
 pub use namespace::{ChannelKind, Namespace, NamespaceId, Namespaces};
 pub use page::Page;
 pub use publication::{Body, Publication, Variant};
-pub use publish::{Publisher, Receipt, Refusal, Reply};
+pub use publish::{NamedBy, Publisher, Receipt, Refusal, Reply};
 pub use reads::{PageReply, State, StateReply};
 pub use repair::{Broker, Hint};
 pub use sequencer::RingLimits;

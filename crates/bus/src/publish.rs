@@ -15,10 +15,25 @@ use crate::store::{
 };
 use crate::{Body, Bus, Channel, ChannelKind, Hint, Lane, Mutant, Namespace, Now, Publication, Turn};
 
-/// Who publishes.
+/// What vouches for a publisher's name. The same name from two of them is two publishers: whoever
+/// makes tokens must not be able to take an API key's message ids, nor the other way round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NamedBy {
+    /// Nothing: the anonymous, who share one scope.
+    #[default]
+    Nobody,
+    /// A token; the name is its subject.
+    Token,
+    /// An API key of the settings; the name is its id.
+    ApiKey,
+}
+
+/// Who publishes. Message ids are unique within `named_by` and `principal` together.
 #[derive(Debug, Clone, Copy)]
 pub struct Publisher<'a> {
-    /// The scope in which message ids are unique: the authenticated subject.
+    /// What vouches for the name.
+    pub named_by: NamedBy,
+    /// The publisher's name: the authenticated subject.
     pub principal: &'a str,
     /// Shown to subscribers as the event's `user`; `None` for the server and for applications.
     pub user: Option<&'a str>,
@@ -428,7 +443,7 @@ impl Bus {
 
     fn append(&self, publisher: Publisher<'_>, accepted: Accepted, namespace: &Namespace) -> Append {
         let (dedup, payload) = match &accepted.event.id {
-            Some(id) => (named_key(publisher.principal, id.as_str()), payload_digest(&accepted.event)),
+            Some(id) => (named_key(publisher, id.as_str()), payload_digest(&accepted.event)),
             // The server's own name for it, so that it, too, can ask again after an unknown outcome.
             None => (self.own_key(), 0),
         };
@@ -490,9 +505,20 @@ fn unavailable(error: &StoreError, retry_after_ms: Option<u32>) -> Refusal {
 }
 
 /// The key of an event that its publisher named: unique for (publisher, message id) within the channel.
-fn named_key(principal: &str, id: &str) -> DedupKey {
-    let digest =
-        Sha256::new().chain_update(principal.as_bytes()).chain_update([0]).chain_update(id.as_bytes());
+///
+/// The kind comes first and has a fixed length, and no message id holds a NUL, so two publishers never
+/// meet in one key whatever their names are. The bytes are kept: they stay the same over versions.
+fn named_key(publisher: Publisher<'_>, id: &str) -> DedupKey {
+    let kind = match publisher.named_by {
+        NamedBy::Nobody => b'n',
+        NamedBy::Token => b't',
+        NamedBy::ApiKey => b'k',
+    };
+    let digest = Sha256::new()
+        .chain_update([kind])
+        .chain_update(publisher.principal.as_bytes())
+        .chain_update([0])
+        .chain_update(id.as_bytes());
     let mut key = DedupKey::default();
     key.copy_from_slice(&digest.finalize()[..16]);
     key

@@ -24,7 +24,7 @@ pub use handle::Hub;
 pub use inbox::Inbox;
 pub use ledger::{Closed, Ledger};
 pub use net::{ConnKey, Net, TcpSample, Write};
-pub use principal::{Action, Actions, Grant, Principal, Role};
+pub use principal::{Action, Actions, Grant, NamedBy, Principal, Role};
 pub use pulsewire_bus::{Now, Publication};
 pub use settings::{HubSettings, Limits};
 pub use shard::{Shard, ShardOptions, Violated};

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+pub use pulsewire_bus::NamedBy;
 use pulsewire_protocol::{ChannelName, ChannelPattern};
 
 /// What somebody may want to do with a channel.
@@ -69,6 +70,8 @@ pub enum Role {
 pub struct Principal {
     /// The subject: a user id, at most 256 bytes; empty for the anonymous.
     pub sub: Box<str>,
+    /// What vouches for the subject.
+    pub named_by: NamedBy,
     /// What kind of party it is.
     pub role: Role,
     /// What it may do where; shared by principals with the same grants.
@@ -87,6 +90,7 @@ impl Principal {
     pub fn anonymous(grants: Arc<[Grant]>) -> Self {
         Self {
             sub: "".into(),
+            named_by: NamedBy::Nobody,
             role: Role::User,
             grants,
             expires_at_ms: None,

@@ -11,7 +11,7 @@ use std::sync::{Arc, mpsc};
 
 use parking_lot::Mutex;
 use pulsewire_bus::{
-    Audience, Bus, Channel, ChannelKind, Durability, Namespace, Namespaces, Now, Only, Options, Page,
+    Audience, Bus, Channel, ChannelKind, Durability, NamedBy, Namespace, Namespaces, Now, Only, Options, Page,
     Publication, Publisher, Query, ReadLimit, RingLimits,
 };
 use pulsewire_protocol::{
@@ -110,7 +110,7 @@ fn publish(bus: &Bus, who: &str, events: &[&str]) -> String {
         .collect();
     let (reply, answer) = mpsc::channel();
     let reply = Box::new(move |outcome| reply.send(outcome).unwrap());
-    bus.publish(Now::default(), Publisher { principal: who, user: None }, events, reply);
+    bus.publish(Now::default(), Publisher { named_by: NamedBy::Token, principal: who, user: None }, events, reply);
     match answer.try_recv().expect("memory answers at once") {
         Ok(receipts) => {
             let one = |receipt: &pulsewire_bus::Receipt| match (receipt.sequence, receipt.duplicate) {
@@ -139,6 +139,29 @@ fn an_id_is_accepted_once_for_each_principal() {
     assert_eq!(publish(&bus, "a", &["run:1 x n", "run:1 x m 2"]), "Some(1) idempotency_conflict");
     assert_eq!(publish(&bus, "a", &["run:1 x o", "run:1 x o 2"]), "Some(1) idempotency_conflict");
     assert_eq!(publish(&bus, "a", &["run:1 x n"]), "3", "what stood beside the conflict was not published");
+}
+
+/// Row A22 and threat S26: nobody can take somebody else's message id by bearing the same name.
+#[test]
+fn the_same_name_from_another_authority_is_another_publisher() {
+    let (bus, _) = bus(10, 10);
+    let publish = |named_by, principal, id: &str| {
+        let json = format!(r#"{{"channel":"run:1","type":"x","id":"{id}","data":"{named_by:?}"}}"#);
+        let event = Event::parse_one(json.as_bytes()).unwrap();
+        let publisher = Publisher { named_by, principal, user: None };
+        let (reply, answer) = mpsc::channel();
+        let reply = Box::new(move |outcome| reply.send(outcome).unwrap());
+        bus.publish(Now::default(), publisher, vec![event], reply);
+        let receipts = answer.try_recv().expect("memory answers at once").unwrap();
+        (receipts[0].sequence.unwrap().0, receipts[0].duplicate)
+    };
+    assert_eq!(publish(NamedBy::Token, "key:ci", "m1"), (1, false), "the squatter comes first");
+    assert_eq!(publish(NamedBy::ApiKey, "key:ci", "m1"), (2, false), "and is in nobody's way");
+    assert_eq!(publish(NamedBy::Nobody, "key:ci", "m1"), (3, false));
+    assert_eq!(publish(NamedBy::ApiKey, "key:ci", "m1"), (2, true), "a repetition still is one");
+    // A name that looks like another's kind and name is told apart too.
+    assert_eq!(publish(NamedBy::Nobody, "tkey:ci", "m1"), (4, false));
+    assert_eq!(publish(NamedBy::Token, "key:c", "im1"), (5, false));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use pulsewire_hub::principal::{Action, Actions, Grant, Principal, Role};
+use pulsewire_hub::principal::{Action, Actions, Grant, NamedBy, Principal, Role};
 use pulsewire_protocol::ChannelPattern;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -101,6 +101,7 @@ fn principal(key: &ApiKey) -> Principal {
     let actions = Actions::NONE.with(Action::Publish);
     Principal {
         sub: format!("key:{}", key.id).into(),
+        named_by: NamedBy::ApiKey,
         role: Role::Publisher,
         grants: key.publish.iter().map(|pattern| Grant { pattern: pattern.clone(), actions }).collect(),
         expires_at_ms: None,

@@ -86,14 +86,15 @@ fn insert(set: &RwLock<HashMap<Box<str>, Entry>>, name: &str, entry: Entry, now_
 
 #[cfg(test)]
 mod tests {
-    use pulsewire_hub::principal::Role;
+    use pulsewire_hub::principal::{NamedBy, Role};
 
     use super::*;
 
     fn token(sub: &str, issued_at_ms: Option<i64>, id: Option<&str>) -> Principal {
         let grants = Default::default();
         let (sub, token_id) = (sub.into(), id.map(Into::into));
-        Principal { sub, role: Role::User, grants, expires_at_ms: Some(10_000), issued_at_ms, token_id }
+        let (named_by, role) = (NamedBy::Token, Role::User);
+        Principal { sub, named_by, role, grants, expires_at_ms: Some(10_000), issued_at_ms, token_id }
     }
 
     /// Row A11, at the level of tokens.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
-use pulsewire_hub::principal::{Action, Grant, Principal, Role};
+use pulsewire_hub::principal::{Action, Grant, NamedBy, Principal, Role};
 
 use super::{
     keys::{self, Read},
@@ -135,6 +135,7 @@ impl Verifier {
         let role = claims.role.as_deref().and_then(role_from_word).unwrap_or_default();
         Ok(Principal {
             sub: sub.into(),
+            named_by: NamedBy::Token,
             role,
             grants: claims.caps.map_or_else(|| self.grants_of(role), |caps| caps.0.into()),
             expires_at_ms: claims.exp.map(milliseconds),

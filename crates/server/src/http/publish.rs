@@ -139,7 +139,8 @@ pub fn publish_as(
     reply: Reply<Result<Vec<Receipt>, Refusal>>,
 ) {
     let user = (principal.role != Role::Publisher && !principal.is_anonymous()).then_some(&*principal.sub);
-    app.bus.publish(clock::now(), Publisher { principal: &principal.sub, user }, events, reply);
+    let publisher = Publisher { named_by: principal.named_by, principal: &principal.sub, user };
+    app.bus.publish(clock::now(), publisher, events, reply);
 }
 
 fn shown(receipt: &Receipt) -> Value {

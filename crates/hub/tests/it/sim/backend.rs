@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use pulsewire_hub::{Actions, Backend, BackendRequest, Grant, Principal, Role, Work};
+use pulsewire_hub::{Actions, Backend, BackendRequest, Grant, NamedBy, Principal, Role, Work};
 use pulsewire_protocol::{ChannelPattern, ErrorCode};
 
 #[derive(Default)]
@@ -72,7 +72,12 @@ pub fn verify(token: &str, wall_ms: i64) -> Result<Arc<Principal>, ErrorCode> {
 }
 
 pub fn principal(sub: &str, pattern: &str) -> Principal {
-    Principal { sub: sub.into(), role: Role::User, ..Principal::anonymous(grants(pattern)) }
+    Principal {
+        sub: sub.into(),
+        named_by: NamedBy::Token,
+        role: Role::User,
+        ..Principal::anonymous(grants(pattern))
+    }
 }
 
 fn grants(pattern: &str) -> Arc<[Grant]> {

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use pulsewire_bus::store;
 use pulsewire_bus::{
-    Bus, ChannelKind, Durability, MemoryStore, Namespace, Namespaces, Now, Options, Page, Publication,
+    Bus, ChannelKind, Durability, MemoryStore, NamedBy, Namespace, Namespaces, Now, Options, Page, Publication,
     Publisher, Receipt, Refusal, Reply, RingLimits, Store, Turn,
 };
 use pulsewire_hub::{
@@ -369,7 +369,7 @@ impl World {
     pub fn publish(&mut self, channel: &str, padding: usize) -> Result<Receipt, Refusal> {
         let payload = self.payload();
         let events = vec![event(channel, payload, padding, None)];
-        let publisher = Publisher { principal: "app", user: None };
+        let publisher = Publisher { named_by: NamedBy::ApiKey, principal: "app", user: None };
         self.publish_events(publisher, events).map(|mut receipts| receipts.remove(0))
     }
 
@@ -449,7 +449,11 @@ impl World {
                     Order::Authenticated(conn, Box::new(Authenticated { outcome, after }))
                 }
                 Work::Publish { id, principal, single, events } => {
-                    let publisher = Publisher { principal: &principal.sub, user: Some(&principal.sub) };
+                    let publisher = Publisher {
+                        named_by: principal.named_by,
+                        principal: &principal.sub,
+                        user: Some(&principal.sub),
+                    };
                     let outcome = self.publish_events(publisher, events);
                     Order::Published { conn, id, single, outcome }
                 }
