@@ -59,6 +59,9 @@ impl Authenticator {
     ///
     /// The first reason to refuse it.
     pub fn token(&self, token: &str, now_ms: i64) -> Result<Principal, Refusal> {
+        if ApiKeySet::recognises(token) {
+            return Err(Refusal::NotAToken);
+        }
         let principal = self.verifier.verify(token, now_ms)?;
         if self.revocations.is_revoked(&principal) { Err(Refusal::Revoked) } else { Ok(principal) }
     }

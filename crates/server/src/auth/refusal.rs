@@ -97,6 +97,9 @@ pub enum Refusal {
     /// The token, or its user's older tokens, were revoked.
     #[error("the token was revoked")]
     Revoked,
+    /// An API key where only tokens are taken.
+    #[error("this endpoint takes tokens, not API keys")]
+    NotAToken,
     /// No API key is exactly this one.
     #[error("no API key is exactly this one")]
     ApiKey,
@@ -119,6 +122,7 @@ impl Refusal {
         match self {
             Self::Missing => ErrorCode::Unauthorized,
             Self::Expired { .. } => ErrorCode::TokenExpired,
+            Self::NotAToken => ErrorCode::WrongCredential,
             _ => ErrorCode::InvalidToken,
         }
     }

@@ -214,7 +214,7 @@ async fn over_socket(
             Ok(ack) => tally.accepted(&serde_json::to_string(&ack).unwrap_or_default(), terminal),
             Err(error) => {
                 terminal.say(format_args!("error: {error}"));
-                let refused = matches!(&error, PublishError::Rejected(error) if matches!(error.code.as_str(), "forbidden" | "unauthorized"));
+                let refused = matches!(&error, PublishError::Rejected(error) if matches!(error.code.as_str(), "forbidden" | "unauthorized" | "wrong_credential"));
                 return Err(if refused { Exit::Unauthorised } else { Exit::Failed });
             }
         }

@@ -244,7 +244,9 @@ async fn interruption() {
 
 fn exit_of(error: &ServerError) -> Exit {
     match error.code.as_str() {
-        "unauthorized" | "forbidden" | "invalid_token" | "token_expired" => Exit::Unauthorised,
+        "unauthorized" | "forbidden" | "wrong_credential" | "invalid_token" | "token_expired" => {
+            Exit::Unauthorised
+        }
         _ => Exit::Failed,
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use pulsewire_edge::clock;
-use pulsewire_hub::{Principal, Role};
+use pulsewire_hub::{Action, Principal, Role};
 use pulsewire_protocol::ErrorCode;
 use pulsewire_telemetry::RateScope;
 
@@ -95,7 +95,7 @@ pub fn required(
 ///
 /// # Errors
 ///
-/// 401 as [`required`], 403 for another role.
+/// 401 as [`required`], and `wrong_credential` for another role.
 pub fn operator(
     app: &App,
     headers: &HeaderMap,
@@ -106,9 +106,55 @@ pub fn operator(
     if principal.role == Role::Admin {
         Ok(principal)
     } else {
-        app.telemetry.shared().auth_failed(pulsewire_telemetry::AuthFailure::Forbidden);
-        Err(Problem::new(ErrorCode::Forbidden, "this needs a token with the role admin"))
+        Err(wrong_credential(app, "this needs a token with the role admin"))
     }
+}
+
+/// The publisher who asks: an application, or anybody who may publish somewhere.
+///
+/// # Errors
+///
+/// 401 as [`required`], and `wrong_credential` for a credential that publishes nowhere. Whether it may
+/// publish to a certain channel is another question, answered 403.
+pub fn publisher(
+    app: &App,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    remote: IpAddr,
+) -> Result<Arc<Principal>, Problem> {
+    let principal = required(app, headers, query, remote, Takes::TokensAndKeys)?;
+    let publishes = principal.grants.iter().any(|grant| grant.actions.contains(Action::Publish));
+    if principal.role != Role::User || publishes {
+        Ok(principal)
+    } else {
+        Err(wrong_credential(app, "this needs an API key or a token that may publish"))
+    }
+}
+
+/// The application or operator who asks.
+///
+/// # Errors
+///
+/// 401 as [`required`], and `wrong_credential` for a user's token.
+pub fn application(
+    app: &App,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    remote: IpAddr,
+) -> Result<Arc<Principal>, Problem> {
+    let principal = required(app, headers, query, remote, Takes::TokensAndKeys)?;
+    match principal.role {
+        Role::Publisher | Role::Admin => Ok(principal),
+        Role::User => {
+            Err(wrong_credential(app, "this needs an API key or a token with the role publisher or admin"))
+        }
+    }
+}
+
+/// Row A19: the bearer is who they say, and this is no place for what they bear.
+fn wrong_credential(app: &App, detail: &str) -> Problem {
+    app.telemetry.shared().auth_failed(pulsewire_telemetry::AuthFailure::Forbidden);
+    Problem::new(ErrorCode::WrongCredential, detail)
 }
 
 fn refused(refusal: &Refusal) -> Problem {

@@ -70,7 +70,7 @@ pub async fn ws_health(State(app): State<Arc<App>>) -> Response {
 ///
 /// # Errors
 ///
-/// 401 or 403 if `metrics.token` is set and the request carries neither.
+/// 401 if `metrics.token` is set and the request carries neither.
 pub fn allowed(
     app: &App,
     headers: &HeaderMap,

@@ -14,7 +14,7 @@ use pulsewire_telemetry::{PublishOutcome, PublishSource};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::access::{self, Remote, Takes};
+use super::access::{self, Remote};
 use super::body::Whole;
 use super::problem::Problem;
 use crate::app::App;
@@ -60,7 +60,7 @@ async fn respond(
     let accepted = if blocked {
         Err(Problem::new(ErrorCode::Forbidden, "an operator has shut your address out for a time"))
     } else {
-        access::required(app, headers, query, remote, Takes::TokensAndKeys)
+        access::publisher(app, headers, query, remote)
     };
     let accepted = match accepted {
         Ok(principal) => accept(app, headers, &principal, parse).await,

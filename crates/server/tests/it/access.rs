@@ -328,7 +328,8 @@ fn key() -> (String, String) {
     (secret.expose().to_owned(), settings)
 }
 
-/// Row A15: what each bearer gets from each endpoint. 401: say who you are; 403: you may not.
+/// Rows A15 and A19: what each bearer gets from each endpoint. 401: nobody, or a credential that is not made
+/// for this endpoint; 403: the right kind of credential, but not for this channel.
 #[test]
 fn every_endpoint_answers_every_bearer_as_documented() {
     let (key, settings) = key();
@@ -345,9 +346,9 @@ fn every_endpoint_answers_every_bearer_as_documented() {
         ("GET", "/ws", "", [101, 101, 101, 101, 401]),
         ("GET", "/ws/metrics", "", [101, 101, 101, 101, 401]),
         ("GET", "/ws/collaboration/r1", "", [101, 101, 101, 101, 401]),
-        ("POST", "/api/publish", event, [401, 403, 200, 200, 200]),
-        ("POST", "/api/channels/run:1/events", r#"{"type":"note"}"#, [401, 403, 200, 200, 200]),
-        ("POST", "/api/metrics/custom", sample, [401, 403, 200, 200, 200]),
+        ("POST", "/api/publish", event, [401, 401, 200, 200, 200]),
+        ("POST", "/api/channels/run:1/events", r#"{"type":"note"}"#, [401, 401, 200, 200, 200]),
+        ("POST", "/api/metrics/custom", sample, [401, 401, 200, 200, 200]),
         ("GET", "/metrics", "", [200; 5]),
         ("GET", "/api/metrics", "", [200; 5]),
         ("GET", "/actuator/prometheus", "", [200; 5]),
@@ -357,16 +358,16 @@ fn every_endpoint_answers_every_bearer_as_documented() {
         ("GET", "/health/websocket", "", [200; 5]),
         ("GET", "/livez", "", [200; 5]),
         ("GET", "/readyz", "", [200; 5]),
-        ("GET", "/api/admin/websocket/connections", "", [401, 403, 403, 200, 401]),
-        ("GET", "/api/admin/websocket/connections/r1", "", [401, 403, 403, 200, 401]),
-        ("GET", "/api/admin/websocket/metrics", "", [401, 403, 403, 200, 401]),
-        ("GET", &one_session, "", [401, 403, 403, 404, 401]),
-        ("POST", "/api/admin/websocket/cleanup-stale", "{}", [401, 403, 403, 200, 401]),
-        ("GET", "/api/admin/websocket/closed", "", [401, 403, 403, 200, 401]),
-        ("POST", "/api/admin/websocket/disconnect", revocation, [401, 403, 403, 200, 401]),
-        ("POST", "/api/admin/revocations", revocation, [401, 403, 403, 200, 401]),
-        ("GET", "/api/admin/websocket/users", "", [401, 403, 403, 200, 401]),
-        ("POST", "/api/admin/blocks", r#"{"address":"192.0.2.1"}"#, [401, 403, 403, 200, 401]),
+        ("GET", "/api/admin/websocket/connections", "", [401, 401, 401, 200, 401]),
+        ("GET", "/api/admin/websocket/connections/r1", "", [401, 401, 401, 200, 401]),
+        ("GET", "/api/admin/websocket/metrics", "", [401, 401, 401, 200, 401]),
+        ("GET", &one_session, "", [401, 401, 401, 404, 401]),
+        ("POST", "/api/admin/websocket/cleanup-stale", "{}", [401, 401, 401, 200, 401]),
+        ("GET", "/api/admin/websocket/closed", "", [401, 401, 401, 200, 401]),
+        ("POST", "/api/admin/websocket/disconnect", revocation, [401, 401, 401, 200, 401]),
+        ("POST", "/api/admin/revocations", revocation, [401, 401, 401, 200, 401]),
+        ("GET", "/api/admin/websocket/users", "", [401, 401, 401, 200, 401]),
+        ("POST", "/api/admin/blocks", r#"{"address":"192.0.2.1"}"#, [401, 401, 401, 200, 401]),
         ("GET", "/nothing", "", [404; 5]),
     ];
     let bearers = [
@@ -454,8 +455,44 @@ fn credentials_do_only_what_they_are_for() {
     assert_eq!(publish(&format!("{key}0"), "run:1").status, 401);
     let hour = Duration::from_secs(3_600);
     let reader = server.token_for("ann", Role::User, hour, &["*"], readers());
-    assert_eq!(publish(&reader, "run:1").status, 403);
-    assert_eq!(server.http("GET", "/api/admin/websocket/connections", &bearer(&reader), "").status, 403);
+    let publisher = server.token_for("app", Role::Publisher, hour, &["run:*"], Actions::ALL);
+    let writer = server.token_for("bob", Role::User, hour, &["run:2"], Actions::ALL);
+    let muted = server.token_for("app", Role::Publisher, hour, &["run:*"], readers());
+    // A token that publishes nowhere is of the wrong kind; one that publishes elsewhere may not here.
+    let before = failures(&server, "forbidden");
+    let event_path = "/api/channels/run:1/events";
+    let one_value = r#"{"name":"a","type":"gauge","value":1}"#;
+    for (credential, method, path, body, status, code) in [
+        (&reader, "POST", "/api/publish", &*event("run:1"), 401, "wrong_credential"),
+        (&reader, "POST", event_path, r#"{"type":"note"}"#, 401, "wrong_credential"),
+        (&reader, "POST", "/api/publish", "not even JSON", 401, "wrong_credential"),
+        (&reader, "POST", "/api/metrics/custom", one_value, 401, "wrong_credential"),
+        (&writer, "POST", "/api/metrics/custom", one_value, 401, "wrong_credential"),
+        (&reader, "GET", "/api/admin/websocket/connections", "", 401, "wrong_credential"),
+        (&publisher, "GET", "/api/admin/websocket/connections", "", 401, "wrong_credential"),
+        (&publisher, "POST", "/api/admin/revocations", "{}", 401, "wrong_credential"),
+        (&key, "GET", "/api/admin/websocket/connections", "", 401, "wrong_credential"),
+        (&key, "GET", "/ws", "", 401, "wrong_credential"),
+        (&writer, "POST", "/api/publish", &*event("run:1"), 403, "forbidden"),
+        (&muted, "POST", "/api/publish", &*event("run:1"), 403, "forbidden"),
+        (&publisher, "POST", "/api/publish", &*event("project:1"), 403, "forbidden"),
+        (&publisher, "POST", "/api/publish", &*event("$sys.connections"), 403, "forbidden"),
+    ] {
+        let answer = if path == "/ws" {
+            knock(&server, path, &bearer(credential))
+        } else {
+            server.http(method, path, &bearer(credential), body)
+        };
+        assert_eq!(
+            (answer.status, &answer.json()["code"]),
+            (status, &json!(code)),
+            "{path} {}",
+            answer.text()
+        );
+        assert_eq!(answer.headers.contains_key("www-authenticate"), status == 401, "{path}");
+    }
+    assert_eq!(failures(&server, "forbidden"), before + 8.0, "who is known but wrong here is counted");
+    assert_eq!(publish(&writer, "run:2").status, 200);
     let mut socket = server.open("/ws", &bearer(&reader));
     assert_eq!(socket.json()["type"], "welcome");
     assert_eq!(

@@ -114,7 +114,7 @@ fn failed_authentications_are_counted_by_reason() {
     }
     assert_eq!(server.get("/api/admin/websocket/connections").status, 401);
     let user = bearer(&server.token("ann", Role::User));
-    assert_eq!(server.http("GET", "/api/admin/websocket/connections", &user, "").status, 403);
+    assert_eq!(server.http("GET", "/api/admin/websocket/connections", &user, "").status, 401);
     let failures =
         |reason: &str| server.metric(&format!("websocket_auth_failures_total{{reason=\"{reason}\"}}"));
     assert_eq!(failures("invalid_token"), 3.0);
@@ -368,7 +368,7 @@ fn with_a_token_for_scrapers_figures_are_for_scrapers_and_operators() {
     for path in ["/metrics", "/api/metrics", "/actuator/prometheus", "/api/ws/metrics", "/api/stats"] {
         assert_eq!(ask("GET", path, ""), 401, "{path}");
         assert_eq!(ask("GET", path, "a-token-for-scraperz"), 401, "{path}");
-        assert_eq!(ask("GET", path, &user), 403, "{path}");
+        assert_eq!(ask("GET", path, &user), 401, "{path}");
         assert_eq!(ask("GET", path, "a-token-for-scrapers"), 200, "{path}");
         assert_eq!(ask("GET", path, &admin), 200, "{path}");
     }
@@ -419,7 +419,7 @@ fn applications_push_their_own_metrics() {
         |headers: &str, body: &str| -> Answer { server.http("POST", "/api/metrics/custom", headers, body) };
     let gauge = r#"{"name":"active_tasks","type":"gauge","value":3,"labels":{"agent":"a"}}"#;
     assert_eq!(push("", gauge).status, 401);
-    assert_eq!(push(&bearer(&server.token("ann", Role::User)), gauge).status, 403);
+    assert_eq!(push(&bearer(&server.token("ann", Role::User)), gauge).status, 401);
     let accepted = push(&bearer(key.expose()), gauge);
     assert_eq!(
         (accepted.status, accepted.json()["accepted"].as_u64()),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Extension, RawQuery, State};
 use http::HeaderMap;
-use pulsewire_hub::Role;
 use pulsewire_protocol::ErrorCode;
 use pulsewire_telemetry::{CustomError, CustomMetrics};
 use serde::Deserialize;
@@ -14,7 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::http::access::{self, Remote, Takes};
+use crate::http::access::{self, Remote};
 use crate::http::body::Whole;
 use crate::http::problem::Problem;
 
@@ -50,12 +49,7 @@ pub async fn custom(
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Result<Json<Value>, Problem> {
-    let who = access::required(&app, &headers, query.as_deref(), remote.ip(), Takes::TokensAndKeys)?;
-    if !matches!(who.role, Role::Publisher | Role::Admin) {
-        app.telemetry.shared().auth_failed(pulsewire_telemetry::AuthFailure::Forbidden);
-        let detail = "this needs an API key or a token with the role publisher or admin";
-        return Err(Problem::new(ErrorCode::Forbidden, detail));
-    }
+    access::application(&app, &headers, query.as_deref(), remote.ip())?;
     let pushes = parse(&body, app.live.load().settings.limits.publish_batch_max)?;
     record(app.telemetry.custom(), &pushes).map(Json)
 }
