@@ -6,6 +6,7 @@
 pub mod api_key;
 pub mod attempts;
 pub mod carrier;
+pub mod jwks;
 pub mod keys;
 pub mod refusal;
 pub mod revocation;
@@ -30,7 +31,7 @@ use crate::settings::{Problem, Settings};
 /// Turns credentials into principals: tokens, API keys, and what was revoked.
 ///
 /// One is made from one version of the settings; on reload a new one takes its place, sharing the
-/// revocations.
+/// revocations and, while their source is the same, the keys that were fetched.
 #[derive(Debug)]
 pub struct Authenticator {
     verifier: Verifier,
@@ -43,14 +44,36 @@ impl Authenticator {
     ///
     /// # Errors
     ///
-    /// When the configured key cannot be used.
+    /// When a configured key cannot be used.
     pub fn new(
         settings: &Settings,
         read: keys::Read<'_>,
         revocations: std::sync::Arc<Revocations>,
+        remote: Option<std::sync::Arc<jwks::Remote>>,
     ) -> Result<Self, Problem> {
         let keys = ApiKeySet::new(settings.auth.api_keys.clone());
-        Ok(Self { verifier: Verifier::new(settings, read)?, keys, revocations })
+        Ok(Self { verifier: Verifier::new(settings, read, remote)?, keys, revocations })
+    }
+
+    /// The keys of `auth.jwks_url`.
+    #[must_use]
+    pub fn remote(&self) -> Option<&std::sync::Arc<jwks::Remote>> {
+        self.verifier.remote()
+    }
+
+    /// Whether a refusal may become an answer after [`look_for_key`](Self::look_for_key).
+    #[must_use]
+    pub fn may_learn_key(&self, refusal: &Refusal) -> bool {
+        *refusal == Refusal::KeyUnknown && self.remote().is_some()
+    }
+
+    /// Waits for the key that a token names, if a fetch of the key set may bring it: at most for one fetch.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops no fetch that was begun.
+    pub async fn look_for_key(&self, token: &str, now_ms: i64) {
+        self.verifier.look_for_key(token, now_ms).await;
     }
 
     /// Who the bearer of a token is. For sockets, which take no API keys.

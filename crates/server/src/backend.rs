@@ -1,8 +1,8 @@
 //! What shards cannot do themselves, done on tokio.
 //!
 //! Requests of one connection are taken in order; each shard has a queue of its own, bounded. What can
-//! be answered at once is; what waits for the network (the hook) runs beside the queue, so a slow hook
-//! delays nobody's publish.
+//! be answered at once is; what waits for the network (the hook, a key that has to be fetched) runs beside
+//! the queue, so a slow hook delays nobody's publish.
 
 use std::sync::{Arc, Weak};
 
@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use crate::app::App;
+use crate::auth::Refusal as Refused;
 use crate::hook::ClientEvent;
 use crate::http::publish::publish_as;
 
@@ -66,8 +67,11 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
     let hub = &app.hub;
     match work {
         Work::Authenticate { token, remote, after } => {
-            let outcome = authenticate(app, &token, remote).map(Arc::new);
-            hub.order(shard, Order::Authenticated(conn, Box::new(Authenticated { outcome, after })));
+            let told = move |app: &App, outcome: Result<Principal, ErrorCode>| {
+                let outcome = outcome.map(Arc::new);
+                app.hub.order(shard, Order::Authenticated(conn, Box::new(Authenticated { outcome, after })));
+            };
+            authenticate(app, token, remote, told);
         }
         Work::Publish { id, principal, single, events } => {
             let hub = hub.clone();
@@ -91,19 +95,36 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
     }
 }
 
-fn authenticate(app: &App, token: &str, remote: std::net::IpAddr) -> Result<Principal, ErrorCode> {
-    let live = app.live.load();
+/// Says who the bearer of a token is; at once, unless its key has to be fetched first.
+fn authenticate(
+    app: &Arc<App>,
+    token: Box<str>,
+    remote: std::net::IpAddr,
+    told: impl FnOnce(&App, Result<Principal, ErrorCode>) + Send + 'static,
+) {
+    let live = app.live.load_full();
     let now = clock::now();
     let per_minute = live.settings.auth.attempts_per_minute;
     if app.attempts.check(remote, per_minute, now.wall_ms).is_err() {
         app.telemetry.shared().rate_limited(RateScope::Address);
-        return Err(ErrorCode::RateLimited);
+        return told(app, Err(ErrorCode::RateLimited));
     }
-    live.authenticator.token(token, now.wall_ms).map_err(|refusal| {
+    let code = move |app: &App, refusal: Refused| {
         app.attempts.failed(remote, per_minute, now.wall_ms);
         tracing::debug!(%remote, %refusal, "a token was refused");
         refusal.code()
-    })
+    };
+    match live.authenticator.token(&token, now.wall_ms) {
+        Err(refusal) if live.authenticator.may_learn_key(&refusal) => {
+            let app = app.clone();
+            tokio::spawn(async move {
+                live.authenticator.look_for_key(&token, now.wall_ms).await;
+                let outcome = live.authenticator.token(&token, now.wall_ms);
+                told(&app, outcome.map_err(|refusal| code(&app, refusal)));
+            });
+        }
+        outcome => told(app, outcome.map_err(|refusal| code(app, refusal))),
+    }
 }
 
 /// Publishes in the name of a principal; what becomes of it is counted, then answered.

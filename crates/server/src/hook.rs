@@ -5,14 +5,11 @@
 //! redirect and is never repeated, because only the client knows whether the event may happen
 //! twice; its request id is in the body for the application to recognise a repetition.
 //!
-//! The address comes from the settings only, never from a request, so loopback and private
-//! networks are allowed unless the settings say otherwise; then the rule is applied to the
-//! very addresses that are connected to (`address`).
+//! Where it is posted to comes from the settings only, never from a request ([`outbound`]).
 //!
 //! The application checks `Pulsewire-Signature: t=<unix seconds>,v1=<hex>`: the HMAC-SHA256 of
 //! `<t>.<body>` under the shared secret, and refuses times more than five minutes away.
 
-mod address;
 mod answer;
 mod request;
 
@@ -21,13 +18,13 @@ use std::{fmt, time::Duration};
 use hmac::{Hmac, KeyInit};
 use pulsewire_protocol::{ErrorCode, RequestId, SessionId};
 use pulsewire_telemetry::HookOutcome;
-use reqwest::{Client, ClientBuilder, Url, redirect};
+use reqwest::{Client, Url};
 use serde_json::value::RawValue;
 use sha2::Sha256;
 use tokio::{sync::Semaphore, time};
 
-use self::address::PublicResolver;
 pub use self::answer::{HookAnswer, Refusal};
+use crate::outbound::{self, UrlError};
 use crate::settings::Secret;
 
 /// Bytes of an answer's body at most; a longer one is [`HookError::TooLarge`].
@@ -51,21 +48,9 @@ pub struct HookOptions {
 /// Why the options cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HookOptionsError {
-    /// Not an absolute URL.
-    #[error("hook url cannot be read")]
-    Url(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Neither `http` nor `https`.
-    #[error("hook url has the scheme {scheme:?}, not http or https")]
-    Scheme {
-        /// The scheme found.
-        scheme: String,
-    },
-    /// An address that is not public, where only public ones are allowed.
-    #[error("hook url names the address {host}, which is not public")]
-    Private {
-        /// The host found.
-        host: String,
-    },
+    /// The URL cannot be called.
+    #[error("hook url cannot be used")]
+    Url(#[from] UrlError),
     /// The HTTP client cannot be made, for instance for want of root certificates.
     #[error("hook client cannot be made")]
     Client(#[source] reqwest::Error),
@@ -165,18 +150,18 @@ impl Hook {
     ///
     /// [`HookOptionsError`] says which option cannot be used.
     pub fn new(options: &HookOptions) -> Result<Self, HookOptionsError> {
-        let url = Url::parse(&options.url).map_err(|error| HookOptionsError::Url(error.into()))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(HookOptionsError::Scheme { scheme: url.scheme().to_owned() });
-        }
-        if !options.allow_private && address::is_private_literal(&url) {
-            return Err(HookOptionsError::Private { host: url.host_str().unwrap_or_default().to_owned() });
-        }
+        let url = outbound::url(&options.url, options.allow_private)?;
         let key = options.secret.as_ref().map(|secret| {
             Hmac::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes keys of every length")
         });
         Ok(Self {
-            client: client(&url, options).build().map_err(HookOptionsError::Client)?,
+            client: outbound::client(
+                &url,
+                options.allow_private,
+                options.in_flight_max.min(IDLE_CONNECTIONS_MAX),
+            )
+            .build()
+            .map_err(HookOptionsError::Client)?,
             url,
             key,
             timeout: options.timeout,
@@ -220,24 +205,6 @@ impl fmt::Debug for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hook").field("in_flight", &self.in_flight()).finish_non_exhaustive()
     }
-}
-
-fn client(url: &Url, options: &HookOptions) -> ClientBuilder {
-    let mut client = Client::builder()
-        .user_agent(concat!("pulsewire/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .http1_only()
-        .pool_max_idle_per_host(options.in_flight_max.min(IDLE_CONNECTIONS_MAX));
-    if url.scheme() == "http" {
-        // The system's root certificates are neither needed nor, in a small container, there.
-        client = client.tls_certs_only([]);
-    }
-    if !options.allow_private {
-        client = client.dns_resolver(PublicResolver);
-    }
-    client
 }
 
 /// Connections kept for the next call: enough for a steady stream of calls, few to hold open.

@@ -11,6 +11,7 @@ pub mod collect;
 pub mod dev;
 pub mod hook;
 pub mod http;
+pub mod outbound;
 pub mod random;
 pub mod reload;
 pub mod serve;

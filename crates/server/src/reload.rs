@@ -50,7 +50,7 @@ pub fn reload(app: &App, sources: &Sources, logs: &logs::Handle) -> bool {
         }
     }
     let hub = Arc::new(hub_settings(&settings));
-    match live(settings, app.address, &app.revocations) {
+    match live(settings, app.address, &app.revocations, &app.telemetry, Some(&old)) {
         Ok(live) => {
             let limits = &live.settings.limits;
             app.hub.admission.set_bounds(

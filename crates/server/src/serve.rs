@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::app::{App, Live, hub_settings};
+use crate::auth::jwks::{self, RemoteOptions};
 use crate::auth::{Authenticator, Revocations};
 use crate::hook::{Hook, HookOptions};
 use crate::settings::{self, LogFormat, Publishers, Settings};
@@ -110,7 +111,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     .context("starting the shards")?;
     let revocations = Arc::new(Revocations::default());
     let collects = settings.collector.enabled;
-    let live = live(settings, address, &revocations)?;
+    let live = live(settings, address, &revocations, &telemetry, None)?;
     let app = Arc::new(App {
         live: ArcSwap::from_pointee(live),
         telemetry,
@@ -250,9 +251,12 @@ pub fn live(
     settings: Settings,
     address: std::net::SocketAddr,
     revocations: &Arc<Revocations>,
+    telemetry: &Arc<Telemetry>,
+    before: Option<&Live>,
 ) -> anyhow::Result<Live> {
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
-    let authenticator = Authenticator::new(&settings, &read, revocations.clone())
+    let remote = remote_keys(&settings, telemetry, before)?;
+    let authenticator = Authenticator::new(&settings, &read, revocations.clone(), remote)
         .map_err(|problem| anyhow::anyhow!("{problem}"))?;
     let missing = if settings.origins.allow_missing { MissingOrigin::Allow } else { MissingOrigin::Refuse };
     let own = [format!("http://{address}"), format!("http://localhost:{}", address.port())];
@@ -272,6 +276,32 @@ pub fn live(
         })
     });
     Ok(Live { authenticator, origins, hook: hook.transpose()?, settings })
+}
+
+/// The keys of `auth.jwks_url`: those of before, where nothing about them has changed.
+fn remote_keys(
+    settings: &Settings,
+    telemetry: &Arc<Telemetry>,
+    before: Option<&Live>,
+) -> anyhow::Result<Option<Arc<jwks::Remote>>> {
+    let auth = &settings.auth;
+    let Some(url) = auth.jwks_url.clone() else { return Ok(None) };
+    let options = RemoteOptions {
+        source: jwks::Source { issuer: auth.issuer.clone(), url },
+        refresh: auth.jwks_refresh,
+        timeout: auth.jwks_timeout,
+        bytes_max: auth.jwks_bytes_max,
+        allow_private: auth.jwks_allow_private,
+    };
+    let before = before.and_then(|live| live.authenticator.remote());
+    if let Some(before) = before.filter(|before| *before.options() == options) {
+        return Ok(Some(before.clone()));
+    }
+    let telemetry = telemetry.clone();
+    let report = Box::new(move |outcome| telemetry.shared().keys_fetched(outcome));
+    let remote = jwks::Remote::new(options, report, before.map(|before| &**before))?;
+    jwks::keep_fresh(&remote, || clock::now().wall_ms);
+    Ok(Some(remote))
 }
 
 fn namespaces(settings: &Settings) -> Namespaces {

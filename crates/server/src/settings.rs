@@ -147,6 +147,12 @@ impl Settings {
         );
         notice(!self.auth.required, "connections need no token (auth.required is false)".to_owned());
         let weak = self.auth.secret.as_ref().and_then(|secret| weakness(secret.expose()));
+        let open = self.auth.jwks_url.as_ref().is_some_and(|url| url.starts_with("http:"));
+        notice(
+            open,
+            "the keys of tokens are fetched over http (auth.jwks_url): whoever is on the way could add one"
+                .to_owned(),
+        );
         notice(weak.is_some(), "the signing key is weak: anybody could make tokens".to_owned());
         notices
     }

@@ -211,6 +211,16 @@ labels! {
     /// How a reload of the settings ended.
     ReloadOutcome { Ok = "ok", Failed = "failed" }
 
+    /// How a fetch of the key set of `auth.jwks_url` ended.
+    KeyFetch {
+        Ok = "ok",
+        Unreachable = "unreachable",
+        TimedOut = "timed_out",
+        Refused = "refused",
+        TooLarge = "too_large",
+        Unreadable = "unreadable",
+    }
+
     /// What memory is used for; the first five belong to connections.
     MemoryClass {
         Connections = "connections",

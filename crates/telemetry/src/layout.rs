@@ -7,7 +7,7 @@
 
 use crate::labels::{
     AuthFailure, CLOSE_CODE_NAMES, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
-    HandshakeOutcome, HookOutcome, Initiator, Layer, MessageError, MessageType, PublishOutcome,
+    HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MessageError, MessageType, PublishOutcome,
     PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
     RepairSource, SlowAction, Status, StoreFailure,
 };
@@ -190,6 +190,7 @@ places! { FIXED @ 0;
     REPEATED: 1,
     POSITION_AHEAD: 1,
     CHANNEL_RESETS: 1,
+    KEY_FETCHES: KeyFetch::COUNT,
 }
 
 // One row for each event type.

@@ -28,7 +28,7 @@ pub use docs::docs_markdown;
 pub use event_types::{EventTypeId, EventTypes};
 pub use labels::{
     AuthFailure, AuthOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
-    HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MessageError, MessageType, Proof,
+    HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MemoryClass, MessageError, MessageType, Proof,
     PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage,
     ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure, Transport,
 };

@@ -14,7 +14,7 @@ use crate::block::Block;
 use crate::event_types::EventTypeId;
 use crate::labels::{
     AuthFailure, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome,
-    HookOutcome, Initiator, Layer, MessageError, MessageType, Proof, PublishOutcome, PublishSource,
+    HookOutcome, Initiator, KeyFetch, Layer, MessageError, MessageType, Proof, PublishOutcome, PublishSource,
     RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource,
     SlowAction, Status, StoreFailure, close_code_index,
 };
@@ -382,6 +382,11 @@ impl<W: Writer> Recorder<W> {
     /// The settings were read again.
     pub fn reloaded(&self, outcome: ReloadOutcome) {
         self.add(at::RELOADS + outcome as usize, 1);
+    }
+
+    /// The key set of tokens was fetched, or not.
+    pub fn keys_fetched(&self, outcome: KeyFetch) {
+        self.add(at::KEY_FETCHES + outcome as usize, 1);
     }
 
     /// One round of the host collector took `ns`.

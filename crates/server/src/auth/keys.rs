@@ -1,13 +1,14 @@
 //! The keys that sign and verify tokens, read from the settings.
 //!
-//! The algorithm comes from the settings and decides how the key is read; a token never has a say
-//! in it (threat S2). A public key is never used as a shared secret: a secret that looks like a
+//! The algorithm comes from the settings, or from the type of a key in a set, and decides how the key
+//! is read; a token never has a say in it (threat S2). A public key is never used as a shared secret: a secret that looks like a
 //! key file is refused.
 
 use std::{io, path::Path};
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 
+use super::jwks::{KeySet, VerifyingKey, Voucher, read_set};
 use crate::settings::{AlgorithmName, Origin, Problem, Settings};
 
 /// Reads a key file.
@@ -26,15 +27,19 @@ pub const fn algorithm(name: AlgorithmName) -> Algorithm {
     }
 }
 
-/// The key that verifies tokens.
+/// The key that verifies tokens that name none; `None` when only named keys are configured.
 ///
 /// # Errors
 ///
 /// When no key is set, its file cannot be read, or it is not a key for the algorithm.
-pub fn verifying(settings: &Settings, read: Read<'_>) -> Result<DecodingKey, Problem> {
+pub fn verifying(settings: &Settings, read: Read<'_>) -> Result<Option<VerifyingKey>, Problem> {
     let auth = &settings.auth;
+    if auth.has_key_sets() && auth.secret.is_none() && auth.public_key_file.is_none() {
+        return Ok(None);
+    }
     if auth.algorithm.is_hmac() {
-        return shared(settings).map(|secret| DecodingKey::from_secret(secret.as_bytes()));
+        let key = shared(settings).map(|secret| DecodingKey::from_secret(secret.as_bytes()))?;
+        return Ok(Some(VerifyingKey::new(auth.algorithm, key)));
     }
     let path = "auth.public_key_file";
     let (file, pem) = key_file(settings, path, auth.public_key_file.as_deref(), read)?;
@@ -48,7 +53,31 @@ pub fn verifying(settings: &Settings, read: Read<'_>) -> Result<DecodingKey, Pro
         AlgorithmName::Es256 => DecodingKey::from_ec_pem(pem.as_bytes()),
         _ => DecodingKey::from_ed_pem(pem.as_bytes()),
     };
-    key.map_err(|_| wrong_kind(settings, path, &file, "public"))
+    let key = key.map_err(|_| wrong_kind(settings, path, &file, "public"))?;
+    Ok(Some(VerifyingKey::new(auth.algorithm, key)))
+}
+
+/// The keys of `auth.jwks_file` by their ids; `None` when it is not set.
+///
+/// # Errors
+///
+/// When the file cannot be read, is not a JWK set, or holds a key that cannot be used: in a file of the
+/// operator's own that is a mistake, not somebody else's other key.
+pub fn file_set(settings: &Settings, read: Read<'_>) -> Result<Option<KeySet>, Problem> {
+    let path = "auth.jwks_file";
+    let Some(file) = settings.auth.jwks_file.as_deref() else { return Ok(None) };
+    let problem = |what: &str| {
+        let what = format!("`{path}`: {}: {what}", file.display());
+        Problem::at(settings.origin(path), what).about(path)
+    };
+    let text = read(file).map_err(|error| problem(&format!("cannot be read: {error}")))?;
+    let (keys, skipped) =
+        read_set(text.as_bytes(), Voucher::Operator).map_err(|error| problem(&error.to_string()))?;
+    match skipped.first() {
+        Some(key) => Err(problem(&format!("key {}: {}", key.place, key.why))),
+        None if keys.is_empty() => Err(problem("no key in it verifies signatures")),
+        None => Ok(Some(keys)),
+    }
 }
 
 /// The key that signs tokens; only the command line needs it.
@@ -73,8 +102,10 @@ pub fn signing(settings: &Settings, read: Read<'_>) -> Result<EncodingKey, Probl
 
 /// What is wrong with the configured keys, for the refusal to start.
 pub(crate) fn problems(settings: &Settings, read: Read<'_>) -> Vec<Problem> {
-    let private = settings.auth.private_key_file.is_some().then(|| signing(settings, read).err()).flatten();
-    verifying(settings, read).err().into_iter().chain(private).collect()
+    let private = settings.auth.private_key_file.is_some().then(|| signing(settings, read).err());
+    let private = private.flatten();
+    let own = verifying(settings, read).err();
+    own.into_iter().chain(file_set(settings, read).err()).chain(private).collect()
 }
 
 fn shared(settings: &Settings) -> Result<&str, Problem> {

@@ -54,11 +54,19 @@ pub enum Refusal {
         field: &'static str,
     },
     /// Signed with another algorithm, or none.
-    #[error("the token's `alg` is not {expected}, the configured auth.algorithm")]
+    #[error("the token's `alg` is not {expected}, the algorithm of its key")]
     Algorithm {
-        /// The configured one.
+        /// That of the key.
         expected: &'static str,
     },
+    /// It names no key, and there is none for such tokens.
+    #[error(
+        "the token names no key (`kid`), and there is no auth.secret or auth.public_key_file for such a token"
+    )]
+    KeyIdMissing,
+    /// It names a key that is not known.
+    #[error("no key of auth.jwks_file or auth.jwks_url has the token's `kid`")]
+    KeyUnknown,
     /// The signature is not of the configured key.
     #[error("the signature does not match: the token was changed or signed with another key")]
     Signature,

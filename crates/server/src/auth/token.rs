@@ -2,7 +2,7 @@
 //!
 //! What decides anything is a named field of a closed struct, so a repeated name is an error and
 //! a wrong type is a refusal, never a guess (threats S4 and S5). The header is looked at before
-//! the signature only to refuse: nothing in it chooses a key or an algorithm.
+//! the signature to refuse, and for the name of a key; nothing in it chooses an algorithm.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use serde::{
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use super::{refusal::Refusal, words::actions_from_words};
+use super::{jwks::is_key_id, refusal::Refusal, words::actions_from_words};
 
 /// The longest token that is looked at; checked before anything is decoded.
 pub const TOKEN_LEN_BYTES_MAX: usize = 8 * 1024;
@@ -24,8 +24,6 @@ pub const CAPS_MAX: usize = 256;
 
 /// As much as an operator needs to find a wrong claim.
 const DETAIL_CHARS_MAX: usize = 200;
-
-const KID_LEN_BYTES_MAX: usize = 128;
 
 /// A token cut at its two dots.
 #[derive(Debug, Clone, Copy)]
@@ -75,8 +73,15 @@ struct Header<'a> {
     zip: Option<IgnoredAny>,
 }
 
-/// Refuses a header that asks for anything but the configured algorithm.
-pub(super) fn check_header(json: &[u8], algorithm: &'static str) -> Result<(), Refusal> {
+/// What a header says that may be looked at: an algorithm to compare with, and the id of a key.
+pub(super) struct Named {
+    pub(super) alg: String,
+    /// 1 to 128 printable ASCII characters; good for looking up and for nothing else.
+    pub(super) kid: Option<String>,
+}
+
+/// Reads a header, or refuses one that asks for more than a signature under a configured key.
+pub(super) fn header(json: &[u8]) -> Result<Named, Refusal> {
     let header: Header<'_> =
         serde_json::from_slice(json).map_err(|_| Refusal::Unreadable { part: "header" })?;
     let forbidden = [
@@ -92,17 +97,11 @@ pub(super) fn check_header(json: &[u8], algorithm: &'static str) -> Result<(), R
     if let Some((field, _)) = forbidden.iter().find(|(_, value)| value.is_some()) {
         return Err(Refusal::HeaderField { field });
     }
-    if header.alg != algorithm {
-        return Err(Refusal::Algorithm { expected: algorithm });
+    let kid = header.kid.map(std::borrow::Cow::into_owned);
+    if kid.as_ref().is_some_and(|kid| !is_key_id(kid)) {
+        return Err(Refusal::HeaderField { field: "kid" });
     }
-    // There is one key, so `kid` chooses nothing; it is refused when it could not be a key's name.
-    let named = |byte: u8| byte.is_ascii_alphanumeric() || b"._:=+@~-".contains(&byte);
-    match header.kid {
-        Some(kid) if kid.len() > KID_LEN_BYTES_MAX || !kid.bytes().all(named) => {
-            Err(Refusal::HeaderField { field: "kid" })
-        }
-        _ => Ok(()),
-    }
+    Ok(Named { alg: header.alg.into_owned(), kid })
 }
 
 /// The claims the server understands; others are the application's own.

@@ -1,30 +1,33 @@
 //! From a token to a principal, or a reason.
 //!
 //! The order is fixed: length, form, header, signature, and only then the claims. Nothing of a
-//! token is believed before its signature has been verified with the one configured key under
-//! the one configured algorithm. Time comes in as a parameter.
+//! token is believed before its signature has been verified with a configured key under that key's
+//! one algorithm. A token may name its key; without key sets there is one key and the name chooses
+//! nothing. Time comes in as a parameter.
 
 use std::sync::Arc;
 
-use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use pulsewire_hub::principal::{Action, Grant, NamedBy, Principal, Role};
 
 use super::{
+    jwks::{KeySet, Remote, VerifyingKey},
     keys::{self, Read},
     refusal::Refusal,
     token::{self, Claims, Parts},
     words::role_from_word,
 };
-use crate::settings::{AlgorithmName, Problem, Settings};
+use crate::settings::{Problem, Settings};
 
 /// The longest `sub`.
 pub const SUBJECT_LEN_BYTES_MAX: usize = 256;
 
 /// Verifies tokens under the settings it was made from.
 pub struct Verifier {
-    name: AlgorithmName,
-    algorithm: Algorithm,
-    key: DecodingKey,
+    /// The key of tokens that name none, and of all while there are no sets.
+    own: Option<Arc<VerifyingKey>>,
+    /// Keys by their id; `None` when no set is configured.
+    file: Option<KeySet>,
+    remote: Option<Arc<Remote>>,
     issuer: Option<String>,
     audience: Option<String>,
     leeway_s: f64,
@@ -34,22 +37,22 @@ pub struct Verifier {
 
 impl std::fmt::Debug for Verifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Verifier").field("algorithm", &self.name).finish_non_exhaustive()
+        f.debug_struct("Verifier").field("own", &self.own).field("file", &self.file).finish_non_exhaustive()
     }
 }
 
 impl Verifier {
-    /// A verifier with the key of the settings.
+    /// A verifier with the keys of the settings; those of `auth.jwks_url` are in `remote`.
     ///
     /// # Errors
     ///
-    /// When the key cannot be used.
-    pub fn new(settings: &Settings, read: Read<'_>) -> Result<Self, Problem> {
+    /// When a key cannot be used.
+    pub fn new(settings: &Settings, read: Read<'_>, remote: Option<Arc<Remote>>) -> Result<Self, Problem> {
         let auth = &settings.auth;
         Ok(Self {
-            name: auth.algorithm,
-            algorithm: keys::algorithm(auth.algorithm),
-            key: keys::verifying(settings, read)?,
+            own: keys::verifying(settings, read)?.map(Arc::new),
+            file: keys::file_set(settings, read)?,
+            remote,
             issuer: auth.issuer.clone(),
             audience: auth.audience.clone(),
             leeway_s: auth.leeway.as_secs_f64(),
@@ -64,15 +67,55 @@ impl Verifier {
     /// The first reason to refuse it.
     pub fn verify(&self, token: &str, now_ms: i64) -> Result<Principal, Refusal> {
         let parts = Parts::of(token)?;
-        token::check_header(&token::decode(parts.header, "header")?, self.name.as_str())?;
-        let right = crypto::verify(parts.signature, parts.signed.as_bytes(), &self.key, self.algorithm);
-        if !right.unwrap_or(false) {
+        let named = token::header(&token::decode(parts.header, "header")?)?;
+        let key = self.key(named.kid.as_deref())?;
+        let expected = key.algorithm().as_str();
+        if named.alg != expected {
+            return Err(Refusal::Algorithm { expected });
+        }
+        if !key.verifies(parts.signed, parts.signature) {
             return Err(Refusal::Signature);
         }
         let claims = token::claims(&token::decode(parts.claims, "claims")?)?;
         self.check_times(&claims, now_ms)?;
         self.check_parties(&claims)?;
         self.principal(claims)
+    }
+
+    /// The key that a token with this id must be signed with.
+    fn key(&self, kid: Option<&str>) -> Result<Arc<VerifyingKey>, Refusal> {
+        let sets = self.file.is_some() || self.remote.is_some();
+        match kid {
+            Some(kid) if sets => {
+                let of_file = self.file.as_ref().and_then(|keys| keys.get(kid).cloned());
+                let of_remote = || self.remote.as_ref().and_then(|remote| remote.key(kid));
+                of_file.or_else(of_remote).ok_or(Refusal::KeyUnknown)
+            }
+            // The one key is chosen by nobody; a name that could be none is refused all the same.
+            Some(kid) if !is_plain_name(kid) => Err(Refusal::HeaderField { field: "kid" }),
+            _ => self.own.clone().ok_or(Refusal::KeyIdMissing),
+        }
+    }
+
+    /// Waits for the key that a token names, if a fetch may bring it. Does nothing for any other token.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops no fetch that was begun.
+    pub async fn look_for_key(&self, token: &str, now_ms: i64) {
+        let named = Parts::of(token).and_then(|parts| token::decode(parts.header, "header"));
+        let kid = named.and_then(|json| token::header(&json)).ok().and_then(|named| named.kid);
+        if let (Some(remote), Some(kid)) = (&self.remote, kid)
+            && matches!(self.key(Some(&kid)), Err(Refusal::KeyUnknown))
+        {
+            remote.look_for(&kid, now_ms).await;
+        }
+    }
+
+    /// The keys of `auth.jwks_url`.
+    #[must_use]
+    pub fn remote(&self) -> Option<&Arc<Remote>> {
+        self.remote.as_ref()
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "differences of times that were bounded when read")]
@@ -148,6 +191,10 @@ impl Verifier {
     fn grants_of(&self, role: Role) -> Arc<[Grant]> {
         self.default_grants[usize::from(role != Role::User)].clone()
     }
+}
+
+fn is_plain_name(kid: &str) -> bool {
+    kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:=+@~-".contains(&byte))
 }
 
 /// The default grants; whoever publishes may do so where they may subscribe.

@@ -157,7 +157,8 @@ pub fn create(
         Exit::Failed
     })?;
     // A token the server would refuse must not leave this command.
-    let verifier = Verifier::new(&settings, &*sources.read).map_err(|problem| usage(terminal, problem))?;
+    let verifier =
+        Verifier::new(&settings, &*sources.read, None).map_err(|problem| usage(terminal, problem))?;
     if let Err(refusal) = verifier.verify(&token, now_ms) {
         terminal.say(format_args!("error: the server would refuse this token: {refusal}"));
         return Err(Exit::Usage);
@@ -181,7 +182,8 @@ pub fn verify(
     terminal: &mut Terminal<'_>,
 ) -> Result<Exit, Exit> {
     let settings = load(sources, terminal)?;
-    let verifier = Verifier::new(&settings, &*sources.read).map_err(|problem| usage(terminal, problem))?;
+    let verifier =
+        Verifier::new(&settings, &*sources.read, None).map_err(|problem| usage(terminal, problem))?;
     match verifier.verify(token, now_ms) {
         Ok(principal) => {
             let role = words::word_of_role(principal.role);

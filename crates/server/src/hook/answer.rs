@@ -6,6 +6,8 @@ use reqwest::{Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::outbound::{self, BodyError};
+
 use super::{ANSWER_BYTES_MAX, HookError, unavailable};
 
 /// The application accepted the event.
@@ -48,18 +50,11 @@ pub(super) async fn read(response: Response) -> Result<HookAnswer, HookError> {
     }
 }
 
-async fn read_body(mut response: Response) -> Result<BytesMut, HookError> {
-    if response.content_length().is_some_and(|length| length > ANSWER_BYTES_MAX as u64) {
-        return Err(HookError::TooLarge);
-    }
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(HookError::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+async fn read_body(response: Response) -> Result<BytesMut, HookError> {
+    outbound::body(response, ANSWER_BYTES_MAX).await.map_err(|error| match error {
+        BodyError::TooLarge { .. } => HookError::TooLarge,
+        BodyError::Broken(error) => unavailable(error),
+    })
 }
 
 fn data(body: &[u8]) -> Result<Option<Box<RawValue>>, HookError> {

@@ -1,7 +1,8 @@
 //! Who may use an HTTP endpoint.
 //!
 //! The same credentials and the same verifier as for WebSocket, in front of every path that needs
-//! one; failed attempts are counted by address and answered 429 beyond the budget.
+//! one; failed attempts are counted by address and answered 429 beyond the budget. Only a token whose
+//! key is not known yet waits, for a fetch of the key set.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -34,14 +35,14 @@ pub enum Takes {
 /// # Errors
 ///
 /// 401 for a credential that is refused, 429 for an address with too many failures.
-pub fn bearer(
+pub async fn bearer(
     app: &App,
     headers: &HeaderMap,
     query: Option<&str>,
     remote: IpAddr,
     takes: Takes,
 ) -> Result<Option<Arc<Principal>>, Problem> {
-    let live = app.live.load();
+    let live = app.live.load_full();
     let now = clock::now();
     let per_minute = live.settings.auth.attempts_per_minute;
     let outcome = match extract(headers, query, &live.settings.auth) {
@@ -53,9 +54,16 @@ pub fn bearer(
                 let detail = "too many failed attempts from this address";
                 Problem { retry_after_ms, ..Problem::new(ErrorCode::RateLimited, detail) }
             })?;
-            match takes {
+            let verify = || match takes {
                 Takes::Tokens => live.authenticator.token(&credential.text, now.wall_ms),
                 Takes::TokensAndKeys => live.authenticator.token_or_key(&credential.text, now.wall_ms),
+            };
+            match verify() {
+                Err(refusal) if live.authenticator.may_learn_key(&refusal) => {
+                    live.authenticator.look_for_key(&credential.text, now.wall_ms).await;
+                    verify()
+                }
+                outcome => outcome,
             }
         }
         Err(refusal) => Err(refusal),
@@ -78,14 +86,14 @@ pub fn bearer(
 /// # Errors
 ///
 /// As [`bearer`], and 401 without a credential.
-pub fn required(
+pub async fn required(
     app: &App,
     headers: &HeaderMap,
     query: Option<&str>,
     remote: IpAddr,
     takes: Takes,
 ) -> Result<Arc<Principal>, Problem> {
-    bearer(app, headers, query, remote, takes)?.ok_or_else(|| {
+    bearer(app, headers, query, remote, takes).await?.ok_or_else(|| {
         app.telemetry.shared().auth_failed(Refusal::Missing.reason());
         refused(&Refusal::Missing)
     })
@@ -96,13 +104,13 @@ pub fn required(
 /// # Errors
 ///
 /// 401 as [`required`], and `wrong_credential` for another role.
-pub fn operator(
+pub async fn operator(
     app: &App,
     headers: &HeaderMap,
     query: Option<&str>,
     remote: IpAddr,
 ) -> Result<Arc<Principal>, Problem> {
-    let principal = required(app, headers, query, remote, Takes::Tokens)?;
+    let principal = required(app, headers, query, remote, Takes::Tokens).await?;
     if principal.role == Role::Admin {
         Ok(principal)
     } else {
@@ -116,13 +124,13 @@ pub fn operator(
 ///
 /// 401 as [`required`], and `wrong_credential` for a credential that publishes nowhere. Whether it may
 /// publish to a certain channel is another question, answered 403.
-pub fn publisher(
+pub async fn publisher(
     app: &App,
     headers: &HeaderMap,
     query: Option<&str>,
     remote: IpAddr,
 ) -> Result<Arc<Principal>, Problem> {
-    let principal = required(app, headers, query, remote, Takes::TokensAndKeys)?;
+    let principal = required(app, headers, query, remote, Takes::TokensAndKeys).await?;
     let publishes = principal.grants.iter().any(|grant| grant.actions.contains(Action::Publish));
     if principal.role != Role::User || publishes {
         Ok(principal)
@@ -136,13 +144,13 @@ pub fn publisher(
 /// # Errors
 ///
 /// 401 as [`required`], and `wrong_credential` for a user's token.
-pub fn application(
+pub async fn application(
     app: &App,
     headers: &HeaderMap,
     query: Option<&str>,
     remote: IpAddr,
 ) -> Result<Arc<Principal>, Problem> {
-    let principal = required(app, headers, query, remote, Takes::TokensAndKeys)?;
+    let principal = required(app, headers, query, remote, Takes::TokensAndKeys).await?;
     match principal.role {
         Role::Publisher | Role::Admin => Ok(principal),
         Role::User => {

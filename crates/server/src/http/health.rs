@@ -120,7 +120,7 @@ pub async fn stats(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    metrics::allowed(&app, &headers, query.as_deref(), remote.ip())?;
+    metrics::allowed(&app, &headers, query.as_deref(), remote.ip()).await?;
     let current = app.scrapes.survey(&app).await.current;
     let now_ms = clock::now().wall_ms;
     let running = app.collecting.load(std::sync::atomic::Ordering::Relaxed);

@@ -37,7 +37,7 @@ pub async fn page(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    allowed(&app, &headers, query.as_deref(), remote.ip())?;
+    allowed(&app, &headers, query.as_deref(), remote.ip()).await?;
     Ok(rendered(&app, form_of(negotiate(accept(&headers)))).await)
 }
 
@@ -48,7 +48,7 @@ pub async fn ws_metrics(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    allowed(&app, &headers, query.as_deref(), remote.ip())?;
+    allowed(&app, &headers, query.as_deref(), remote.ip()).await?;
     let form = ws_form(query.as_deref(), accept(&headers))?;
     Ok(rendered(&app, form).await)
 }
@@ -71,20 +71,20 @@ pub async fn ws_health(State(app): State<Arc<App>>) -> Response {
 /// # Errors
 ///
 /// 401 if `metrics.token` is set and the request carries neither.
-pub fn allowed(
+pub async fn allowed(
     app: &App,
     headers: &HeaderMap,
     query: Option<&str>,
     remote: std::net::IpAddr,
 ) -> Result<(), Problem> {
-    let live = app.live.load();
+    let live = app.live.load_full();
     let Some(token) = &live.settings.metrics.token else { return Ok(()) };
     // A scraper with the right token is never limited, whatever else its address does.
     let carried = extract(headers, query, &live.settings.auth);
     if carried.is_ok_and(|credential| credential.is_some_and(|it| token.matches(&it.text))) {
         return Ok(());
     }
-    access::operator(app, headers, query, remote).map(|_| ())
+    access::operator(app, headers, query, remote).await.map(|_| ())
 }
 
 async fn rendered(app: &App, form: Form) -> Response {

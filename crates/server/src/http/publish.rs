@@ -60,7 +60,7 @@ async fn respond(
     let accepted = if blocked {
         Err(Problem::new(ErrorCode::Forbidden, "an operator has shut your address out for a time"))
     } else {
-        access::publisher(app, headers, query, remote)
+        access::publisher(app, headers, query, remote).await
     };
     let accepted = match accepted {
         Ok(principal) => accept(app, headers, &principal, parse).await,

@@ -35,7 +35,10 @@ pub async fn websocket(
     request: Request,
 ) -> Response {
     let began_ns = clock::now().mono_ns;
-    match prepare(&app, remote, &agents, &request) {
+    let (head, body) = request.into_parts();
+    let prepared = prepare(&app, remote, &agents, &head).await;
+    let request = Request::from_parts(head, body);
+    match prepared {
         Ok((upgrade, arrival)) => {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -66,16 +69,16 @@ impl RefusedUpgrade {
     }
 }
 
-fn prepare(
+async fn prepare(
     app: &App,
     remote: std::net::SocketAddr,
     agents: &crate::agents::Agents,
-    request: &Request,
+    request: &http::request::Parts,
 ) -> Result<(Upgrade, Arrival), Box<RefusedUpgrade>> {
-    let live = app.live.load();
-    let headers = request.headers();
-    let upgrade = handshake::validate(request.method(), request.version(), headers, &live.origins).map_err(
-        |refusal| {
+    let live = app.live.load_full();
+    let headers = &request.headers;
+    let upgrade =
+        handshake::validate(&request.method, request.version, headers, &live.origins).map_err(|refusal| {
             let code = match refusal.reject_reason() {
                 RejectReason::Origin => ErrorCode::OriginRefused,
                 _ => ErrorCode::BadRequest,
@@ -87,8 +90,7 @@ fn prepare(
             *response.status_mut() = refusal.status();
             response.headers_mut().extend(refusal.response_headers());
             Box::new(RefusedUpgrade { reason: refusal.reject_reason(), response })
-        },
-    )?;
+        })?;
     let refuse = |reason, problem| Box::new(RefusedUpgrade::new(reason, problem));
     if app.blocks.is_blocked(remote.ip(), clock::now().wall_ms) {
         let problem = Problem::new(ErrorCode::Forbidden, "an operator has shut your address out for a time");
@@ -97,8 +99,9 @@ fn prepare(
     if app.is_draining() {
         return Err(refuse(RejectReason::Draining, ErrorCode::Draining.into()));
     }
-    let query = request.uri().query();
-    let principal = access::bearer(app, headers, query, remote.ip(), Takes::Tokens).map_err(|problem| {
+    let query = request.uri.query();
+    let bearer = access::bearer(app, headers, query, remote.ip(), Takes::Tokens).await;
+    let principal = bearer.map_err(|problem| {
         let reason = match problem.code {
             ErrorCode::RateLimited => RejectReason::RateLimit,
             _ => RejectReason::Unauthorized,
@@ -126,7 +129,7 @@ fn prepare(
         let problem = Problem::new(ErrorCode::Overloaded, "you have too many connections; close one of them");
         return Err(refuse(RejectReason::UserLimit, problem));
     }
-    let path = request.uri().path();
+    let path = request.uri.path();
     let encoding = upgrade.encoding.or(wanted.encoding).unwrap_or(Encoding::Json);
     let heartbeat =
         wanted.heartbeat.unwrap_or(if path == "/ws/metrics" { Heartbeat::Message } else { Heartbeat::Frame });

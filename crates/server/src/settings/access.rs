@@ -28,6 +28,14 @@ words! {
     }
 }
 
+impl super::Auth {
+    /// Whether keys are configured that tokens choose by their `kid`.
+    #[must_use]
+    pub const fn has_key_sets(&self) -> bool {
+        self.jwks_file.is_some() || self.jwks_url.is_some()
+    }
+}
+
 impl AlgorithmName {
     /// Whether one shared secret signs and verifies.
     #[must_use]

@@ -59,6 +59,7 @@ impl Checks<'_> {
 pub(super) fn check(settings: &Settings, failed: &BTreeSet<String>, sources: &Sources) -> Vec<Problem> {
     let mut checks = Checks { settings, failed, problems: Vec::new() };
     signing_key(&mut checks);
+    key_sets(&mut checks);
     pages(&mut checks);
     addresses(&mut checks);
     bounds(&mut checks);
@@ -77,7 +78,7 @@ fn signing_key(checks: &mut Checks<'_>) {
         return;
     }
     if !auth.algorithm.is_hmac() {
-        if auth.public_key_file.is_none() {
+        if auth.public_key_file.is_none() && !auth.has_key_sets() {
             let what = format!("not set, but {algorithm} verifies tokens with a public key");
             checks.refuse("auth.public_key_file", &what, "name the PEM file of the issuer's public key");
         }
@@ -98,6 +99,7 @@ fn signing_key(checks: &mut Checks<'_>) {
     }
     let weak = auth.secret.as_ref().and_then(|secret| weakness(secret.expose()));
     match (&auth.secret, weak) {
+        (None, _) if auth.has_key_sets() => {}
         (None, _) => {
             let help = "make a key with `openssl rand -hex 32 > secret.key`, then set auth.secret_file = \"secret.key\" \
                         or JWT_SECRET_KEY; to try things out, `pulsewire serve --dev` makes one for itself";
@@ -107,6 +109,15 @@ fn signing_key(checks: &mut Checks<'_>) {
             checks.refuse("auth.secret", &weakness, "make a key with `openssl rand -hex 32`");
         }
         _ => {}
+    }
+}
+
+fn key_sets(checks: &mut Checks<'_>) {
+    let auth = &checks.settings.auth;
+    let Some(url) = &auth.jwks_url else { return };
+    if let Err(error) = crate::outbound::url(url, auth.jwks_allow_private) {
+        let help = "name a public address, or set `auth.jwks_allow_private` to true";
+        checks.refuse("auth.jwks_url", &error.to_string(), help);
     }
 }
 

@@ -77,10 +77,22 @@ section! {
 
     /// The key that signs tokens under HS256, HS384 and HS512: at least 32 bytes.
     secret: Optional<SecretText> = "", documents(&[variable("JWT_SECRET_KEY")]), secret();
-    /// The one algorithm that tokens may use: HS256, HS384, HS512, RS256, ES256 or EdDSA.
+    /// The one algorithm of `auth.secret` or `auth.public_key_file`: HS256, HS384, HS512, RS256, ES256 or EdDSA.
     algorithm: Choice<AlgorithmName> = "HS256", documents(&[variable("JWT_ALGORITHM")]);
     /// The PEM file of the public key that verifies tokens under RS256, ES256 and EdDSA.
     public_key_file: Optional<File> = "";
+    /// A file with a JWK set: further keys, each with a `kid` that tokens name it by. RSA keys verify RS256, P-256 keys ES256, Ed25519 keys EdDSA; a shared secret (`oct`) needs its `alg`. With a set, a token without `kid` is verified with `auth.secret` or `auth.public_key_file`, and a `kid` that no key has is refused.
+    jwks_file: Optional<File> = "", reloadable();
+    /// The address of a JWK set, as identity providers publish it. Shared secrets in it are left out. Who can change the answer can sign tokens, so use https.
+    jwks_url: Optional<Url> = "", reloadable();
+    /// The age at which the set of `auth.jwks_url` is fetched again. A token with an unknown `kid` has it fetched sooner, at most once in 10 s; when a fetch fails the known keys stay, and the next one follows within a minute.
+    jwks_refresh: Span = "10m", range("10s", "1d"), reloadable();
+    /// How long a fetch may take. Only tokens whose key is not known wait for it.
+    jwks_timeout: Span = "5s", range("10ms", "1m"), reloadable();
+    /// The largest answer; a larger one is a failed fetch.
+    jwks_bytes_max: Size = "256KiB", range("1KiB", "16MiB"), reloadable();
+    /// Whether `auth.jwks_url` may stand on loopback or in a private network.
+    jwks_allow_private: Flag = "true", reloadable();
     /// The PEM file of the private key; needed by `token create` only.
     private_key_file: Optional<File> = "";
     /// The `iss` that every token must carry; not checked when not set.

@@ -25,7 +25,7 @@ const NOW_S: i64 = 1_700_000_000;
 fn authenticator(world: &World) -> Authenticator {
     let sources = world.sources();
     let settings = Settings::load(&sources).unwrap_or_else(|problems| panic!("{problems:?}"));
-    Authenticator::new(&settings, &*sources.read, Arc::new(Revocations::default())).unwrap()
+    Authenticator::new(&settings, &*sources.read, Arc::new(Revocations::default()), None).unwrap()
 }
 
 /// A token of any header and claims, signed in any way.
@@ -415,7 +415,8 @@ fn a_revoked_token_is_refused_while_the_users_next_one_works() {
     let sources = World::new().sources();
     let settings = Settings::load(&sources).unwrap();
     let revocations = Arc::new(Revocations::default());
-    let authenticator = Authenticator::new(&settings, &*sources.read, Arc::clone(&revocations)).unwrap();
+    let authenticator =
+        Authenticator::new(&settings, &*sources.read, Arc::clone(&revocations), None).unwrap();
     let token = |sub: &str, iat: i64| {
         let mut claims = claims();
         claims["sub"] = json!(sub);

@@ -11,6 +11,7 @@ mod conversation;
 mod exhaustion;
 mod harness;
 mod health;
+mod jwks;
 mod lifecycle;
 mod metrics;
 mod msgpack;

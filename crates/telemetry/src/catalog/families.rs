@@ -4,7 +4,7 @@ use super::data::Data;
 use super::{Buckets, Family, Kind, Label, Values};
 use crate::labels::{
     AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, Codec, ConnectionError, Direction, DisconnectReason,
-    DropCause, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MessageError, Proof,
+    DropCause, GapReason, HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MemoryClass, MessageError, Proof,
     PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage,
     ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure, Transport,
 };
@@ -750,6 +750,13 @@ pub(crate) const FAMILIES: &[Family] = &[
         &[label("outcome", ReloadOutcome::NAMES)],
         Data::Counters(at::RELOADS),
         "Reloads of the settings; after a failed one the old settings stay in force.",
+    ),
+    counter(
+        "pulsewire_jwks_fetches_total",
+        "own",
+        &[label("outcome", KeyFetch::NAMES)],
+        Data::Counters(at::KEY_FETCHES),
+        "Fetches of the key set of auth.jwks_url; after a failed one the known keys stay in force.",
     ),
     spread(
         "pulsewire_hook_seconds",

@@ -27,7 +27,7 @@ impl FromRequestParts<Arc<App>> for Operator {
             return Err(Problem::new(ErrorCode::Internal, "the connection has no address"));
         };
         check_host(&parts.headers, &app.live.load().settings.server.allowed_hosts)?;
-        let who = access::operator(app, &parts.headers, parts.uri.query(), remote.ip())?;
+        let who = access::operator(app, &parts.headers, parts.uri.query(), remote.ip()).await?;
         // Last, so that whoever may not ask learns nothing from the order of refusals.
         check_form(&parts.method, &parts.headers)?;
         Ok(Self(who))

@@ -49,7 +49,7 @@ pub async fn custom(
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Result<Json<Value>, Problem> {
-    access::application(&app, &headers, query.as_deref(), remote.ip())?;
+    access::application(&app, &headers, query.as_deref(), remote.ip()).await?;
     let pushes = parse(&body, app.live.load().settings.limits.publish_batch_max)?;
     record(app.telemetry.custom(), &pushes).map(Json)
 }

@@ -1,4 +1,4 @@
-//! Which addresses a hook may have where only public ones are allowed.
+//! Which addresses may be called where only public ones are allowed.
 //!
 //! The resolver checks the addresses it hands to the connector, so a name cannot resolve to
 //! one address when it is checked and to another when it is used.
