@@ -1,7 +1,8 @@
 //! New settings for a running server, on SIGHUP.
 //!
 //! A file with a mistake changes nothing: the old settings stay, every problem is logged and the
-//! failure is counted. What cannot change while running is said.
+//! failure is counted. What cannot change while running keeps its old value in every part of the server,
+//! and is said.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::{App, hub_settings};
 use crate::serve::live;
-use crate::settings::{Settings, Sources, diff};
+use crate::settings::{Change, Problem, Settings, Sources, diff};
 
 /// Watches for SIGHUP.
 pub fn watch(app: Arc<App>, sources: Sources, logs: logs::Handle) -> JoinHandle<()> {
@@ -31,46 +32,67 @@ pub fn watch(app: Arc<App>, sources: Sources, logs: logs::Handle) -> JoinHandle<
 
 /// Reads the settings again and puts them in force, or leaves everything as it is.
 pub fn reload(app: &App, sources: &Sources, logs: &logs::Handle) -> bool {
-    let old = app.live.load_full();
-    let settings = match Settings::load(sources) {
-        Ok(settings) => settings,
-        Err(problems) => {
-            for problem in &problems {
-                tracing::error!(%problem, "the settings were not reloaded");
+    let done = apply(app, sources);
+    match &done {
+        Ok(changes) => {
+            for change in changes {
+                if change.reloadable {
+                    tracing::info!(key = change.path, "a setting has changed");
+                } else {
+                    tracing::warn!(
+                        key = change.path,
+                        "a changed setting needs a restart; the old value stays"
+                    );
+                }
             }
-            app.telemetry.shared().reloaded(ReloadOutcome::Failed);
-            return false;
-        }
-    };
-    for change in diff(&old.settings, &settings) {
-        if change.reloadable {
-            tracing::info!(key = change.path, "a setting has changed");
-        } else {
-            tracing::warn!(key = change.path, "a setting has changed that only a restart puts in force");
-        }
-    }
-    let hub = Arc::new(hub_settings(&settings));
-    match live(settings, app.address, &app.revocations, &app.telemetry, Some(&old)) {
-        Ok(live) => {
-            let limits = &live.settings.limits;
-            app.hub.admission.set_bounds(
-                limits.connections_max,
-                limits.connections_per_address,
-                limits.connections_per_user,
-            );
-            if let Err(error) = logs.set_level(&live.settings.log.level) {
+            if let Err(error) = logs.set_level(&app.live.load().settings.log.level) {
                 tracing::error!(%error, "the log level was not changed");
             }
-            app.hub.configure(&hub);
-            app.live.store(Arc::new(live));
-            app.telemetry.shared().reloaded(ReloadOutcome::Ok);
             tracing::info!("the settings were reloaded");
-            true
         }
-        Err(error) => {
-            tracing::error!(%error, "the settings were not reloaded");
-            app.telemetry.shared().reloaded(ReloadOutcome::Failed);
-            false
+        Err(Failure::Settings(problems)) => {
+            for problem in problems {
+                tracing::error!(%problem, "the settings were not reloaded");
+            }
         }
+        Err(Failure::Use(error)) => tracing::error!(%error, "the settings were not reloaded"),
     }
+    let outcome = if done.is_ok() { ReloadOutcome::Ok } else { ReloadOutcome::Failed };
+    app.telemetry.shared().reloaded(outcome);
+    done.is_ok()
+}
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The settings have mistakes.
+    #[error("the settings have mistakes: {0:?}")]
+    Settings(Vec<Problem>),
+    /// A key, an origin or an address in them cannot be used.
+    #[error("the settings cannot be used")]
+    Use(#[source] anyhow::Error),
+}
+
+/// Puts the settings of the sources in force as far as a running server can; tells what differs.
+///
+/// # Errors
+///
+/// [`Failure`]; then everything is as before.
+pub fn apply(app: &App, sources: &Sources) -> Result<Vec<Change>, Failure> {
+    let old = app.live.load_full();
+    let settings = Settings::load(sources).map_err(Failure::Settings)?;
+    let changes = diff(&old.settings, &settings);
+    let settings = settings.for_running(&old.settings, sources).map_err(Failure::Settings)?;
+    let hub = Arc::new(hub_settings(&settings));
+    let live =
+        live(settings, app.address, &app.revocations, &app.telemetry, Some(&old)).map_err(Failure::Use)?;
+    let limits = &live.settings.limits;
+    app.hub.admission.set_bounds(
+        limits.connections_max,
+        limits.connections_per_address,
+        limits.connections_per_user,
+    );
+    app.hub.configure(&hub);
+    app.live.store(Arc::new(live));
+    Ok(changes)
 }

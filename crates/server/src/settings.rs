@@ -5,6 +5,7 @@
 //! sources and reports every problem together, so that a wrong file is mended in one go.
 
 pub mod access;
+mod change;
 mod checks;
 mod environment;
 mod file;
@@ -21,6 +22,7 @@ pub mod table;
 use std::collections::BTreeMap;
 
 pub use access::AlgorithmName;
+pub use change::{Change, diff};
 pub use checks::{SECRET_LEN_BYTES_MIN, weakness};
 pub use kind::{duration_from_text, duration_to_text};
 pub use namespace::{ChannelKind, Durability, Namespace, Publishers, namespace_of};
@@ -29,7 +31,7 @@ pub use secret::Secret;
 pub use sections::{
     Auth, Collector, Heartbeat, Hook, Limits, Log, LogFormat, Metrics, Origins, Server, Session, Store,
 };
-pub use show::{Change, diff, docs_markdown};
+pub use show::docs_markdown;
 pub use sources::{Flags, Sources};
 
 use table::{Key, Section};

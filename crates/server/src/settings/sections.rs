@@ -44,7 +44,7 @@ section! {
     /// How long a stop may take before remaining connections are cut.
     shutdown_deadline: Span = "30s", range("0s", "1h");
     /// Host names accepted on admin and internal requests, beside loopback names and the listening addresses.
-    allowed_hosts: Texts = "";
+    allowed_hosts: Texts = "", reloadable();
 }
 
 section! {
@@ -76,11 +76,13 @@ section! {
     Settings => Auth "auth." |settings| settings.auth;
 
     /// The key that signs tokens under HS256, HS384 and HS512: at least 32 bytes.
-    secret: Optional<SecretText> = "", documents(&[variable("JWT_SECRET_KEY")]), secret();
+    secret: Optional<SecretText> = "", documents(&[variable("JWT_SECRET_KEY")]), secret(), reloadable();
     /// The one algorithm of `auth.secret` or `auth.public_key_file`: HS256, HS384, HS512, RS256, ES256 or EdDSA.
-    algorithm: Choice<AlgorithmName> = "HS256", documents(&[variable("JWT_ALGORITHM")]);
+    algorithm: Choice<AlgorithmName> = "HS256", documents(&[variable("JWT_ALGORITHM")]), reloadable();
     /// The PEM file of the public key that verifies tokens under RS256, ES256 and EdDSA.
-    public_key_file: Optional<File> = "";
+    public_key_file: Optional<File> = "", reloadable();
+    /// The PEM file of the private key; needed by `token create` only.
+    private_key_file: Optional<File> = "", reloadable();
     /// A file with a JWK set: further keys, each with a `kid` that tokens name it by. RSA keys verify RS256, P-256 keys ES256, Ed25519 keys EdDSA; a shared secret (`oct`) needs its `alg`. With a set, a token without `kid` is verified with `auth.secret` or `auth.public_key_file`, and a `kid` that no key has is refused.
     jwks_file: Optional<File> = "", reloadable();
     /// The address of a JWK set, as identity providers publish it. Shared secrets in it are left out. Who can change the answer can sign tokens, so use https.
@@ -93,22 +95,20 @@ section! {
     jwks_bytes_max: Size = "256KiB", range("1KiB", "16MiB"), reloadable();
     /// Whether `auth.jwks_url` may stand on loopback or in a private network.
     jwks_allow_private: Flag = "true", reloadable();
-    /// The PEM file of the private key; needed by `token create` only.
-    private_key_file: Optional<File> = "";
     /// The `iss` that every token must carry; not checked when not set.
-    issuer: Optional<Text> = "";
+    issuer: Optional<Text> = "", reloadable();
     /// The `aud` that every token must name; when not set, a token with an `aud` is refused.
-    audience: Optional<Text> = "";
+    audience: Optional<Text> = "", reloadable();
     /// How far the clocks of issuer and server may differ.
-    leeway: Span = "5s", range("0s", "1m");
+    leeway: Span = "5s", range("0s", "1m"), reloadable();
     /// Whether a connection needs a token. Without one, only namespaces with `anonymous = true` are open.
-    required: Flag = "true";
+    required: Flag = "true", reloadable();
     /// How long a connection may stay silent before it presents its token.
     timeout: Span = "5s", range("100ms", "5m"), reloadable();
     /// Whether `?token=` in the URL is accepted. It is redacted from every log.
-    token_in_query: Flag = "true";
+    token_in_query: Flag = "true", reloadable();
     /// The cookie that may carry the token; empty turns cookies off.
-    cookie: Text = "";
+    cookie: Text = "", reloadable();
     /// What a token without `caps` may do. Roles publisher and admin may also publish where they may subscribe.
     default_grants: DefaultGrants = "*=subscribe|history|presence", reloadable();
     /// Keys of applications that publish: their id, the SHA-256 of the whole key and the channels they may publish to.
@@ -134,19 +134,19 @@ section! {
     Settings => Heartbeat "heartbeat." |settings| settings.heartbeat;
 
     /// The time between pings to a connection.
-    interval: Span = "30s", range("1s", "1h"), documents(&[DocumentVariable { name: "WS_HEARTBEAT_INTERVAL", unit: "s" }]);
+    interval: Span = "30s", range("1s", "1h"), documents(&[DocumentVariable { name: "WS_HEARTBEAT_INTERVAL", unit: "s" }]), reloadable();
     /// How long the answer may take before the connection is closed with 4003.
-    timeout: Span = "10s", range("100ms", "10m");
+    timeout: Span = "10s", range("100ms", "10m"), reloadable();
 }
 
 section! {
     /// What outlives a connection.
     Settings => Session "session." |settings| settings.session;
 
-    /// How long a session waits for its client to come back.
-    resume_window: Span = "2m", range("0s", "1h");
+    /// How long a session waits for its client to come back. Those that wait already keep their time on a reload.
+    resume_window: Span = "2m", range("0s", "1h"), reloadable();
     /// Sessions that wait at the same time; the oldest is dropped for a new one.
-    detached_max: Count = "10000";
+    detached_max: Count = "10000", reloadable();
 }
 
 section! {
@@ -174,17 +174,17 @@ section! {
     /// Refused messages a minute from one client; more close the connection with 4509.
     errors_per_minute: Count = "20", range("1", "100000"), reloadable();
     /// Bytes that may wait for one reader. At the limit `log` channels lag and catch up, `ephemeral` ones drop the oldest, `metrics` keep the newest; each is told and counted.
-    outbox_bytes_max: Size = "64KiB", range("4KiB", "64MiB");
-    /// How long a reader may take nothing while bytes wait before it is closed with 4004.
-    slow_after: Span = "30s", range("100ms", "1h");
-    /// Unsent bytes the kernel may hold for one connection (TCP_NOTSENT_LOWAT).
-    kernel_unsent_bytes: Size = "64KiB", range("4KiB", "16MiB");
+    outbox_bytes_max: Size = "64KiB", range("4KiB", "64MiB"), reloadable();
+    /// How long a reader may take nothing while bytes wait before it is closed with 4004. On a reload, new connections take a longer time over.
+    slow_after: Span = "30s", range("100ms", "1h"), reloadable();
+    /// Unsent bytes the kernel may hold for one connection (TCP_NOTSENT_LOWAT), set when it is made.
+    kernel_unsent_bytes: Size = "64KiB", range("4KiB", "16MiB"), reloadable();
     /// How long a request's head and a handshake may take.
-    handshake_timeout: Span = "10s", range("100ms", "5m");
+    handshake_timeout: Span = "10s", range("100ms", "5m"), reloadable();
     /// The largest head of a request; a larger one is answered 431.
-    header_bytes_max: Size = "16KiB", range("1KiB", "1MiB");
+    header_bytes_max: Size = "16KiB", range("1KiB", "1MiB"), reloadable();
     /// Header lines in one request; more are answered 431.
-    headers_max: Count = "64", range("8", "1000");
+    headers_max: Count = "64", range("8", "1000"), reloadable();
     /// The largest body of a request; a larger one is answered 413.
     http_body_bytes_max: Size = "1MiB", range("1KiB", "256MiB");
     /// Events in one publish request; more are answered `limit_exceeded`.

@@ -1,4 +1,4 @@
-//! Settings for people: `config print`, `config doc` and what a reload changes.
+//! Settings for people: `config print` and `config doc`.
 
 use std::fmt::Write as _;
 
@@ -10,27 +10,6 @@ use super::{
     sections,
     table::{Key, Section},
 };
-
-/// A key whose value a reload would change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
-    /// The key, such as `limits.messages_per_minute`; `namespace` for the namespaces together.
-    pub path: &'static str,
-    /// Whether the running server takes the new value; otherwise it needs a restart.
-    pub reloadable: bool,
-}
-
-/// The keys that differ between two settings, in the order of the documentation.
-#[must_use]
-pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
-    let changed = keys().filter(|key| !(key.same)(old, new));
-    let mut changes: Vec<_> =
-        changed.map(|key| Change { path: key.path, reloadable: key.reloadable }).collect();
-    if old.namespaces != new.namespaces {
-        changes.push(Change { path: "namespace", reloadable: false });
-    }
-    changes
-}
 
 impl Settings {
     /// Every key with its value and where that comes from; secrets are redacted.
@@ -182,5 +161,13 @@ fn document<T>(text: &mut String, key: &Key<T>) {
         variables.extend(files);
     }
     let _ = writeln!(text, "- environment: {}", variables.join(", "));
-    let _ = writeln!(text, "- {}", if key.reloadable { "taken over on reload" } else { "needs a restart" });
+    let _ = writeln!(
+        text,
+        "- {}",
+        if key.reloadable {
+            "taken over on reload (SIGHUP)"
+        } else {
+            "needs a restart; a reload keeps the old value and says so"
+        }
+    );
 }

@@ -30,6 +30,7 @@ pub struct Key<T: 'static> {
     pub(super) set: Setter<T>,
     pub(super) show: fn(&T) -> serde_json::Value,
     pub(super) same: fn(&T, &T) -> bool,
+    pub(super) keep: fn(&mut T, &T),
 }
 
 /// Reads a value into its place; the error says what was expected.
@@ -140,6 +141,10 @@ macro_rules! section {
                     same: |one, two| {
                         let field = |root| &<$name as $crate::settings::table::Section<$root>>::of(root).$field;
                         field(one) == field(two)
+                    },
+                    keep: |root, from| {
+                        let kept = &<$name as $crate::settings::table::Section<$root>>::of(from).$field;
+                        <$name as $crate::settings::table::Section<$root>>::of_mut(root).$field.clone_from(kept);
                     },
                 } $(.$with($($arg),*))*, )+
             ];

@@ -1,9 +1,17 @@
 //! Row G5 of the fault catalogue: new settings for a running server, good and bad, with SIGHUP.
 
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+
+use pulsewire::app::hub_settings;
+use pulsewire::auth::Role;
+use pulsewire::reload;
+use pulsewire::settings::{Settings, diff, keys};
 use serde_json::{Value, json};
 
 use crate::child::{Folder, Process, pulsewire, run};
-use crate::harness::{Socket, handshake, until};
+use crate::harness::{self, Server, Socket, handshake, until};
+use crate::support::World;
 
 const SECRET: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -107,17 +115,329 @@ fn a_reload_puts_limits_in_force_without_a_reconnect() {
     until("both are still there", || server.process.metric("websocket_active_subscriptions") == 2.0);
 }
 
-/// What only a restart can change is said, and the rest of the file is put in force.
+/// What only a restart can change is said by name, every key of it, and the rest of the file is put in force.
 #[test]
 fn a_reload_says_what_it_cannot_change() {
     let server = Running::start("");
-    server.reload("[limits]\nmessage_bytes_max = \"128KiB\"\nconnections_per_user = 1\n", "ok");
+    let mut file = Sections::default();
+    let values: HashMap<_, _> = other_values().into_iter().collect();
+    // Flags of this process say these two, and a flag is stronger than the file.
+    let by_flag = ["server.listen", "collector.enabled"];
+    let kept: Vec<_> = keys().filter(|key| !key.reloadable && !by_flag.contains(&key.path)).collect();
+    for key in &kept {
+        file.set(key.path, values[key.path]);
+    }
+    file.set("limits.connections_per_user", "1");
+    let namespace = "[[namespace]]\nname = \"chat\"\npattern = \"chat:*\"\n";
+    server.reload(&format!("{}{namespace}", file.text()), "ok");
     let (status, _socket) = server.knock();
     assert_eq!((status, server.knock().0), (101, 503));
+    // Asked again it is said again: what runs has not changed.
+    server.reload(&format!("{}{namespace}", file.text()), "ok");
     let Running { mut process, .. } = server;
     process.signal("TERM");
     let (_, _, err) = process.wait();
-    let line = err.lines().find(|line| line.contains("only a restart puts in force")).unwrap_or_default();
-    assert!(line.contains("limits.message_bytes_max"), "{err}");
-    assert!(!line.contains("connections_per_user"), "{err}");
+    let lines: Vec<_> = err.lines().filter(|line| line.contains("needs a restart")).collect();
+    for path in kept.iter().map(|key| key.path).chain(["namespace"]) {
+        let named = lines.iter().filter(|line| line.contains(&format!("\"key\":\"{path}\""))).count();
+        assert_eq!(named, 2, "{path}: {lines:#?}");
+    }
+    assert!(!lines.iter().any(|line| line.contains("connections_per_user")), "{lines:?}");
+}
+
+/// Lines of a settings file, by their sections.
+#[derive(Default)]
+struct Sections(BTreeMap<String, String>);
+
+impl Sections {
+    fn set(&mut self, path: &str, value: &str) {
+        let (section, name) = path.split_once('.').unwrap();
+        let bare =
+            value.parse::<i64>().is_ok() || ["true", "false"].contains(&value) || value.starts_with('{');
+        let value = if bare { value.to_owned() } else { format!("{value:?}") };
+        let lines = self.0.entry(section.to_owned()).or_default();
+        writeln!(lines, "{name} = {value}").unwrap();
+    }
+
+    fn text(&self) -> String {
+        self.0.iter().map(|(section, lines)| format!("[{section}]\n{lines}")).collect()
+    }
+}
+
+/// For every key a value other than its default, which goes together with the defaults of the others.
+fn other_values() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("server.listen", "127.0.0.1:1"),
+        ("server.internal_listen", "127.0.0.1:2"),
+        ("server.data_dir", "./elsewhere"),
+        ("server.workers", "3"),
+        ("server.shards", "3"),
+        ("server.shutdown_deadline", "7s"),
+        ("server.allowed_hosts", "ops.example"),
+        ("log.format", "json"),
+        ("log.level", "debug"),
+        ("auth.secret", "3b7d1c0a59e84f26b1d7c3e5f9a0482c6d5e"),
+        ("auth.algorithm", "HS512"),
+        ("auth.public_key_file", "public.pem"),
+        ("auth.private_key_file", "private.pem"),
+        ("auth.jwks_file", "keys.json"),
+        ("auth.jwks_url", "http://127.0.0.1:1/keys"),
+        ("auth.jwks_refresh", "20m"),
+        ("auth.jwks_timeout", "6s"),
+        ("auth.jwks_bytes_max", "2KiB"),
+        ("auth.jwks_allow_private", "false"),
+        ("auth.issuer", "login"),
+        ("auth.audience", "pulsewire"),
+        ("auth.leeway", "6s"),
+        ("auth.required", "false"),
+        ("auth.timeout", "6s"),
+        ("auth.token_in_query", "false"),
+        ("auth.cookie", "session"),
+        ("auth.default_grants", "run:*=subscribe"),
+        ("auth.api_keys", API_KEYS),
+        ("auth.api_keys_file", "api-keys.toml"),
+        ("auth.attempts_per_minute", "61"),
+        ("origins.allowed", "https://app.example"),
+        ("origins.allow_missing", "false"),
+        ("heartbeat.interval", "20s"),
+        ("heartbeat.timeout", "6s"),
+        ("session.resume_window", "3m"),
+        ("session.detached_max", "9"),
+        ("limits.connections_max", "20000"),
+        ("limits.connections_soft", "7"),
+        ("limits.connections_per_address", "9"),
+        ("limits.connections_per_user", "9"),
+        ("limits.subscriptions_per_session", "9"),
+        ("limits.message_bytes_max", "128KiB"),
+        ("limits.fragments_max", "9"),
+        ("limits.control_frames_per_second", "9"),
+        ("limits.messages_per_minute", "9"),
+        ("limits.errors_per_minute", "9"),
+        ("limits.outbox_bytes_max", "128KiB"),
+        ("limits.slow_after", "9s"),
+        ("limits.kernel_unsent_bytes", "128KiB"),
+        ("limits.handshake_timeout", "9s"),
+        ("limits.header_bytes_max", "32KiB"),
+        ("limits.headers_max", "9"),
+        ("limits.http_body_bytes_max", "2MiB"),
+        ("limits.publish_batch_max", "9"),
+        ("limits.channels_max", "9"),
+        ("limits.inbox_max", "99"),
+        ("hook.url", "http://127.0.0.1:1/hook"),
+        ("hook.secret", "another"),
+        ("hook.timeout", "9s"),
+        ("hook.events", "paint"),
+        ("hook.channel", "run:events"),
+        ("hook.allow_private", "false"),
+        ("hook.in_flight_max", "9"),
+        ("collector.enabled", "true"),
+        ("collector.interval", "9s"),
+        ("collector.tags", "{ region = \"eu\" }"),
+        ("metrics.compat", "false"),
+        ("metrics.alias_prefix", "gateway"),
+        ("metrics.event_types_max", "9"),
+        ("metrics.token", "a token for scrapers"),
+        ("metrics.projects_max", "9"),
+    ]
+}
+
+const API_KEYS: &str = "[{ id = 'ci', sha256 = '0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f', publish = ['run:*'] }]";
+
+/// Every key, one by one: a running server works under the new value, or keeps the old one whole.
+#[test]
+fn every_key_is_taken_over_or_keeps_its_old_value() {
+    let server = Server::start("");
+    let app = server.app();
+    let pair = |kind| rcgen::KeyPair::generate_for(kind).unwrap();
+    let elliptic = pair(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let keys_json =
+        format!(r#"{{"keys":[{{"kty":"oct","kid":"k","alg":"HS256","k":"{}"}}]}}"#, "A".repeat(43));
+    let folder = Folder::new();
+    let file = |name: &str, text: &str| folder.write(name, text).display().to_string();
+    let files: HashMap<_, _> = [
+        ("auth.public_key_file", file("public.pem", &elliptic.public_key_pem())),
+        ("auth.private_key_file", file("private.pem", &elliptic.serialize_pem())),
+        ("auth.jwks_file", file("keys.json", &keys_json)),
+        ("auth.api_keys_file", file("api-keys.toml", "")),
+    ]
+    .into();
+    let base = || {
+        let world = World::empty().set("server.listen=127.0.0.1:0").set("server.shards=2");
+        world.set(&format!("auth.secret={}", harness::SECRET)).set("collector.enabled=false")
+    };
+    let apply = |world: &World| {
+        let mut sources = world.sources();
+        sources.read = Box::new(|path| std::fs::read_to_string(path));
+        server.block_on(async { reload::apply(app, &sources).unwrap_or_else(|failure| panic!("{failure}")) })
+    };
+    let shown = |path: &str| app.live.load().settings.to_json()[path]["value"].clone();
+
+    let table = other_values();
+    let named: Vec<_> = table.iter().map(|(path, _)| *path).collect();
+    let all: Vec<_> = keys().map(|key| key.path).collect();
+    assert_eq!(named, all, "every key is in the table");
+    for ((path, value), key) in table.into_iter().zip(keys()) {
+        apply(&base());
+        assert_eq!(apply(&base()), [], "before {path}");
+        let value = files.get(path).map_or(value, String::as_str);
+        let value = if path == "collector.tags" { "region=eu" } else { value };
+        // Keys of a public algorithm only go together; what comes along is known to the table too.
+        let (mut world, along) = match path {
+            "auth.public_key_file" | "auth.private_key_file" => {
+                let world = World::empty().set("server.listen=127.0.0.1:0").set("server.shards=2");
+                let world = world.set("collector.enabled=false").set("auth.algorithm=ES256");
+                let public = &files["auth.public_key_file"];
+                (world.set(&format!("auth.public_key_file={public}")), 3)
+            }
+            _ => (base(), 0),
+        };
+        world = world.set(&format!("{path}={value}"));
+        let (old, old_hub) = (shown(path), hub_settings(&app.live.load().settings));
+        let wanted = wanted(&world, path);
+        let changes = apply(&world);
+        let change = changes.iter().find(|change| change.path == path);
+        assert_eq!(change.map(|it| it.reloadable), Some(key.reloadable), "{path}: {changes:?}");
+        assert!(changes.len() <= 1 + along, "{path}: {changes:?}");
+        if key.reloadable {
+            if !key.secret && path != "auth.api_keys" {
+                assert_ne!(shown(path), old, "{path} is in force");
+            }
+            assert_eq!(diff_of(&app.live.load().settings, &wanted, path), None, "{path} is in force");
+        } else {
+            assert_eq!(shown(path), old, "{path} stays");
+            assert_eq!(hub_settings(&app.live.load().settings), old_hub, "{path} stays in every part");
+        }
+    }
+}
+
+/// The settings of a world with the files of this machine.
+fn wanted(world: &World, path: &str) -> Settings {
+    let mut sources = world.sources();
+    sources.read = Box::new(|path| std::fs::read_to_string(path));
+    Settings::load(&sources).unwrap_or_else(|problems| panic!("{path}: {problems:?}"))
+}
+
+/// Whether two settings differ in a key.
+fn diff_of(one: &Settings, two: &Settings, path: &str) -> Option<&'static str> {
+    diff(one, two).into_iter().map(|change| change.path).find(|changed| *changed == path)
+}
+
+/// New values that do not go together with old ones that stay change nothing at all.
+#[test]
+fn a_reload_whose_new_values_need_a_restart_of_others_is_refused() {
+    let server = Server::start("");
+    let apply = |file: &str| {
+        let secret = format!("auth.secret={SECRET}");
+        let sources = World::empty().set(&secret).set("server.listen=127.0.0.1:0").toml(file).sources();
+        server.block_on(async { reload::apply(server.app(), &sources) })
+    };
+    let chat = "[[namespace]]\nname = \"chat\"\npattern = \"chat\"\n";
+    let refused = apply(&format!("[hook]\nchannel = \"chat\"\n[auth]\nrequired = false\n{chat}"));
+    assert!(matches!(refused, Err(reload::Failure::Settings(_))), "{refused:?}");
+    let live = server.app().live.load();
+    assert!(live.settings.auth.required && live.settings.hook.channel == "workspace");
+}
+
+/// Keys that were once said to need a restart, on a server that runs: the next handshake and the next
+/// heartbeat go by the new value.
+#[test]
+fn handshakes_and_heartbeats_go_by_the_new_values() {
+    let server = Server::start("");
+    let apply = |sets: &[&str]| {
+        let world = World::empty().set("server.listen=127.0.0.1:0").set("server.shards=2");
+        let world = world.set("collector.enabled=false").set(&format!("auth.secret={}", harness::SECRET));
+        let world = sets.iter().fold(world, |world, set| world.set(set));
+        server.block_on(async { reload::apply(server.app(), &world.sources()).unwrap() });
+    };
+    let knock = |path: &str, headers: &str| {
+        let mut socket = server.connect();
+        socket.send(handshake(path, headers).as_bytes());
+        socket.head().status
+    };
+    let token = server.token("ann", Role::User);
+    let in_query = format!("/ws?token={token}");
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    let in_cookie = format!("Cookie: session={token}\r\n");
+    let large = format!("X-Padding: {}\r\n", "x".repeat(20 * 1024));
+    let many = "X-More: 1\r\n".repeat(70);
+    let other_host = |server: &Server| {
+        let mut socket = server.connect();
+        let admin = server.token("root", Role::Admin);
+        let path = "/api/admin/websocket/users";
+        socket.send(
+            format!("GET {path} HTTP/1.1\r\nHost: ops.example\r\nAuthorization: Bearer {admin}\r\n\r\n")
+                .as_bytes(),
+        );
+        socket.head().status
+    };
+    let mut quiet = server.open("/ws", "");
+
+    assert_eq!(
+        (knock(&in_query, ""), knock("/ws", &bearer), knock("/ws", &large), knock("/ws", &many)),
+        (101, 101, 431, 431)
+    );
+    assert_eq!(other_host(&server), 403);
+    apply(&[
+        "auth.token_in_query=false",
+        "auth.cookie=session",
+        "limits.header_bytes_max=64KiB",
+        "limits.headers_max=100",
+        "server.allowed_hosts=ops.example",
+    ]);
+    assert_eq!(
+        (knock(&in_query, ""), knock("/ws", &bearer), knock("/ws", &large), knock("/ws", &many)),
+        (401, 101, 101, 101)
+    );
+    assert_eq!(knock("/ws", &format!("{in_cookie}{bearer}")), 101);
+    assert_eq!(knock("/ws", "Cookie: session=nonsense\r\n"), 401, "the cookie is looked at");
+    assert_eq!(other_host(&server), 200);
+
+    for (set, status) in [
+        ("auth.issuer=login", 401),
+        ("auth.audience=pulsewire", 401),
+        ("auth.algorithm=HS512", 401),
+        ("auth.secret=3b7d1c0a59e84f26b1d7c3e5f9a0482c6d5e", 401),
+        ("auth.leeway=6s", 101),
+    ] {
+        apply(&[set]);
+        assert_eq!(knock("/ws", &bearer), status, "{set}");
+    }
+
+    apply(&["auth.required=false", "heartbeat.interval=1s", "heartbeat.timeout=500ms"]);
+    let mut anonymous = server.open("/ws", "");
+    assert_eq!(anonymous.json()["type"], "welcome", "no token is needed any more");
+    // It answers no ping; under the old interval none would come within this test's patience.
+    assert_eq!(anonymous.closed_with(), 4003);
+    apply(&[]);
+    assert_eq!(quiet.closed_with(), 4505, "who came before was held to the rule it came under");
+}
+
+/// Row A4: the file of keys is read again with the settings, though nothing in them has changed.
+#[test]
+fn a_reload_reads_the_file_of_keys_again() {
+    let folder = Folder::new();
+    let set = |kid: &str| {
+        let key = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, harness::SECRET);
+        format!(r#"{{"keys":[{{"kty":"oct","kid":"{kid}","alg":"HS256","k":"{key}"}}]}}"#)
+    };
+    let file = folder.write("keys.json", &set("one"));
+    let server = Server::start(&format!("[auth]\njwks_file = {file:?}\n"));
+    let token = |kid: &str| {
+        let header = jsonwebtoken::Header { kid: Some(kid.to_owned()), ..Default::default() };
+        let claims = json!({"sub": "ann", "exp": 4_000_000_000_u64});
+        let key = jsonwebtoken::EncodingKey::from_secret(harness::SECRET.as_bytes());
+        jsonwebtoken::encode(&header, &claims, &key).unwrap()
+    };
+    let knock = |kid: &str| {
+        let mut socket = server.connect();
+        socket.send(handshake(&format!("/ws?token={}", token(kid)), "").as_bytes());
+        socket.head().status
+    };
+    assert_eq!((knock("one"), knock("two")), (101, 401));
+    folder.write("keys.json", &set("two"));
+    let world = World::empty().set(&format!("auth.secret={}", harness::SECRET));
+    let mut sources = world.set(&format!("auth.jwks_file={}", file.display())).sources();
+    sources.read = Box::new(|path| std::fs::read_to_string(path));
+    server.block_on(async { reload::apply(server.app(), &sources).unwrap() });
+    assert_eq!((knock("one"), knock("two")), (401, 101));
 }
