@@ -1,15 +1,20 @@
 //! API keys: how an application that publishes says who it is.
 //!
-//! A key reads `pw_<id>_<secret>`. The server keeps only the SHA-256 of the whole key. The id picks
-//! the entry, the hash is compared in constant time, and an unknown id costs the same work, so
-//! neither the time of an answer nor the answer tells which part was wrong.
+//! A key reads `pw_<id>_<secret>`. The server keeps only the SHA-256 of the whole key. Neither the time of
+//! an answer nor the answer tells which part of a key was wrong (row A18, threat S24), for these reasons:
+//!
+//! - A key of any content costs one hash of its length and one comparison with every stored hash, whether
+//!   its id is known or not and however much of it is right. A test counts both.
+//! - The secret itself is never compared: hashes are, whole, by `subtle`, whose comparison of arrays does
+//!   not depend on where they differ. That the compiler kept it so is that crate's promise, not measured here.
+//! - What SHA-256 does depends on the length of a key alone, which its sender knows.
 
 use std::fmt;
 
 use pulsewire_hub::principal::{Action, Actions, Grant, NamedBy, Principal, Role};
 use pulsewire_protocol::ChannelPattern;
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 
 use crate::settings::secret::Secret;
 
@@ -80,22 +85,35 @@ impl ApiKeySet {
     /// Every stored hash is compared, so the time depends on the number of keys alone.
     #[must_use]
     pub fn verify(&self, credential: &str) -> Option<Principal> {
+        self.find(credential, |text| Sha256::digest(text).into(), |one, two| one.ct_eq(two)).map(principal)
+    }
+
+    /// The key that a credential is, with every hash and every comparison of hashes made by the caller's
+    /// means, so that a test can count them.
+    fn find(
+        &self,
+        credential: &str,
+        hash: impl FnOnce(&[u8]) -> Hash,
+        same: impl Fn(&Hash, &Hash) -> Choice,
+    ) -> Option<&ApiKey> {
         if credential.len() > KEY_LEN_BYTES_MAX {
             return None;
         }
-        let hash: [u8; 32] = Sha256::digest(credential.as_bytes()).into();
+        let hash = hash(credential.as_bytes());
+        // Ids are public: they only have to agree with the key they came in.
         let id =
             credential.strip_prefix("pw_").and_then(|rest| rest.split_once('_')).map_or("", |(id, _)| id);
         let mut found = None;
         for key in &self.0 {
-            let same = key.sha256.ct_eq(&hash) & key.id.as_str().as_bytes().ct_eq(id.as_bytes());
-            if bool::from(same) {
+            if bool::from(same(&key.sha256, &hash)) && key.id.as_str() == id {
                 found = Some(key);
             }
         }
-        found.map(principal)
+        found
     }
 }
+
+type Hash = [u8; 32];
 
 fn principal(key: &ApiKey) -> Principal {
     let actions = Actions::NONE.with(Action::Publish);
@@ -123,6 +141,8 @@ pub fn generate(id: &KeyId) -> std::io::Result<(Secret, String)> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use pulsewire_protocol::ChannelName;
 
     use super::*;
@@ -154,6 +174,41 @@ mod tests {
         for wrong in ["pw_ci_01234567890", "pw_xx_0123456789", "ci_0123456789", &"pw_".repeat(1000)] {
             assert_eq!(set.verify(wrong), None, "{wrong}");
         }
+    }
+
+    /// Row A18: the same work for every wrong key of a length, known id or not, right prefix or none.
+    #[test]
+    fn the_work_does_not_depend_on_how_much_of_a_key_is_right() {
+        let whole = "pw_ci_0123456789abcdef";
+        let set = ApiKeySet::new(vec![
+            key("ci", whole, "*"),
+            key("app", "pw_app_another_key_0123", "*"),
+            key("old", "pw_old_another_key_4567", "*"),
+        ]);
+        let work = |credential: &str| {
+            let (hashed, compared) = (Cell::new(Vec::new()), Cell::new(0));
+            let hash = |text: &[u8]| {
+                hashed.set([hashed.take(), vec![text.len()]].concat());
+                Sha256::digest(text).into()
+            };
+            let same = |one: &Hash, two: &Hash| {
+                compared.set(compared.get() + 1);
+                one.ct_eq(two)
+            };
+            let found = set.find(credential, hash, same).is_some();
+            (hashed.take(), compared.get(), found)
+        };
+        assert_eq!(work(whole), (vec![22], 3, true), "one hash of the whole, and every stored one compared");
+        for right in 0..whole.len() {
+            let wrong = format!("{}{}", &whole[..right], "~".repeat(whole.len() - right));
+            assert_eq!(work(&wrong), (vec![22], 3, false), "{right} right bytes");
+        }
+        for unknown in
+            ["pw_xy_0123456789abcdef", "pw__x_0123456789abcdef", "pw_0123456789abcdefghi", &"x".repeat(22)]
+        {
+            assert_eq!(work(unknown), (vec![22], 3, false), "{unknown}");
+        }
+        assert_eq!(work(&"p".repeat(KEY_LEN_BYTES_MAX + 1)), (vec![], 0, false), "no key is that long");
     }
 
     #[test]

@@ -635,6 +635,57 @@ fn an_address_that_fails_too_often_is_told_to_wait() {
     assert_eq!(server.get("/livez").status, 200, "who shows no credential is served");
 }
 
+/// Row A18, counted: of a flood from one address exactly the budget is looked at, whatever is guessed and
+/// wherever; tokens and API keys draw on the same budget.
+#[test]
+fn of_a_flood_of_wrong_credentials_exactly_the_budget_is_looked_at() {
+    const BUDGET: usize = 5;
+    let (key, settings) = key();
+    let wrong_key = |number: usize| {
+        // From nothing right to all but the last character.
+        let right = number % key.len();
+        format!("pw_{}{}", &key[3..right.max(3)], "0".repeat(key.len() - right.max(3)))
+    };
+    let wrong_token = |number: usize| hs256(&json!({"alg": "HS256"}), &claims(), &[number as u8; 40]);
+    let paths = ["/api/publish", "/api/metrics/custom", "/api/channels/run:1/events"];
+    type Guess<'a> = &'a dyn Fn(usize) -> String;
+    let mixed = |number: usize| if number % 2 == 0 { wrong_key(number) } else { wrong_token(number) };
+    let floods: [(&str, Guess<'_>); 3] =
+        [("API keys", &wrong_key), ("tokens", &wrong_token), ("both", &mixed)];
+    for (what, guess) in floods {
+        let server = Server::start(&format!("[auth]\nattempts_per_minute = {BUDGET}\n{settings}"));
+        let mut statuses = Vec::new();
+        for number in 0..200 {
+            let path = paths[number % paths.len()];
+            statuses.push(server.http("POST", path, &bearer(&guess(number)), "{}").status);
+        }
+        let (looked_at, waved_off) = statuses.split_at(BUDGET);
+        assert!(looked_at.iter().all(|status| *status == 401), "{what}: {looked_at:?}");
+        assert!(waved_off.iter().all(|status| *status == 429), "{what}: {waved_off:?}");
+        assert_eq!(failures(&server, "invalid_token"), BUDGET as f64, "{what}");
+        let limited = server.metric("websocket_rate_limited_total{scope=\"address\"}");
+        assert_eq!(limited, (200 - BUDGET) as f64, "{what}");
+        // Nothing is looked at any more, on no path: the right credentials get the same answer.
+        let token = server.token("root", Role::Admin);
+        for (method, path) in [("POST", "/api/publish"), ("GET", "/api/admin/websocket/users")] {
+            assert_eq!(server.http(method, path, &bearer(&token), "{}").status, 429, "{what}: {path}");
+        }
+        assert_eq!(server.http("POST", "/api/publish", &bearer(&key), "{}").status, 429, "{what}");
+        assert_eq!(knock(&server, "/ws", &bearer(&token)).status, 429, "{what}");
+    }
+}
+
+/// A known bearer in the wrong place has guessed nothing.
+#[test]
+fn a_credential_of_the_wrong_kind_costs_no_attempt() {
+    let server = Server::start("[auth]\nattempts_per_minute = 2");
+    let reader = server.token_for("ann", Role::User, Duration::from_secs(60), &["*"], readers());
+    for _ in 0..10 {
+        assert_eq!(server.http("POST", "/api/publish", &bearer(&reader), "{}").status, 401);
+    }
+    assert_eq!(knock(&server, "/ws", &bearer(&reader)).status, 101);
+}
+
 /// Row A20: a connection that does not say who it is.
 #[test]
 fn a_connection_without_a_token_is_held_to_little_and_for_a_short_time() {
