@@ -501,6 +501,29 @@ fn credentials_do_only_what_they_are_for() {
     );
 }
 
+/// Row A22 and threat S26: whoever may make tokens cannot use up the message ids of an API key.
+#[test]
+fn a_token_that_reads_like_an_api_keys_name_shares_no_message_ids_with_it() {
+    let (key, settings) = key();
+    let server = Server::start(&settings);
+    let squatter = server.token("key:ci", Role::Publisher);
+    let publish = |credential: &str, by: &str| {
+        let event = json!({"channel": "run:1", "type": "note", "id": "m-1", "data": by});
+        let answer = server.http("POST", "/api/publish", &bearer(credential), &event.to_string());
+        let body = answer.json();
+        (answer.status, body["sequence"].clone(), body["duplicate"].clone())
+    };
+    assert_eq!(publish(&squatter, "squatter"), (200, json!(1), json!(false)));
+    assert_eq!(publish(&key, "victim"), (200, json!(2), json!(false)), "published, not a conflict");
+    assert_eq!(publish(&key, "victim"), (200, json!(2), json!(true)));
+    // The socket goes the same way.
+    let mut socket = server.open("/ws", &bearer(&squatter));
+    assert_eq!(socket.json()["type"], "welcome");
+    let message = json!({"type": "publish", "channel": "run:1", "event": "note", "message_id": "m-1", "data": "squatter"});
+    let ack = socket.ask(&message);
+    assert_eq!((&ack["sequence"], &ack["duplicate"]), (&json!(1), &json!(true)), "{ack}");
+}
+
 /// Row A17: what a secret must never be seen in.
 #[test]
 fn a_token_is_seen_in_no_log_no_metric_and_no_answer() {
@@ -649,7 +672,8 @@ fn of_a_flood_of_wrong_credentials_exactly_the_budget_is_looked_at() {
     let wrong_token = |number: usize| hs256(&json!({"alg": "HS256"}), &claims(), &[number as u8; 40]);
     let paths = ["/api/publish", "/api/metrics/custom", "/api/channels/run:1/events"];
     type Guess<'a> = &'a dyn Fn(usize) -> String;
-    let mixed = |number: usize| if number % 2 == 0 { wrong_key(number) } else { wrong_token(number) };
+    let mixed =
+        |number: usize| if number.is_multiple_of(2) { wrong_key(number) } else { wrong_token(number) };
     let floods: [(&str, Guess<'_>); 3] =
         [("API keys", &wrong_key), ("tokens", &wrong_token), ("both", &mixed)];
     for (what, guess) in floods {
