@@ -2,7 +2,7 @@
 //!
 //! An address comes from the settings only, never from a request or a token, so loopback and private
 //! networks are allowed unless the settings say otherwise; then the rule is applied to the very
-//! addresses that are connected to ([`address`]). No redirect is followed, nothing is tried twice, no
+//! addresses that are connected to. No redirect is followed, nothing is tried twice, no
 //! proxy of the environment is used, and no error repeats the URL, which may hold a password.
 
 mod address;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{Exit, SettingsArguments, Terminal, load};
 use crate::{
-    auth::{Action, KeyId, NewToken, Role, Signer, Verifier, api_key, words},
+    auth::{Action, KeyId, NewToken, Refusal, Role, Signer, Verifier, api_key, words},
     settings::{Problem, Sources, duration_from_text, duration_to_text},
 };
 
@@ -201,6 +201,9 @@ pub fn verify(
         }
         Err(refusal) => {
             terminal.say(format_args!("refused: {refusal}"));
+            if refusal == Refusal::KeyUnknown && settings.auth.jwks_url.is_some() {
+                terminal.say("    this command does not fetch auth.jwks_url; the server may know the key");
+            }
             terminal.say("    `pulsewire token inspect` shows what it says");
             Err(Exit::Unauthorised)
         }

@@ -46,6 +46,8 @@ pub struct Schedule {
     refresh_ms: i64,
     began_ms: Option<i64>,
     under_way: bool,
+    /// A fetch was begun and its end will never be heard of.
+    cut_off: bool,
     failed: Option<KeyFetch>,
     absent: HashMap<Box<str>, i64>,
 }
@@ -54,13 +56,20 @@ impl Schedule {
     /// A schedule that fetches every `refresh_ms` and when an unknown id is asked for. The first fetch is due.
     #[must_use]
     pub fn new(refresh_ms: i64) -> Self {
-        Self { refresh_ms, began_ms: None, under_way: false, failed: None, absent: HashMap::new() }
+        Self {
+            refresh_ms,
+            began_ms: None,
+            under_way: false,
+            cut_off: false,
+            failed: None,
+            absent: HashMap::new(),
+        }
     }
 
     /// The schedule of the same source under another `refresh_ms`: what was fetched and found stays so.
     #[must_use]
     pub fn continued(&self, refresh_ms: i64) -> Self {
-        Self { refresh_ms, under_way: false, ..self.clone() }
+        Self { refresh_ms, under_way: false, cut_off: self.under_way || self.cut_off, ..self.clone() }
     }
 
     /// Somebody asks for an id that no known key has.
@@ -82,14 +91,15 @@ impl Schedule {
     #[must_use]
     pub fn due_in_ms(&self, now_ms: i64) -> i64 {
         let Some(began_ms) = self.began_ms else { return 0 };
-        let age_max_ms = if self.failed.is_some() { self.refresh_ms.min(RETRY_MS) } else { self.refresh_ms };
+        let incomplete = self.failed.is_some() || self.cut_off;
+        let age_max_ms = if incomplete { self.refresh_ms.min(RETRY_MS) } else { self.refresh_ms };
         // A wall clock that was set back makes no set young.
         if now_ms < began_ms { 0 } else { (began_ms + age_max_ms - now_ms).max(0) }
     }
 
     /// The fetch that was begun has ended.
     pub fn ended(&mut self, outcome: KeyFetch) -> Failing {
-        self.under_way = false;
+        (self.under_way, self.cut_off) = (false, false);
         let failed = (outcome != KeyFetch::Ok).then_some(outcome);
         let before = std::mem::replace(&mut self.failed, failed);
         match (before, failed) {
@@ -223,5 +233,12 @@ mod tests {
         let mut schedule = fetched().continued(60_000);
         assert_eq!(schedule.unknown("a", 9_999), Unknown::Absent);
         assert_eq!(schedule.due_in_ms(0), 60_000);
+        // One that was under way belongs to the schedule of before: its keys come here by a fetch soon.
+        assert!(schedule.refresh(60_000));
+        let mut schedule = schedule.continued(REFRESH_MS);
+        assert_eq!(schedule.due_in_ms(60_000), RETRY_MS);
+        assert_eq!(schedule.unknown("a", 70_000), Unknown::Fetch);
+        schedule.ended(KeyFetch::Ok);
+        assert_eq!(schedule.due_in_ms(70_000), REFRESH_MS);
     }
 }
