@@ -11,8 +11,8 @@ use std::sync::{Arc, mpsc};
 
 use parking_lot::Mutex;
 use pulsewire_bus::{
-    Audience, Bus, Channel, ChannelKind, Durability, NamedBy, Namespace, Namespaces, Now, Only, Options, Page,
-    Publication, Publisher, Query, ReadLimit, RingLimits,
+    Audience, Bus, Channel, ChannelKind, Durability, NamedBy, Namespace, Namespaces, Now, Only, Options,
+    Page, Publication, Publisher, Query, ReadLimit, RingLimits,
 };
 use pulsewire_protocol::{
     ChannelName, ChannelPattern, Epoch, ErrorCode, Event, MetricKind, MetricSet, Number, Sample, Sequence,
@@ -110,7 +110,12 @@ fn publish(bus: &Bus, who: &str, events: &[&str]) -> String {
         .collect();
     let (reply, answer) = mpsc::channel();
     let reply = Box::new(move |outcome| reply.send(outcome).unwrap());
-    bus.publish(Now::default(), Publisher { named_by: NamedBy::Token, principal: who, user: None }, events, reply);
+    bus.publish(
+        Now::default(),
+        Publisher { named_by: NamedBy::Token, principal: who, user: None },
+        events,
+        reply,
+    );
     match answer.try_recv().expect("memory answers at once") {
         Ok(receipts) => {
             let one = |receipt: &pulsewire_bus::Receipt| match (receipt.sequence, receipt.duplicate) {

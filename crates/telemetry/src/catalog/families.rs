@@ -4,9 +4,10 @@ use super::data::Data;
 use super::{Buckets, Family, Kind, Label, Values};
 use crate::labels::{
     AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, Codec, ConnectionError, Direction, DisconnectReason,
-    DropCause, GapReason, HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MemoryClass, MessageError, Proof,
-    PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage,
-    ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure, Transport,
+    DropCause, GapReason, HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MemoryClass,
+    MessageError, Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome,
+    RejectReason, RejectStage, ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status,
+    StoreFailure, Transport,
 };
 use crate::layout as at;
 use crate::layout::histogram;

@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use pulsewire_bus::store;
 use pulsewire_bus::{
-    Bus, ChannelKind, Durability, MemoryStore, NamedBy, Namespace, Namespaces, Now, Options, Page, Publication,
-    Publisher, Receipt, Refusal, Reply, RingLimits, Store, Turn,
+    Bus, ChannelKind, Durability, MemoryStore, NamedBy, Namespace, Namespaces, Now, Options, Page,
+    Publication, Publisher, Receipt, Refusal, Reply, RingLimits, Store, Turn,
 };
 use pulsewire_hub::{
     Admission, Arrival, Authenticated, Command, ConnectionInfo, EventAnswer, Hub, HubSettings, Inbox, Ledger,
