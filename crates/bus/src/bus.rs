@@ -232,8 +232,9 @@ impl Bus {
             return Ok(channel);
         }
         // It is listed before the store is asked: what is committed meanwhile is heard, and waits.
-        let early =
-            self.is(Mutant::AskBeforeListening).then(|| self.lane_for(name).store.extents(&[name.clone()]));
+        let early = self
+            .is(Mutant::AskBeforeListening)
+            .then(|| self.lane_for(name).store.extents(std::slice::from_ref(name)));
         let mut channel = self.list(name)?;
         loop {
             let lane = self.lane_of(&channel);

@@ -31,7 +31,8 @@ fn check(plan: Plan) {
             Err(faults) => panic!("seed {seed}: {}", faults.join("\n")),
         }
     }
-    println!("{totals:?}");
+    // What happened, for whoever reads the output of a long run.
+    eprintln!("{totals:?}");
     if std::env::var_os("PULSEWIRE_SIM_SEED").is_none() {
         totals.assert_everything_happened(plan);
     }
@@ -49,7 +50,7 @@ fn noticed(mutant: Mutant, plan: Plan) {
     let survived = (0..MUTANT_SEEDS).take_while(|seed| run(*seed)).count() as u64;
     std::panic::set_hook(hook);
     assert!(survived < MUTANT_SEEDS, "{mutant:?} was not noticed");
-    println!("{mutant:?}: noticed by seed {survived}");
+    eprintln!("{mutant:?}: noticed by seed {survived}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 mod cluster;
 #[path = "../../../hub/tests/it/sim/rng.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the simulation of the hub")]
 mod rng;
 
 use std::sync::{Arc, mpsc};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pulsewire_bus::{
-    Audience, Broker, Bus, Channel, ChannelId, ChannelKind, Durability, Hint, Mutant, Namespace, Namespaces,
-    Now, Only, Opened, Options, Page, Publication, Publisher, Query, ReadLimit, Receipt, Refusal, RingLimits,
-    Store, Turn,
+    Audience, Broker, Bus, Channel, ChannelId, ChannelKind, Durability, Hint, Mutant, NamedBy, Namespace,
+    Namespaces, Now, Only, Opened, Options, Page, Publication, Publisher, Query, ReadLimit, Receipt, Refusal,
+    RingLimits, Store, Turn,
 };
 use pulsewire_protocol::{
     ChannelName, ChannelPattern, Epoch, ErrorCode, Event, EventType, MessageId, Sequence,
@@ -338,12 +338,12 @@ impl World {
 
     fn send(&mut self, attempt: &Attempt) {
         let node = self.rng.below(NODES);
-        let kind = if attempt.payload % 9 == 0 { "FLAG" } else { "note" };
+        let kind = if attempt.payload.is_multiple_of(9) { "FLAG" } else { "note" };
         let data = RawValue::from_string(attempt.payload.to_string()).unwrap();
         let mut event = Event::new(attempt.channel.clone(), EventType::parse(kind).unwrap(), data);
         // Without an id of its own, the server's name for it is what keeps it single.
-        event.id = (attempt.payload % 4 != 0).then(|| MessageId::parse(&attempt.id).unwrap());
-        let publisher = Publisher { principal: "app", user: None };
+        event.id = (!attempt.payload.is_multiple_of(4)).then(|| MessageId::parse(&attempt.id).unwrap());
+        let publisher = Publisher { named_by: NamedBy::ApiKey, principal: "app", user: None };
         self.nodes[node].bus.publish(self.now, publisher, vec![event], filling(&attempt.answer));
     }
 
@@ -356,7 +356,7 @@ impl World {
                 // The node is gone, or it refused: with an id it can be tried again.
                 None | Some(Err(_)) => {
                     attempt.tries += 1;
-                    if attempt.payload % 4 != 0 && attempt.tries < 8 {
+                    if !attempt.payload.is_multiple_of(4) && attempt.tries < 8 {
                         attempt.answer = slot();
                         self.send(&attempt);
                         self.attempts.push(attempt);
@@ -508,7 +508,7 @@ impl World {
             Feeding::Opening(slot) => {
                 let opened = slot.lock().take();
                 match opened {
-                    Some(Ok(channels)) => self.join(client, channels[0].clone()),
+                    Some(Ok(channels)) => self.join(client, &channels[0]),
                     Some(Err(_)) => self.clients[client].feeding = Feeding::Away,
                     None => {}
                 }
@@ -542,9 +542,9 @@ impl World {
         listener.feeding = Feeding::Opening(slot);
     }
 
-    fn join(&mut self, client: usize, channel: Arc<Channel>) {
+    fn join(&mut self, client: usize, channel: &Arc<Channel>) {
         // It may have been replaced since it was brought to hand.
-        let channel = newest(&channel);
+        let channel = newest(channel);
         let node = self.clients[client].node;
         channel.listen(0);
         let position = channel.position();
