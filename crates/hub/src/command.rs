@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use pulsewire_bus::{Channel, Opened, Page, Publication, Query, Receipt, Refusal};
+use pulsewire_bus::{Channel, Opened, Page, Publication, Query, ReadLimit, Receipt, Refusal, StateSlice};
 use pulsewire_protocol::{
     ChannelName, CloseCode, Encoding, ErrorCode, Event, Heartbeat, Interval, Replay, RequestId, Sequence,
     SessionId, Shape,
@@ -57,6 +57,15 @@ pub enum Order {
         read: u32,
         /// What was read, or why nothing was.
         page: Result<Arc<Page>, ErrorCode>,
+    },
+    /// A part of a channel's keyed state for a subscription that begins.
+    State {
+        /// Whose subscription.
+        conn: ConnKey,
+        /// The read this answers.
+        read: u32,
+        /// What was read, or why nothing was.
+        state: Result<StateSlice, ErrorCode>,
     },
     /// Channels were brought to hand that somebody wants to subscribe to.
     Opened {
@@ -161,11 +170,22 @@ pub struct ConnectWish {
     pub heartbeat: Option<Heartbeat>,
 }
 
+/// One channel that a `subscribe` asked for.
+#[derive(Debug, Clone)]
+pub struct WishedChannel {
+    /// Its name, unchecked.
+    pub name: Box<str>,
+    /// From where to begin.
+    pub replay: Replay,
+    /// Whether its keyed state comes first.
+    pub state: bool,
+}
+
 /// What a `subscribe` asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Wish {
-    /// Channels, unchecked, and from where to begin.
-    pub channels: Vec<(Box<str>, Replay)>,
+    /// The channels.
+    pub channels: Vec<WishedChannel>,
     /// Tags that must all be equal.
     pub tags: Vec<(Box<str>, Box<str>)>,
     /// How often values are wanted.
@@ -269,6 +289,17 @@ pub enum Work {
         wish: Box<Wish>,
         /// To be given back.
         id: Option<RequestId>,
+    },
+    /// Read a part of a channel's keyed state.
+    State {
+        /// Of this channel.
+        channel: Arc<Channel>,
+        /// What follows this key.
+        after: Option<Box<str>>,
+        /// Within this limit.
+        limit: ReadLimit,
+        /// To be given back.
+        read: u32,
     },
     /// Read a page.
     Read {

@@ -107,6 +107,8 @@ pub struct Shard<N: Net> {
     retries_later: Vec<ConnKey>,
     /// Messages of connections that wait for channels to be brought to hand.
     stashes: HashMap<ConnKey, Stash>,
+    /// Subscriptions (slot and feed) that are being sent their channel's state, and the last key they have.
+    states: HashMap<(u32, u32), Option<Box<str>>>,
     /// Feeds with a filter whose listeners have not been told how far they are.
     behind: Vec<u32>,
     probes: Probes,
@@ -151,6 +153,7 @@ impl<N: Net> Shard<N> {
             retries: Vec::new(),
             retries_later: Vec::new(),
             stashes: HashMap::new(),
+            states: HashMap::new(),
             behind: Vec::new(),
             probes: Probes::default(),
             receipts: probe::Receipts::default(),
@@ -231,6 +234,7 @@ impl<N: Net> Shard<N> {
             }
             Order::EventAnswered(conn, answer) => self.event_answered(conn, &answer, now),
             Order::Page { conn, read, page } => self.page(conn, read, page, now),
+            Order::State { conn, read, state } => self.state(conn, read, state, now),
             Order::Opened { conn, wish, id, outcome } => self.opened_channels(conn, *wish, id, outcome, now),
             Order::Replaced(channel) => self.replaced(&channel, now),
             Order::Close { target, code, reply } => reply(self.close_all(&target, code, now)),

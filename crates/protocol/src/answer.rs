@@ -52,6 +52,8 @@ pub enum Answer<'a> {
     Pos { channel: &'a ChannelName, sequence: Sequence },
     /// Replay is complete up to here; what follows is live.
     ReplayEnd { channel: &'a ChannelName, sequence: Sequence },
+    /// A part of the channel's keyed state, for a subscriber that asked for it.
+    State(State<'a>),
     /// Answer to `get_history`.
     History(History<'a>),
     /// Come back after `retry_ms`; the connection will be closed with `code`.
@@ -151,6 +153,21 @@ impl GapReason {
             Self::Corrupt => "corrupt",
         }
     }
+}
+
+/// A part of a channel's keyed state.
+#[derive(Debug, Clone)]
+pub struct State<'a> {
+    /// The channel.
+    pub channel: &'a ChannelName,
+    /// The epoch its sequences count in.
+    pub epoch: &'a Epoch,
+    /// The newest sequence when the part was read: values may be newer than the subscription's position.
+    pub sequence: Sequence,
+    /// Complete JSON messages, in the order of their keys: payloads of frames that [`encode_event`] made.
+    pub values: &'a [&'a [u8]],
+    /// Whether further parts follow.
+    pub more: bool,
 }
 
 /// A page of what a channel said earlier.

@@ -121,6 +121,8 @@ pub struct Wanted<'a> {
     pub channel: Cow<'a, str>,
     /// What to send before going live.
     pub replay: Replay,
+    /// Whether to send the channel's keyed state before that.
+    pub state: bool,
 }
 
 /// What a subscriber gets before live publications.

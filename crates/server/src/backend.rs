@@ -87,6 +87,11 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
             let reply = move |outcome| hub.order(shard, Order::Opened { conn, wish, id, outcome });
             app.bus.open(clock::now(), names, Box::new(reply));
         }
+        Work::State { channel, after, limit, read } => {
+            let hub = hub.clone();
+            let reply = move |state| hub.order(shard, Order::State { conn, read, state });
+            app.bus.state(clock::now(), &channel, after, limit, Box::new(reply));
+        }
         Work::Read { channel, query, read } => {
             let hub = hub.clone();
             let reply = move |page| hub.order(shard, Order::Page { conn, read, page });

@@ -14,7 +14,7 @@ use pulsewire_telemetry::{AuthFailure, Direction, DropCause, Layer, MessageError
 
 use super::slot::{Flags, Guest, Phase};
 use super::{Shard, closing};
-use crate::command::{After, Authenticated, BackendRequest, ConnectWish, Wish, Work};
+use crate::command::{After, Authenticated, BackendRequest, ConnectWish, Wish, WishedChannel, Work};
 use crate::{Action, Carried, ConnKey, Net, Principal};
 
 /// The longest message of a connection that has not authenticated, in bytes.
@@ -384,7 +384,7 @@ impl<N: Net> Shard<N> {
             let named: Vec<&str> = wish
                 .subscribe
                 .iter()
-                .flat_map(|wish| wish.channels.iter().map(|(name, _)| &**name))
+                .flat_map(|wish| wish.channels.iter().map(|wished| &*wished.name))
                 .collect();
             let parked = detached.parked.into_iter().filter(|parked| {
                 principal.may(Action::Subscribe, &parked.channel.name)
@@ -562,7 +562,7 @@ impl<N: Net> Shard<N> {
         };
         let id = match refused.work {
             Work::Publish { id, .. } | Work::ClientEvent { id, .. } | Work::Open { id, .. } => id,
-            Work::Authenticate { .. } | Work::Read { .. } => None,
+            Work::Authenticate { .. } | Work::Read { .. } | Work::State { .. } => None,
         };
         let error = ErrorAnswer { retry_after_ms: Some(1_000), ..ErrorAnswer::new(ErrorCode::Overloaded) };
         self.refuse(index, &error, id.as_ref(), now);
@@ -622,7 +622,11 @@ fn wish(subscribe: &Subscribe<'_>) -> Wish {
         channels: subscribe
             .channels
             .iter()
-            .map(|wanted| (wanted.channel.as_ref().into(), wanted.replay.clone()))
+            .map(|wanted| WishedChannel {
+                name: wanted.channel.as_ref().into(),
+                replay: wanted.replay.clone(),
+                state: wanted.state,
+            })
             .collect(),
         tags: subscribe
             .tags

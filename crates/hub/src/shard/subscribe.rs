@@ -6,9 +6,12 @@
 
 use std::sync::Arc;
 
-use pulsewire_bus::{Channel, ChannelKind, Now, Only, Opened, Page, Query, ReadLimit};
+use pulsewire_bus::{
+    Accepted, Channel, ChannelKind, Keyed, Now, Only, Opened, Page, Query, ReadLimit, StateSlice,
+};
 use pulsewire_protocol::{
-    Answer, ChannelName, Encoding, ErrorCode, GapReason, Position, Replay, RequestId, Sequence, Shape,
+    Answer, ChannelName, Encoding, ErrorCode, Frame, GapReason, Position, Publication, Replay, RequestId,
+    Sequence, Shape, State, encode_event,
 };
 use pulsewire_telemetry::{GapReason as GapMetric, MessageType, ReconnectOutcome, Sent};
 
@@ -16,7 +19,7 @@ use super::Shard;
 use super::feed::{Feed, Feeding, Listener, Parked, Subscription, TagFilter, View};
 use super::queue::{Class, Item, Source};
 use super::slot::{Flags, Phase};
-use crate::command::{BackendRequest, Wish, Work};
+use crate::command::{BackendRequest, Wish, WishedChannel, Work};
 use crate::{Action, ConnKey, Net};
 
 /// Why a wish cannot be granted, or not yet.
@@ -32,6 +35,7 @@ struct Checked {
     channel: Arc<Channel>,
     view: View,
     replay: Replay,
+    state: bool,
 }
 
 impl<N: Net> Shard<N> {
@@ -89,9 +93,12 @@ impl<N: Net> Shard<N> {
         for wish in checked {
             let (feed, fresh) = self.join_feed(slot, wish.channel.clone(), wish.view.clone(), msgpack);
             // Asked for again without a place to begin at, a subscription goes on as it is.
-            let begins = fresh || !matches!(wish.replay, Replay::Live);
+            let begins = fresh || wish.state || !matches!(wish.replay, Replay::Live);
             if wish.channel.kind == ChannelKind::Log {
                 let position = self.begin(slot, feed, &wish.replay, begins);
+                if wish.state {
+                    self.begin_state(slot, feed);
+                }
                 positions.push((wish.channel.name.clone(), position));
             }
             joined.push((feed, wish, begins));
@@ -167,7 +174,7 @@ impl<N: Net> Shard<N> {
         if session.subscriptions.len() + wish.channels.len() > limit.saturating_mul(2) {
             return refused(ErrorCode::LimitExceeded, format!("more than {limit} subscriptions"));
         }
-        for (name, replay) in &wish.channels {
+        for WishedChannel { name, replay, state } in &wish.channels {
             let name = match ChannelName::parse(name) {
                 Ok(name) => name,
                 Err(error) => return refused(ErrorCode::InvalidChannel, error.to_string()),
@@ -178,7 +185,7 @@ impl<N: Net> Shard<N> {
             let kind = namespace.kind;
             let open_to_all = namespace.anonymous && session.principal.is_anonymous();
             let may = |action| open_to_all || session.principal.may(action, &name);
-            let reads = !matches!(replay, Replay::Live);
+            let reads = *state || !matches!(replay, Replay::Live);
             if !may(Action::Subscribe) || (reads && !may(Action::History)) {
                 return refused(ErrorCode::Forbidden, format!("your token does not allow to read `{name}`"));
             }
@@ -186,6 +193,9 @@ impl<N: Net> Shard<N> {
             if !metrics && wish.interval.is_some() {
                 let detail = format!("`{name}` is not a metric channel: `aggregation_interval` is for those");
                 return refused(ErrorCode::Unsupported, detail);
+            }
+            if *state && (kind != ChannelKind::Log || namespace.state_max == 0) {
+                return refused(ErrorCode::Unsupported, format!("`{name}` keeps no state"));
             }
             if reads && kind != ChannelKind::Log {
                 return refused(ErrorCode::Unsupported, format!("`{name}` keeps no events to replay"));
@@ -215,7 +225,8 @@ impl<N: Net> Shard<N> {
                 if tags.is_empty() && wish.interval.is_none() { Shape::Grouped } else { Shape::Points };
             let shape = if metrics { wish.shape.unwrap_or(default) } else { Shape::Grouped };
             let interval = wish.interval.filter(|interval| metrics && interval.duration().as_secs() > 1);
-            checked.push(Checked { channel, view: View { shape, tags: tags.clone(), interval }, replay });
+            let view = View { shape, tags: tags.clone(), interval };
+            checked.push(Checked { channel, view, replay, state: *state });
         }
         let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");
         let known = |wish: &Checked| {
@@ -322,6 +333,62 @@ impl<N: Net> Shard<N> {
         Position { epoch, sequence: Sequence(after) }
     }
 
+    /// Has the channel's keyed state sent before anything else of a subscription that begins.
+    fn begin_state(&mut self, slot: u32, feed: u32) {
+        let Some(index) = self.subscription(slot, feed) else { return };
+        let entry = *self.subscription_mut(slot, index);
+        let next =
+            if entry.feeding == Feeding::Live { self.feeds[feed as usize].cursor + 1 } else { entry.next };
+        self.fall_back(slot, index, next, Feeding::Reading);
+        self.states.insert((slot, feed), None);
+    }
+
+    /// A part of the state was read for a subscription, or could not be.
+    pub(super) fn state(&mut self, conn: ConnKey, read: u32, state: Result<StateSlice, ErrorCode>, now: Now) {
+        let Some((slot, index)) = self.reading(conn, read) else { return };
+        let entry = *self.subscription_mut(slot, index);
+        let Ok(state) = state else {
+            self.unreadable(slot, index);
+            return;
+        };
+        let channel = self.feeds[entry.feed as usize].channel.clone();
+        let frames: Vec<Frame> = state.values.iter().map(keyed_frame).collect();
+        let values: Vec<&[u8]> = frames.iter().map(Frame::payload).collect();
+        let (epoch, sequence) = (&channel.epoch, state.extent.head);
+        let part = State { channel: &channel.name, epoch, sequence, values: &values, more: state.more };
+        self.answer(slot, &Answer::State(part), None);
+        match state.values.last().and_then(|last| last.accepted.event.key.clone()).filter(|_| state.more) {
+            Some(key) => self.states.insert((slot, entry.feed), Some(key)),
+            None => self.states.remove(&(slot, entry.feed)),
+        };
+        // Send it now: whether it fits decides whether to go on.
+        self.flush_slot(slot, now);
+        let Some(index) = self.find(conn).and_then(|slot| self.subscription(slot, entry.feed)) else {
+            return;
+        };
+        self.subscription_mut(slot, index).read = 0;
+        if self.slots[slot as usize].outbox.is_some() {
+            self.fall_back(slot, index, entry.next, Feeding::Lagging);
+        } else {
+            self.read_on(slot, index);
+        }
+    }
+
+    /// The subscription that a read was made for, if it still waits for it.
+    fn reading(&self, conn: ConnKey, read: u32) -> Option<(u32, usize)> {
+        let slot = self.find(conn)?;
+        let session = self.slots[slot as usize].session.as_ref()?;
+        let index = session.subscriptions.iter().position(|entry| entry.read == read)?;
+        Some((slot, index))
+    }
+
+    /// The store cannot be read now: the reader waits where it is, and is served when it can.
+    fn unreadable(&mut self, slot: u32, index: usize) {
+        let next = self.subscription_mut(slot, index).next;
+        self.fall_back(slot, index, next, Feeding::Lagging);
+        self.retry_later(slot);
+    }
+
     /// Sends what comes before the live events.
     fn start(&mut self, slot: u32, feed: u32, wish: &Checked, msgpack: bool, now: Now) {
         let Some(subscription) = self.subscription(slot, feed) else { return };
@@ -390,6 +457,7 @@ impl<N: Net> Shard<N> {
     fn leave_feed(&mut self, slot: u32, subscription: usize) {
         let session = self.slots[slot as usize].session.as_mut().expect("only sessions subscribe");
         let left = session.subscriptions.swap_remove(subscription);
+        self.states.remove(&(slot, left.feed));
         if let Some(moved) = session.subscriptions.get(subscription) {
             let (feed, listener) = (moved.feed, moved.listener);
             self.feeds[feed as usize].listeners[listener as usize].set_subscription(subscription);
@@ -459,7 +527,7 @@ impl<N: Net> Shard<N> {
                 }
                 positions.push((channel.name.clone(), position));
             }
-            joined.push((feed, Checked { channel, view, replay }, msgpack));
+            joined.push((feed, Checked { channel, view, replay, state: false }, msgpack));
         }
         self.count_resumed(outcome);
         if channels.is_empty() {
@@ -509,8 +577,10 @@ impl<N: Net> Shard<N> {
             publications: self.settings.limits.page_events,
             bytes: self.settings.limits.outbox_bytes_max / 2,
         };
-        let query = Query { after: Sequence(next - 1), only, limit };
-        let work = Work::Read { channel, query, read };
+        let work = match self.states.get(&(slot, feed)) {
+            Some(after) => Work::State { channel, after: after.clone(), limit, read },
+            None => Work::Read { channel, query: Query { after: Sequence(next - 1), only, limit }, read },
+        };
         let request = BackendRequest { shard: self.index, conn: self.slots[slot as usize].key(slot), work };
         if self.backend.request(Box::new(request)).is_err() {
             // Too much is being read: try again at the next tick.
@@ -528,19 +598,11 @@ impl<N: Net> Shard<N> {
 
     /// A page was read for a subscription, or could not be.
     pub(super) fn page(&mut self, conn: ConnKey, read: u32, page: Result<Arc<Page>, ErrorCode>, now: Now) {
-        let Some(slot) = self.find(conn) else { return };
-        let Some(session) = self.slots[slot as usize].session.as_ref() else { return };
-        let Some(index) = session.subscriptions.iter().position(|entry| entry.read == read) else { return };
-        let Subscription { feed, began_ms, .. } = session.subscriptions[index];
-        let page = match page {
-            Ok(page) => page,
-            Err(_) => {
-                // The store cannot be read now: the reader waits where it is, and is served when it can.
-                let next = self.subscription_mut(slot, index).next;
-                self.fall_back(slot, index, next, Feeding::Lagging);
-                self.retry_later(slot);
-                return;
-            }
+        let Some((slot, index)) = self.reading(conn, read) else { return };
+        let Subscription { feed, began_ms, .. } = *self.subscription_mut(slot, index);
+        let Ok(page) = page else {
+            self.unreadable(slot, index);
+            return;
         };
         let channel = self.feeds[feed as usize].channel.clone();
         self.send_page(slot, index, &page);
@@ -721,6 +783,19 @@ impl<N: Net> Shard<N> {
             }
         }
     }
+}
+
+/// The event that set a key's value, as it was sent.
+fn keyed_frame(keyed: &Keyed) -> Frame {
+    let Accepted { event, user, timestamp_ms } = &*keyed.accepted;
+    let publication = Publication {
+        event,
+        sequence: Some(keyed.sequence),
+        previous: None,
+        timestamp_ms: *timestamp_ms,
+        user: user.as_deref(),
+    };
+    encode_event(&publication, Encoding::Json)
 }
 
 /// The channel that has a channel's name now, if another has taken it.

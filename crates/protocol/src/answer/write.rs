@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Ack, Answer, Connected, ErrorAnswer, History, Publication, Published, Refused};
+use super::{Ack, Answer, Connected, ErrorAnswer, History, Publication, Published, Refused, State};
 use crate::channel::ChannelName;
 use crate::frame::{Encoding, Frame};
 use crate::json::{self, Object};
@@ -75,6 +75,7 @@ impl Answer<'_> {
             Self::Conflated { .. } => "conflated",
             Self::Pos { .. } => "pos",
             Self::ReplayEnd { .. } => "replay_end",
+            Self::State(_) => "state",
             Self::History(_) => "history",
             Self::Reconnect { .. } => "reconnect",
             Self::TokenExpiring { .. } => "token_expiring",
@@ -143,6 +144,7 @@ impl Answer<'_> {
                 object.text("channel", channel.as_str());
                 object.shown("sequence", sequence);
             }
+            Self::State(state) => write_state(state, object),
             Self::History(history) => write_history(history, object),
             Self::Reconnect { retry_ms, code } => {
                 object.shown("retry_ms", retry_ms);
@@ -211,6 +213,14 @@ fn write_refused(refused: &Refused, out: &mut Vec<u8>) {
     object.text("code", refused.code.name());
     object.text("message", &refused.code.message_with(&refused.detail));
     object.close();
+}
+
+fn write_state(state: &State<'_>, object: &mut Object<'_>) {
+    object.text("channel", state.channel.as_str());
+    object.text("epoch", state.epoch.as_str());
+    object.shown("sequence", state.sequence);
+    json::push_list(object.key("values"), state.values.iter(), |out, value| out.extend_from_slice(value));
+    object.flag("more", state.more);
 }
 
 fn write_history(history: &History<'_>, object: &mut Object<'_>) {

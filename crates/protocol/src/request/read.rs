@@ -179,9 +179,11 @@ fn wanted(raw: &RawValue) -> Result<Wanted<'_>, Refusal> {
         last: Option<&'a RawValue>,
         #[serde(borrow, default, deserialize_with = "present")]
         replay: Option<&'a RawValue>,
+        #[serde(borrow, default, deserialize_with = "present")]
+        state: Option<&'a RawValue>,
     }
     if let Some(channel) = text_of(raw) {
-        return Ok(Wanted { channel, replay: Replay::Live });
+        return Ok(Wanted { channel, replay: Replay::Live, state: false });
     }
     if !raw.get().starts_with('{') {
         return Err(bad("a channel is a text or an object"));
@@ -199,7 +201,12 @@ fn wanted(raw: &RawValue) -> Result<Wanted<'_>, Refusal> {
         },
         _ => return Err(bad("only one of `since`, `last` and `replay` can hold")),
     };
-    Ok(Wanted { channel, replay })
+    let state = match item.state.map(RawValue::get) {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(bad("`state` is not true or false")),
+    };
+    Ok(Wanted { channel, replay, state })
 }
 
 fn names<'a>(raw: &Raw<'a>) -> Result<Vec<Text<'a>>, Refusal> {

@@ -471,6 +471,12 @@ impl World {
                     self.bus.open(self.now, names, Box::new(tell));
                     continue;
                 }
+                Work::State { channel, after, limit, read } => {
+                    let done = self.done.clone();
+                    let tell = move |state| done.lock().push((shard, Order::State { conn, read, state }));
+                    self.bus.state(self.now, &channel, after, limit, Box::new(tell));
+                    continue;
+                }
                 Work::Read { channel, query, read } => {
                     let done = self.done.clone();
                     let tell = move |page| done.lock().push((shard, Order::Page { conn, read, page }));
