@@ -1,6 +1,6 @@
 //! Pulsewire's sockets: the WebSocket handshake and codec, and the shard loop that drives them.
 //!
-//! [`codec`] and [`handshake`] decide and do no I/O; [`Edge`] starts one thread for each shard, which
+//! [`codec`], [`handshake`] and [`tls`] decide and do no I/O; [`Edge`] starts one thread for each shard, which
 //! owns its sockets and lets a [`pulsewire_hub::Shard`] decide. `sys` holds the project's only unsafe code.
 
 pub mod clock;
@@ -10,6 +10,7 @@ pub mod handshake;
 mod shard_loop;
 mod sockets;
 pub mod sys;
+pub mod tls;
 
 pub use edge::{Edge, EdgeOptions, Prepared};
 pub use sockets::{Carrier, SocketOptions};

@@ -17,7 +17,7 @@ use pulsewire_hub::{Arrival, Command, ConnKey, Inbox, Now, Order, Publication, R
 
 use crate::clock;
 use crate::codec::{Inbound, Limits};
-use crate::sockets::{Carrier, Sockets, key};
+use crate::sockets::{Carrier, Sockets, Taken, key};
 use crate::sys;
 
 /// Connections written to between two looks into the inbox: about a quarter of a millisecond.
@@ -76,7 +76,7 @@ impl ShardLoop {
                     }
                     command => {
                         self.publish(&mut together, now);
-                        self.command(command, &mut buffer, now);
+                        self.command(command, &mut buffer, &mut unread, now);
                     }
                 }
             }
@@ -119,7 +119,11 @@ impl ShardLoop {
                 }
                 let conn = key(event.token());
                 if event.is_writable() {
-                    self.shard.writable(conn, now);
+                    if self.shard.net.writable(conn) {
+                        self.shard.writable(conn, now);
+                    } else {
+                        self.shard.gone(conn, now);
+                    }
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
                     let end =
@@ -137,14 +141,25 @@ impl ShardLoop {
         together.clear();
     }
 
-    fn command(&mut self, command: Command<Carrier>, buffer: &mut [u8], now: Now) {
+    fn command(
+        &mut self,
+        command: Command<Carrier>,
+        buffer: &mut [u8],
+        unread: &mut VecDeque<ConnKey>,
+        now: Now,
+    ) {
         match command {
             Command::Publish(publication) => self.shard.publish(&publication, now),
             Command::Arrive(carrier, arrival) => {
                 let early = carrier.early.clone();
-                self.settle(carrier, &arrival, now, |shard, conn| shard.arrive(conn, &arrival, now))
-                    .into_iter()
-                    .for_each(|conn| self.early(conn, &early, buffer, now));
+                let settled =
+                    self.settle(carrier, &arrival, now, |shard, conn| shard.arrive(conn, &arrival, now));
+                if let Some(conn) = settled {
+                    self.early(conn, &early, buffer, now);
+                    if self.shard.net.has_ended(conn) {
+                        unread.push_back(conn);
+                    }
+                }
             }
             Command::Adopt(carrier, resume) => {
                 let Resume { arrival, .. } = &*resume;
@@ -196,15 +211,15 @@ impl ShardLoop {
     fn read(&mut self, conn: ConnKey, end: End, buffer: &mut [u8], unread: &mut VecDeque<ConnKey>, now: Now) {
         for _ in 0..READS_MAX {
             match self.shard.net.read(conn, buffer) {
-                Ok(0) => {
+                Ok(Taken::End) => {
                     self.shard.gone(conn, now);
                     return;
                 }
-                Ok(len) => {
-                    if !self.decode(conn, buffer, len, now) {
+                Ok(Taken::Bytes { len, full }) => {
+                    if len > 0 && !self.decode(conn, buffer, len, now) {
                         return;
                     }
-                    if len < buffer.len() && end == End::Open {
+                    if !full && end == End::Open {
                         // Edge-triggered: a short read has emptied the socket; what comes next is reported.
                         return;
                     }

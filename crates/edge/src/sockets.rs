@@ -2,7 +2,8 @@
 //!
 //! A socket and what it needs to be read (decoder, control budget) lie at the index that the shard
 //! gave its connection. Registered once with epoll for both directions, edge-triggered, it costs no
-//! further system call than the reads and writes themselves.
+//! further system call than the reads and writes themselves. The state of a TLS connection lies in a table
+//! of its own, so that a plain one pays nothing for it.
 
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use pulsewire_hub::{Command, ConnKey, Inbox, Net, Resume, TcpSample, Write};
 
 use crate::codec::{ControlBudget, Decoder};
 use crate::sys;
+use crate::tls::{self, Tls};
 
 /// What a socket is set to when it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,24 +40,43 @@ pub struct Carrier {
     pub(crate) stream: TcpStream,
     pub(crate) decoder: Decoder,
     pub(crate) budget: ControlBudget,
-    /// Bytes that were read behind the handshake.
+    /// Bytes that were read behind the handshake, decrypted.
     pub(crate) early: Bytes,
+    pub(crate) tls: Option<Box<Tls>>,
 }
 
 impl Carrier {
-    /// A connection fresh from its handshake, set up for a shard.
+    /// A connection fresh from its handshake, set up for a shard; with its TLS state if it has one.
     ///
     /// # Errors
     ///
     /// If the socket's options cannot be set: it is not usable then.
-    pub fn new(stream: std::net::TcpStream, early: Bytes, options: SocketOptions) -> io::Result<Self> {
+    pub fn new(
+        stream: std::net::TcpStream,
+        tls: Option<Box<Tls>>,
+        early: Bytes,
+        options: SocketOptions,
+    ) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         sys::set_nodelay(&stream)?;
         sys::set_notsent_low_water(&stream, options.unsent_bytes_max)?;
         sys::set_user_timeout(&stream, options.user_timeout)?;
         let stream = TcpStream::from_std(stream);
-        Ok(Self { stream, decoder: Decoder::default(), budget: ControlBudget::default(), early })
+        Ok(Self { stream, decoder: Decoder::default(), budget: ControlBudget::default(), early, tls })
     }
+}
+
+/// Where ciphertext is read into, and records are sealed in.
+const SCRATCH_BYTES: usize = 64 * 1024;
+const _: () = assert!(SCRATCH_BYTES >= 2 * tls::SEALED_BYTES_MAX);
+
+/// What a read has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// So many bytes, perhaps none; `full` if there may be more that no event will report.
+    Bytes { len: usize, full: bool },
+    /// Nothing follows.
+    End,
 }
 
 pub(crate) struct Socket {
@@ -63,6 +84,8 @@ pub(crate) struct Socket {
     pub(crate) stamp: u32,
     /// Nothing that comes is read as messages any more.
     pub(crate) deaf: bool,
+    /// Its TLS state is in the table of them.
+    pub(crate) secure: bool,
     pub(crate) decoder: Decoder,
     pub(crate) budget: ControlBudget,
 }
@@ -73,6 +96,10 @@ const _: () = assert!(size_of::<Option<Socket>>() <= 40, "a socket: part of the 
 pub(crate) struct Sockets {
     index: usize,
     table: Vec<Option<Socket>>,
+    /// The TLS state of those that have one; as long as the last of them needs.
+    secure: Vec<Option<Box<Tls>>>,
+    /// Where ciphertext is read into and records are sealed in; there once a TLS connection was.
+    scratch: Vec<u8>,
     registry: Registry,
     inboxes: Arc<[Inbox<Carrier>]>,
     /// Connections of each shard, for choosing one.
@@ -86,16 +113,32 @@ impl Sockets {
         inboxes: Arc<[Inbox<Carrier>]>,
         load: Arc<[AtomicUsize]>,
     ) -> Self {
-        Self { index, table: Vec::new(), registry, inboxes, load }
+        Self { index, table: Vec::new(), secure: Vec::new(), scratch: Vec::new(), registry, inboxes, load }
     }
 
     pub(crate) fn insert(&mut self, key: ConnKey, carrier: Carrier) -> io::Result<()> {
-        let Carrier { mut stream, decoder, budget, .. } = carrier;
+        let Carrier { mut stream, decoder, budget, tls, .. } = carrier;
         self.registry.register(&mut stream, token(key), Interest::READABLE | Interest::WRITABLE)?;
         self.make_place(key);
+        let secure = tls.is_some();
         self.table[key.slot as usize] =
-            Some(Socket { stream, stamp: key.stamp, deaf: false, decoder, budget });
+            Some(Socket { stream, stamp: key.stamp, deaf: false, secure, decoder, budget });
+        self.put_secure(key, tls);
         Ok(())
+    }
+
+    fn put_secure(&mut self, key: ConnKey, tls: Option<Box<Tls>>) {
+        if tls.is_none() {
+            return;
+        }
+        if self.secure.len() <= key.slot as usize {
+            self.secure.resize_with(key.slot as usize + 1, || None);
+        }
+        self.secure[key.slot as usize] = tls;
+    }
+
+    fn take_secure(&mut self, key: ConnKey) -> Option<Box<Tls>> {
+        self.secure.get_mut(key.slot as usize)?.take()
     }
 
     /// Makes the table long enough, growing by an eighth: what is reserved and unused counts per connection too.
@@ -119,19 +162,153 @@ impl Sockets {
     }
 
     /// Reads what has come, as much as fits.
-    pub(crate) fn read(&mut self, key: ConnKey, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&mut self, key: ConnKey, buffer: &mut [u8]) -> io::Result<Taken> {
         let Some(socket) = self.get(key) else { return Err(ErrorKind::NotConnected.into()) };
-        loop {
-            match socket.stream.read(buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return result,
+        if socket.secure {
+            return self.read_secure(key, buffer);
+        }
+        match read(&mut socket.stream, buffer)? {
+            0 => Ok(Taken::End),
+            len => Ok(Taken::Bytes { len, full: len == buffer.len() }),
+        }
+    }
+
+    /// Reads and decrypts what has come.
+    fn read_secure(&mut self, key: ConnKey, buffer: &mut [u8]) -> io::Result<Taken> {
+        let (socket, tls, scratch) = self.secure(key)?;
+        if tls.has_ended() {
+            return Ok(Taken::End);
+        }
+        // Plaintext is never longer than its ciphertext, so what is read here fits there.
+        let room = scratch.len().min(buffer.len());
+        let room = &mut scratch[..room];
+        let kept = tls.unread_bytes();
+        let came = read(&mut socket.stream, &mut room[kept..])?;
+        let (full, over) = (came == room.len() - kept, came == 0);
+        let mut len = 0;
+        let opened = tls.open(&mut room[..kept + came], |plain| {
+            buffer[len..len + plain.len()].copy_from_slice(plain);
+            len += plain.len();
+        });
+        // An alert, or an answer to new keys. If the connection is broken, the next read says so.
+        let _ = flush(&mut socket.stream, tls);
+        if let Err(error) = opened {
+            tracing::debug!(%error, "a TLS connection broke its protocol");
+            return Err(ErrorKind::InvalidData.into());
+        }
+        let over = over || tls.has_ended();
+        // An end behind bytes is found again by the next read.
+        if over && len == 0 { Ok(Taken::End) } else { Ok(Taken::Bytes { len, full: full || over }) }
+    }
+
+    /// Whether a connection came with an end that no event will report.
+    pub(crate) fn has_ended(&mut self, key: ConnKey) -> bool {
+        self.is_secure(key) && self.secure(key).is_ok_and(|(_, tls, _)| tls.has_ended())
+    }
+
+    /// The socket takes more: sends what is sealed already. Returns whether the connection is alive.
+    pub(crate) fn writable(&mut self, key: ConnKey) -> bool {
+        if !self.is_secure(key) {
+            return true;
+        }
+        let Ok((socket, tls, _)) = self.secure(key) else { return true };
+        match flush(&mut socket.stream, tls) {
+            Ok(()) => true,
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+
+    fn is_secure(&mut self, key: ConnKey) -> bool {
+        self.get(key).is_some_and(|socket| socket.secure)
+    }
+
+    /// A TLS connection's socket, its state, and the scratch to work in.
+    fn secure(&mut self, key: ConnKey) -> io::Result<(&mut Socket, &mut Tls, &mut [u8])> {
+        let slot = key.slot as usize;
+        if self.scratch.is_empty() {
+            self.scratch = vec![0; SCRATCH_BYTES];
+        }
+        let socket = self.table.get_mut(slot).and_then(Option::as_mut);
+        let tls = self.secure.get_mut(slot).and_then(Option::as_deref_mut);
+        match (socket, tls) {
+            (Some(socket), Some(tls)) => Ok((socket, tls, &mut self.scratch)),
+            _ => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Seals and sends as much as the kernel takes; what it does not take of the last record is kept.
+    fn write_secure(&mut self, key: ConnKey, bytes: &[u8]) -> Write {
+        let Ok((socket, tls, scratch)) = self.secure(key) else { return Write::Failed };
+        let lagged = !tls.unsent().is_empty();
+        match flush(&mut socket.stream, tls) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Write::Blocked,
+            Err(_) => return Write::Failed,
+        }
+        let record = if lagged { tls::LAGGING_RECORD_BYTES } else { tls::RECORD_BYTES_MAX };
+        let mut taken = 0;
+        for part in bytes.chunks(record) {
+            let Ok(len) = tls.seal(part, scratch) else { return Write::Failed };
+            taken += part.len();
+            // New keys go in front of what is sealed with them; that is the only thing that can wait here.
+            let sent = if tls.unsent().is_empty() {
+                match send(&mut socket.stream, &scratch[..len]) {
+                    Ok(sent) => sent,
+                    Err(error) if is_passing(&error) => 0,
+                    Err(_) => return Write::Failed,
+                }
+            } else {
+                0
+            };
+            if sent < len {
+                tls.keep(&scratch[sent..len]);
+                match flush(&mut socket.stream, tls) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(_) => return Write::Failed,
+                }
             }
         }
+        Write::Wrote(taken)
     }
 
     fn left(&self) {
         self.load[self.index].fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+/// Sends what is sealed and waits, and then, if nothing follows, the end.
+///
+/// # Errors
+///
+/// `WouldBlock` if the kernel takes no more now.
+fn flush(stream: &mut TcpStream, tls: &mut Tls) -> io::Result<()> {
+    while !tls.unsent().is_empty() {
+        match send(stream, tls.unsent()) {
+            Ok(0) => return Err(ErrorKind::WouldBlock.into()),
+            Ok(taken) => tls.sent(taken),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if tls.closing {
+        // If the peer is gone already there is nobody to tell.
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]
@@ -159,6 +336,9 @@ impl Net for Sockets {
     #[inline]
     fn write(&mut self, conn: ConnKey, bytes: &[u8]) -> Write {
         let Some(socket) = self.get(conn) else { return Write::Failed };
+        if socket.secure {
+            return self.write_secure(conn, bytes);
+        }
         loop {
             match send(&mut socket.stream, bytes) {
                 Ok(0) => return Write::Blocked,
@@ -173,13 +353,24 @@ impl Net for Sockets {
     fn shutdown(&mut self, conn: ConnKey) {
         if let Some(socket) = self.get(conn) {
             socket.deaf = true;
+            if socket.secure {
+                if let Ok((socket, tls, _)) = self.secure(conn) {
+                    tls.seal_end();
+                    // What is left goes when the socket takes more; a broken one is found by reading.
+                    let _ = flush(&mut socket.stream, tls);
+                }
+                return;
+            }
             // If the peer is gone already there is nobody to tell.
             let _ = socket.stream.shutdown(std::net::Shutdown::Write);
         }
     }
 
     fn close(&mut self, conn: ConnKey) {
-        if self.remove(conn).is_some() {
+        if let Some(socket) = self.remove(conn) {
+            if socket.secure {
+                self.take_secure(conn);
+            }
             self.left();
         }
     }
@@ -191,6 +382,10 @@ impl Net for Sockets {
         let registered =
             self.registry.reregister(&mut socket.stream, token(to), Interest::READABLE | Interest::WRITABLE);
         self.make_place(to);
+        if socket.secure {
+            let tls = self.take_secure(from);
+            self.put_secure(to, tls);
+        }
         self.table[to.slot as usize] = Some(socket);
         if let Err(error) = registered {
             tracing::error!(%error, "a socket could not be registered under its new key");
@@ -204,8 +399,9 @@ impl Net for Sockets {
         }
         self.left();
         self.load[shard].fetch_add(1, Ordering::Relaxed);
+        let tls = self.take_secure(conn);
         let Socket { stream, decoder, budget, .. } = socket;
-        let carrier = Carrier { stream, decoder, budget, early: Bytes::new() };
+        let carrier = Carrier { stream, decoder, budget, early: Bytes::new(), tls };
         self.inboxes[shard].push(Command::Adopt(carrier, Box::new(resume)));
     }
 
@@ -214,10 +410,13 @@ impl Net for Sockets {
         let info = sys::tcp_info(&socket.stream)?;
         let queued = u32::try_from(sys::send_queue_bytes(&socket.stream)?).unwrap_or(u32::MAX);
         let unsent_bytes = info.notsent_bytes.unwrap_or(0).min(queued);
+        // Sealed and not taken by the kernel: behind what it has.
+        let sealed = self.secure.get(conn.slot as usize).and_then(Option::as_ref);
+        let sealed_bytes = sealed.map_or(0, |tls| u32::try_from(tls.unsent().len()).unwrap_or(u32::MAX));
         Some(TcpSample {
             rtt_us: u32::try_from(info.rtt.as_micros()).unwrap_or(u32::MAX),
             retransmits: info.retransmitted_segments,
-            unsent_bytes,
+            unsent_bytes: unsent_bytes.saturating_add(sealed_bytes),
             unacked_bytes: queued - unsent_bytes,
             acked_bytes: info.acked_bytes?,
         })
@@ -225,6 +424,9 @@ impl Net for Sockets {
 
     fn held_bytes(&self) -> usize {
         let held: usize = self.table.iter().flatten().map(|socket| socket.decoder.held_bytes()).sum();
-        held + self.table.capacity() * size_of::<Option<Socket>>()
+        let secure: usize = self.secure.iter().flatten().map(|tls| tls.held_bytes()).sum();
+        let tables = self.table.capacity() * size_of::<Option<Socket>>()
+            + self.secure.capacity() * size_of::<Option<Box<Tls>>>();
+        held + secure + tables + self.scratch.capacity()
     }
 }

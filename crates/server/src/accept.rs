@@ -3,7 +3,7 @@
 //! The loop never ends on an error: a process that is out of descriptors keeps answering those it has
 //! and tries again. A request's head must be complete within the handshake time; keep-alive connections
 //! count against the same time between requests. HTTP/1.1 only: a client that begins with HTTP/2 is
-//! answered 400 and closed.
+//! answered 400 and closed. At the public address TLS comes first, within a handshake time of its own.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,13 +15,15 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use pulsewire_telemetry::{ConnectionError, RejectReason, RejectStage, limited};
+use pulsewire_edge::tls::ServerConfig;
+use pulsewire_telemetry::{ConnectionError, RejectReason, RejectStage, TlsResult, limited};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tower::Layer as _;
 
 use crate::app::App;
 use crate::http::access::Remote;
+use crate::stream::{HandshakeError, SecureStream, Stream};
 
 /// HTTP connections at a time beyond the WebSocket connections: scrapers, publishers, handshakes.
 const HTTP_CONNECTIONS_MAX: usize = 8_192;
@@ -43,8 +45,23 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Which of the two addresses it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// For everybody; speaks TLS if there is a certificate.
+    Public,
+    /// For operators; never speaks TLS.
+    Internal,
+}
+
 /// Serves a router on a socket until `stop` changes.
-pub async fn serve(app: Arc<App>, listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    door: Door,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
     let agents = Arc::new(crate::agents::Agents::default());
     let open = Arc::new(AtomicUsize::new(0));
     loop {
@@ -63,7 +80,7 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, router: Router, mut sto
                     .layer(axum::Extension(agents.clone()).layer(router.clone()));
                 let (app, open, stop) = (app.clone(), open.clone(), stop.clone());
                 tokio::spawn(async move {
-                    connection(&app, stream, router, stop).await;
+                    connection(&app, stream, door, router, stop).await;
                     open.fetch_sub(1, Ordering::Relaxed);
                 });
             }
@@ -77,7 +94,36 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, router: Router, mut sto
     }
 }
 
-async fn connection<S>(app: &App, stream: TcpStream, service: S, mut stop: watch::Receiver<bool>)
+/// Performs the TLS handshake; says and counts why there is none.
+async fn secure(
+    app: &App,
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    timeout: Duration,
+) -> Option<SecureStream> {
+    let shared = app.telemetry.shared();
+    match tokio::time::timeout(timeout, SecureStream::accept(stream, config)).await {
+        Ok(Ok(stream)) => {
+            shared.tls_handshake(TlsResult::Completed);
+            Some(stream)
+        }
+        // A balancer looks whether somebody listens.
+        Ok(Err(HandshakeError::Silent)) => None,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            shared.tls_handshake(TlsResult::Failed);
+            shared.connection_failed(ConnectionError::Tls);
+            None
+        }
+        Err(_) => {
+            shared.tls_handshake(TlsResult::TimedOut);
+            shared.rejected(RejectStage::Accept, RejectReason::Timeout);
+            None
+        }
+    }
+}
+
+async fn connection<S>(app: &App, stream: TcpStream, door: Door, service: S, mut stop: watch::Receiver<bool>)
 where
     S: tower::Service<
             http::Request<hyper::body::Incoming>,
@@ -97,6 +143,18 @@ where
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
+    let pair = if door == Door::Public { app.tls.in_force() } else { None };
+    let stream = match pair {
+        None => Stream::Plain(stream),
+        Some(pair) => {
+            let secured = tokio::select! {
+                secured = secure(app, stream, pair.config.clone(), timeout) => secured,
+                _ = stop.changed() => return,
+            };
+            let Some(stream) = secured else { return };
+            Stream::Secure(Box::new(stream))
+        }
+    };
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())

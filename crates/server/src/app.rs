@@ -41,6 +41,8 @@ pub struct App {
     pub hub: Hub<Carrier>,
     /// Gives connections to shards.
     pub edge: Edge,
+    /// The certificate of the public address.
+    pub tls: crate::tls::Certificates,
     /// Failed attempts by address.
     pub attempts: Arc<Attempts>,
     /// Addresses that are shut out.
@@ -82,6 +84,7 @@ impl App {
         current.channels = self.bus.channels() as u64;
         current.kernel_socket_bytes = current.kernel_unsent_bytes + current.kernel_unacked_bytes;
         current.heap_allocated_bytes = heap_allocated_bytes().unwrap_or(0);
+        current.tls_certificate_expiry_seconds = self.tls.in_force().map(|pair| pair.expiry_seconds);
         current.draining |= self.is_draining();
         for store in self.bus.stores() {
             current.store_queue_events += store.queued as u64;

@@ -51,28 +51,29 @@ pub fn announce(settings: &Settings, address: SocketAddr) -> anyhow::Result<Path
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    let content = serde_json::json!({ "url": format!("http://{address}"), "token": token });
+    let (http, ws) = if settings.tls.is_set() { ("https", "wss") } else { ("http", "ws") };
+    let content = serde_json::json!({ "url": format!("{http}://{address}"), "token": token });
     writeln!(file, "{content}")?;
-    print(address, &token);
+    print(http, ws, address, &token);
     Ok(path)
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command is asked for")]
-fn print(address: SocketAddr, token: &str) {
+fn print(http: &str, ws: &str, address: SocketAddr, token: &str) {
     println!(
         "\
 pulsewire {version}   dev mode: for this machine only
 
-  listening on http://{address}
-  WebSocket    ws://{address}/ws
-  metrics      http://{address}/metrics
+  listening on {http}://{address}
+  WebSocket    {ws}://{address}/ws
+  metrics      {http}://{address}/metrics
   token        {token}
                (user dev, role admin, 24 h)
 
 try, in another terminal:
   export PULSEWIRE_TOKEN={token}
-  curl -N -s http://{address}/health/websocket
-  curl -s http://{address}/api/publish -H \"Authorization: Bearer $PULSEWIRE_TOKEN\" \\
+  curl -N -s {http}://{address}/health/websocket
+  curl -s {http}://{address}/api/publish -H \"Authorization: Bearer $PULSEWIRE_TOKEN\" \\
     -d '{{\"channel\":\"demo\",\"type\":\"hello\",\"data\":{{\"text\":\"it works\"}}}}'
   pulsewire tail system.metrics demo
 ",

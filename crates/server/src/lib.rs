@@ -17,3 +17,5 @@ pub mod reload;
 pub mod serve;
 pub mod settings;
 pub mod store;
+pub mod stream;
+pub mod tls;

@@ -86,6 +86,7 @@ pub fn apply(app: &App, sources: &Sources) -> Result<Vec<Change>, Failure> {
     let hub = Arc::new(hub_settings(&settings));
     let live =
         live(settings, app.address, &app.revocations, &app.telemetry, Some(&old)).map_err(Failure::Use)?;
+    app.tls.put(&live.settings).map_err(|problem| Failure::Settings(vec![problem]))?;
     let limits = &live.settings.limits;
     app.hub.admission.set_bounds(
         limits.connections_max,

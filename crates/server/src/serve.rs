@@ -19,12 +19,14 @@ use pulsewire_telemetry::{Telemetry, logs};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::accept::Door;
 use crate::app::{App, Live, hub_settings};
 use crate::auth::jwks::{self, RemoteOptions};
 use crate::auth::{Authenticator, Revocations};
 use crate::hook::{Hook, HookOptions};
 use crate::settings::{self, LogFormat, Publishers, Settings};
-use crate::{accept, backend, collect, dev, http, random, reload, store};
+use crate::tls::Certificates;
+use crate::{accept, backend, collect, dev, http, random, reload, store, tls};
 
 /// Descriptors that connections may not use: listening sockets, scrapes, files.
 const DESCRIPTORS_RESERVED: u64 = 256;
@@ -111,6 +113,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     .context("starting the shards")?;
     let revocations = Arc::new(Revocations::default());
     let collects = settings.collector.enabled;
+    let tls = Certificates::default();
+    tls.put(&settings).map_err(|problem| anyhow::anyhow!("{problem}"))?;
     let live = live(settings, address, &revocations, &telemetry, None)?;
     let app = Arc::new(App {
         live: ArcSwap::from_pointee(live),
@@ -118,6 +122,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         bus,
         hub,
         edge,
+        tls,
         attempts: Arc::default(),
         blocks: crate::blocks::Blocks::default(),
         revocations,
@@ -132,10 +137,12 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     if collects {
         collect::start(&app, stopped.clone());
     }
+    tls::watch(&app, stopped.clone());
     if let Some(internal) = internal {
-        tokio::spawn(accept::serve(app.clone(), internal, http::internal_router(&app), stopped.clone()));
+        let router = http::internal_router(&app);
+        tokio::spawn(accept::serve(app.clone(), internal, Door::Internal, router, stopped.clone()));
     }
-    tokio::spawn(accept::serve(app.clone(), listener, http::router(&app), stopped));
+    tokio::spawn(accept::serve(app.clone(), listener, Door::Public, http::router(&app), stopped));
     Ok(Running { app, address, stop, workers })
 }
 
@@ -259,7 +266,8 @@ pub fn live(
     let authenticator = Authenticator::new(&settings, &read, revocations.clone(), remote)
         .map_err(|problem| anyhow::anyhow!("{problem}"))?;
     let missing = if settings.origins.allow_missing { MissingOrigin::Allow } else { MissingOrigin::Refuse };
-    let own = [format!("http://{address}"), format!("http://localhost:{}", address.port())];
+    let scheme = if settings.tls.is_set() { "https" } else { "http" };
+    let own = [format!("{scheme}://{address}"), format!("{scheme}://localhost:{}", address.port())];
     let origins = if settings.dev || settings.origins.allowed.iter().any(|origin| origin == "*") {
         OriginPolicy::any()
     } else {

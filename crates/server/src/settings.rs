@@ -29,7 +29,7 @@ pub use namespace::{ChannelKind, Durability, Namespace, Publishers, namespace_of
 pub use problem::{Origin, Problem};
 pub use secret::Secret;
 pub use sections::{
-    Auth, Collector, Heartbeat, Hook, Limits, Log, LogFormat, Metrics, Origins, Server, Session, Store,
+    Auth, Collector, Heartbeat, Hook, Limits, Log, LogFormat, Metrics, Origins, Server, Session, Store, Tls,
 };
 pub use show::docs_markdown;
 pub use sources::{Flags, Sources};
@@ -41,6 +41,8 @@ use table::{Key, Section};
 pub struct Settings {
     /// Where the server listens, keeps its files and how it stops.
     pub server: Server,
+    /// TLS at the public address.
+    pub tls: Tls,
     /// Where the events of log channels are kept.
     pub store: Store,
     /// What is logged and how.
@@ -72,6 +74,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             server: Server::default(),
+            tls: Tls::default(),
             store: Store::default(),
             log: Log::default(),
             auth: Auth::default(),
@@ -90,12 +93,13 @@ impl Default for Settings {
 }
 
 /// The sections in the order of the documentation: what each is about, and its keys.
-fn sections() -> [(&'static str, &'static [Key<Settings>]); 11] {
+fn sections() -> [(&'static str, &'static [Key<Settings>]); 12] {
     fn of<S: Section<Settings>>() -> (&'static str, &'static [Key<Settings>]) {
         (S::ABOUT, S::KEYS)
     }
     [
         of::<Server>(),
+        of::<Tls>(),
         of::<Store>(),
         of::<Log>(),
         of::<Auth>(),
@@ -133,9 +137,9 @@ impl Settings {
         let listen = self.server.listen;
         notice(self.dev, "dev mode: do not expose this server".to_owned());
         notice(
-            !listen.ip().is_loopback(),
+            !listen.ip().is_loopback() && !self.tls.is_set(),
             format!(
-                "listening on {listen} without TLS: tokens can be read on the way; put a TLS proxy in front"
+                "listening on {listen} without TLS: tokens can be read on the way; set tls.certificate_file and tls.key_file, or put a TLS proxy in front"
             ),
         );
         let internal = self.server.internal_listen.filter(|address| !address.ip().is_loopback());

@@ -102,6 +102,8 @@ pub struct Current {
     pub connections_soft_limit: u64,
     /// Connections the node allows.
     pub connections_hard_limit: u64,
+    /// When the TLS certificate in force expires, Unix seconds; `None` without TLS.
+    pub tls_certificate_expiry_seconds: Option<u64>,
     /// Whether the node is draining.
     pub draining: bool,
     /// Events that wait to be kept.
@@ -131,6 +133,7 @@ impl Default for Current {
             shard_cpu_seconds: 0.0,
             connections_soft_limit: 0,
             connections_hard_limit: 0,
+            tls_certificate_expiry_seconds: None,
             draining: false,
             store_queue_events: 0,
             store_degraded: false,
@@ -188,6 +191,8 @@ impl Current {
         self.shard_cpu_seconds += other.shard_cpu_seconds;
         self.connections_soft_limit = self.connections_soft_limit.max(other.connections_soft_limit);
         self.connections_hard_limit = self.connections_hard_limit.max(other.connections_hard_limit);
+        self.tls_certificate_expiry_seconds =
+            self.tls_certificate_expiry_seconds.or(other.tls_certificate_expiry_seconds);
         self.draining |= other.draining;
         self.store_queue_events += other.store_queue_events;
         self.store_degraded |= other.store_degraded;

@@ -107,6 +107,9 @@ labels! {
     /// How a WebSocket handshake ended.
     HandshakeOutcome { Accepted = "accepted", Rejected = "rejected", TimedOut = "timed_out", Failed = "failed" }
 
+    /// How a TLS handshake ended.
+    TlsResult { Completed = "completed", Failed = "failed", TimedOut = "timed_out" }
+
     /// Why authentication failed; the first three are document 001's.
     AuthFailure {
         MissingToken = "missing_token",

@@ -9,7 +9,7 @@ use crate::labels::{
     AuthFailure, CLOSE_CODE_NAMES, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
     HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MessageError, MessageType, PublishOutcome,
     PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
-    RepairSource, SlowAction, Status, StoreFailure,
+    RepairSource, SlowAction, Status, StoreFailure, TlsResult,
 };
 
 /// Upper bounds of buckets, and where to begin the search for a value's bucket.
@@ -180,6 +180,8 @@ places! { FIXED @ 0;
     PUBLISH: PublishSource::COUNT * PublishOutcome::COUNT,
     HOOK: HookOutcome::COUNT * histogram(&LATENCY_NS),
     RELOADS: ReloadOutcome::COUNT,
+    TLS_HANDSHAKES: TlsResult::COUNT,
+    TLS_RELOADS: ReloadOutcome::COUNT,
     COLLECTOR: histogram(&LATENCY_NS),
     STORE_COMMIT: histogram(&LATENCY_NS),
     STORE_BATCH: histogram(&BATCH),

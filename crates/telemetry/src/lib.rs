@@ -30,7 +30,8 @@ pub use labels::{
     AuthFailure, AuthOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
     HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MemoryClass, MessageError, MessageType, Proof,
     PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage,
-    ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure, Transport,
+    ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure, TlsResult,
+    Transport,
 };
 pub use process::Process;
 pub use quantile::quantiles;

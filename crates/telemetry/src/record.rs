@@ -16,7 +16,7 @@ use crate::labels::{
     AuthFailure, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome,
     HookOutcome, Initiator, KeyFetch, Layer, MessageError, MessageType, Proof, PublishOutcome, PublishSource,
     RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource,
-    SlowAction, Status, StoreFailure, close_code_index,
+    SlowAction, Status, StoreFailure, TlsResult, close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 
@@ -387,6 +387,17 @@ impl<W: Writer> Recorder<W> {
     /// The key set of tokens was fetched, or not.
     pub fn keys_fetched(&self, outcome: KeyFetch) {
         self.add(at::KEY_FETCHES + outcome as usize, 1);
+    }
+
+    /// A TLS handshake of the main address ended. One that did not complete is also a failed connection, which is
+    /// reported separately.
+    pub fn tls_handshake(&self, result: TlsResult) {
+        self.add(at::TLS_HANDSHAKES + result as usize, 1);
+    }
+
+    /// Changed certificate files were read.
+    pub fn tls_reloaded(&self, outcome: ReloadOutcome) {
+        self.add(at::TLS_RELOADS + outcome as usize, 1);
     }
 
     /// One round of the host collector took `ns`.

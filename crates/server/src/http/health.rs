@@ -92,10 +92,21 @@ pub async fn websocket(State(app): State<Arc<App>>) -> Response {
         "timestamp": iso(clock::now().wall_ms),
         "reasons": verdict.reasons(),
     });
-    if app.live.load().settings.dev {
-        body["note"] = "dev mode: every web page may connect".into();
+    let expired = app.tls.in_force().is_some_and(|pair| pair.has_expired(clock::now().wall_ms));
+    if let Some(note) = note(app.live.load().settings.dev, expired) {
+        body["note"] = note.into();
     }
     answer(verdict.http_status(), body)
+}
+
+/// What somebody who looks should know, though the node does its work.
+fn note(dev: bool, certificate_expired: bool) -> Option<String> {
+    let all = [
+        (dev, "dev mode: every web page may connect"),
+        (certificate_expired, "the TLS certificate has expired: clients will refuse it"),
+    ];
+    let notes: Vec<_> = all.into_iter().filter(|(holds, _)| *holds).map(|(_, note)| note).collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 /// `GET /livez`: 200 when the process and its shards answer, 503 when a restart would help.
@@ -187,6 +198,16 @@ mod tests {
         check(&surveyed(0, true, false), "unhealthy", StatusCode::SERVICE_UNAVAILABLE, 1);
         check(&surveyed(0, false, true), "unhealthy", StatusCode::SERVICE_UNAVAILABLE, 1);
         check(&surveyed(4, true, true), "unhealthy", StatusCode::SERVICE_UNAVAILABLE, 4);
+    }
+
+    #[test]
+    fn notes_are_told_together() {
+        assert_eq!(note(false, false), None);
+        let both = note(true, true).unwrap();
+        assert!(
+            both.contains("dev mode")
+                && both.ends_with("; the TLS certificate has expired: clients will refuse it")
+        );
     }
 
     #[test]

@@ -16,11 +16,11 @@ use pulsewire_edge::{Carrier, SocketOptions, clock};
 use pulsewire_hub::{Arrival, Principal, Refused};
 use pulsewire_protocol::{Encoding, ErrorCode, Heartbeat, SessionId};
 use pulsewire_telemetry::{ConnectionError, HandshakeOutcome, RejectReason, RejectStage};
-use tokio::net::TcpStream;
 
 use super::access::{self, Remote, Takes};
 use super::problem::Problem;
 use crate::app::App;
+use crate::stream::Stream;
 
 /// How much longer than a shard the kernel waits for a peer that takes nothing.
 const KERNEL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -172,8 +172,8 @@ async fn finish(app: Arc<App>, request: Request, arrival: Arrival, began_ns: u64
 async fn take_over(app: &App, request: Request) -> anyhow::Result<Carrier> {
     let upgraded = hyper::upgrade::on(request).await?;
     let parts = upgraded
-        .downcast::<TokioIo<TcpStream>>()
-        .map_err(|_| anyhow::anyhow!("the connection is not a plain TCP socket"))?;
+        .downcast::<TokioIo<Stream>>()
+        .map_err(|_| anyhow::anyhow!("the connection is none that this server accepted"))?;
     let limits = &app.live.load().settings.limits;
     let options = SocketOptions {
         unsent_bytes_max: u32::try_from(limits.kernel_unsent_bytes).unwrap_or(u32::MAX),
@@ -182,7 +182,9 @@ async fn take_over(app: &App, request: Request) -> anyhow::Result<Carrier> {
     };
     // The read buffer must not be kept: even empty it pins hyper's block for the life of the connection.
     let early = bytes::Bytes::copy_from_slice(&parts.read_buf);
-    Ok(Carrier::new(parts.io.into_inner().into_std()?, early, options)?)
+    let (stream, tls, decrypted) = parts.io.into_inner().into_parts();
+    let early = if decrypted.is_empty() { early } else { [early, decrypted].concat().into() };
+    Ok(Carrier::new(stream.into_std()?, tls, early, options)?)
 }
 
 #[derive(Default)]

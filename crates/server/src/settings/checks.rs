@@ -62,11 +62,13 @@ pub(super) fn check(settings: &Settings, failed: &BTreeSet<String>, sources: &So
     key_sets(&mut checks);
     pages(&mut checks);
     addresses(&mut checks);
+    certificate(&mut checks);
     bounds(&mut checks);
     hook(&mut checks);
     names(&mut checks);
     if checks.problems.is_empty() && failed.is_empty() {
         checks.problems.extend(crate::auth::keys::problems(settings, &*sources.read));
+        checks.problems.extend(crate::tls::Pair::load(settings, &*sources.read).err());
     }
     checks.problems
 }
@@ -189,6 +191,16 @@ fn addresses(checks: &mut Checks<'_>) {
     if settings.server.internal_listen == Some(listen) && listen.port() != 0 {
         let help = "give it a port of its own, such as 127.0.0.1:8001";
         checks.refuse("server.internal_listen", "the same address as `server.listen`", help);
+    }
+}
+
+fn certificate(checks: &mut Checks<'_>) {
+    let tls = &checks.settings.tls;
+    let help = "set tls.certificate_file and tls.key_file, or neither";
+    match (&tls.certificate_file, &tls.key_file) {
+        (Some(_), None) => checks.refuse("tls.certificate_file", "set without `tls.key_file`", help),
+        (None, Some(_)) => checks.refuse("tls.key_file", "set without `tls.certificate_file`", help),
+        _ => {}
     }
 }
 

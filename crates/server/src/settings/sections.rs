@@ -48,6 +48,16 @@ section! {
 }
 
 section! {
+    /// TLS at the public address: `https://` and `wss://` instead of `http://` and `ws://`.
+    Settings => Tls "tls." |settings| settings.tls;
+
+    /// The PEM file of the certificate, followed by its intermediates. When the files change on disk, new connections get the new certificate and those that are open stay.
+    certificate_file: Optional<File> = "", reloadable();
+    /// The PEM file of the certificate's private key. Both files or neither; without them the public address speaks no TLS.
+    key_file: Optional<File> = "", reloadable();
+}
+
+section! {
     /// Where the events of log channels are kept.
     Settings => Store "store." |settings| settings.store;
 

@@ -130,7 +130,7 @@ fn a_mistake_in_the_file_names_its_line_and_the_nearest_key() {
             &["pulsewire.toml:1: unknown key `hearbeat`", "section `[heartbeat]`"],
         ),
         ("interval = \"5s\"", &["pulsewire.toml:1: unknown key `interval`", "`heartbeat.interval`"]),
-        ("zzz = 1", &["unknown key `zzz`", "the sections are server, store, log, auth"]),
+        ("zzz = 1", &["unknown key `zzz`", "the sections are server, tls, store, log, auth"]),
         ("heartbeat = 3", &["pulsewire.toml:1: `heartbeat`: expected a section, opened by `[heartbeat]`"]),
         (
             "[heartbeat]\ninterval = 5",

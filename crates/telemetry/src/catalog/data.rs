@@ -21,6 +21,8 @@ pub(crate) enum Data {
     TypeHistogram(usize),
     /// One number without labels.
     Number(fn(&View<'_>) -> f64),
+    /// One number without labels, where there is such a thing.
+    Option(fn(&View<'_>) -> Option<f64>),
     /// One number for each value of the family's single closed label.
     Each(fn(&View<'_>, usize) -> f64),
     /// One histogram for each value of the family's single closed label; without labels the index is 0.
@@ -75,6 +77,7 @@ impl Family {
                 per_type(view, |row| Value::Histogram(row[place..place + histogram].to_vec()))
             }
             Data::Number(read) => vec![number(vec![], read(view))],
+            Data::Option(read) => read(view).map(|n| number(vec![], n)).into_iter().collect(),
             Data::Each(read) => self
                 .combinations()
                 .into_iter()

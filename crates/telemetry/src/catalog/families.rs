@@ -7,7 +7,7 @@ use crate::labels::{
     DropCause, GapReason, HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MemoryClass,
     MessageError, Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome,
     RejectReason, RejectStage, ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status,
-    StoreFailure, Transport,
+    StoreFailure, TlsResult, Transport,
 };
 use crate::layout as at;
 use crate::layout::histogram;
@@ -758,6 +758,28 @@ pub(crate) const FAMILIES: &[Family] = &[
         &[label("outcome", KeyFetch::NAMES)],
         Data::Counters(at::KEY_FETCHES),
         "Fetches of the key set of auth.jwks_url; after a failed one the known keys stay in force.",
+    ),
+    // --- TLS, own ---
+    counter(
+        "pulsewire_tls_handshakes_total",
+        "own",
+        &[label("result", TlsResult::NAMES)],
+        Data::Counters(at::TLS_HANDSHAKES),
+        "TLS handshakes of the main address; what comes after them is counted as any other connection.",
+    ),
+    counter(
+        "pulsewire_tls_reloads_total",
+        "own",
+        &[label("outcome", ReloadOutcome::NAMES)],
+        Data::Counters(at::TLS_RELOADS),
+        "Certificate files that had changed on disk, apart from reloads of the settings; after a failed one the old certificate stays in force.",
+    ),
+    gauge(
+        "pulsewire_tls_certificate_expiry_timestamp_seconds",
+        "own",
+        &[],
+        Data::Option(|v| v.current.tls_certificate_expiry_seconds.map(|seconds| seconds as f64)),
+        "When the certificate in force expires, Unix time; absent without TLS.",
     ),
     spread(
         "pulsewire_hook_seconds",
