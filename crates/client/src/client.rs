@@ -10,6 +10,7 @@ use crate::message::{Ack, Event, Narrow, NewEvent, ServerError};
 use crate::session::{Command, Session};
 use crate::state::{Reason, State};
 use crate::tracker::Start;
+use crate::trust::Trust;
 use crate::url::Endpoint;
 
 /// How long things may take.
@@ -48,6 +49,8 @@ impl Default for Timeouts {
 pub struct Options {
     /// The server.
     pub endpoint: Endpoint,
+    /// Who may vouch for the server's certificate.
+    pub trust: Trust,
     /// The bearer token.
     pub token: Option<String>,
     /// The channels to subscribe to, with where to begin.
@@ -65,6 +68,7 @@ impl Options {
     pub fn new(endpoint: Endpoint) -> Options {
         Options {
             endpoint,
+            trust: Trust::default(),
             token: None,
             channels: Vec::new(),
             narrow: Narrow::default(),

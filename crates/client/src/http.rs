@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::http1::{self, HttpError};
+use crate::stream::{ConnectError, Stream};
+use crate::trust::Trust;
 use crate::url::Endpoint;
 
 /// How long one request may take.
@@ -32,6 +32,14 @@ pub enum RequestError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The server could not prove to be the one its URL names, or speaks no TLS. Nothing was sent.
+    #[error("no secure connection to {authority}: {why}")]
+    Tls {
+        /// Who was asked.
+        authority: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The answer did not come within ten seconds. A `POST` may have been carried out.
     #[error("no answer from {authority} within 10 s")]
     Timeout {
@@ -47,14 +55,15 @@ pub enum RequestError {
 #[derive(Debug)]
 pub struct Http {
     endpoint: Endpoint,
+    trust: Trust,
     token: Option<String>,
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
 }
 
 impl Http {
     /// A client that connects with its first request.
-    pub fn new(endpoint: Endpoint, token: Option<String>) -> Http {
-        Http { endpoint, token, stream: None }
+    pub fn new(endpoint: Endpoint, trust: Trust, token: Option<String>) -> Http {
+        Http { endpoint, trust, token, stream: None }
     }
 
     /// Sends one request and waits for the answer. A kept connection that the server closed meanwhile is replaced once,
@@ -90,9 +99,10 @@ impl Http {
             let unreachable = |source| RequestError::Unreachable { authority: authority.clone(), source };
             let mut stream = match kept {
                 Some(stream) => stream,
-                None => TcpStream::connect((self.endpoint.host(), self.endpoint.port()))
-                    .await
-                    .map_err(unreachable)?,
+                None => Stream::connect(&self.endpoint, &self.trust).await.map_err(|error| match error {
+                    ConnectError::Io(error) => unreachable(error),
+                    ConnectError::Tls(why) => RequestError::Tls { authority: authority.clone(), why },
+                })?,
             };
             let mut input = Vec::with_capacity(1024);
             match talk(&mut stream, &request, &mut input).await {
@@ -109,13 +119,12 @@ impl Http {
 }
 
 async fn talk(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     request: &[u8],
     input: &mut Vec<u8>,
 ) -> Result<(Answer, bool), RequestError> {
     let io = |source| RequestError::Unreachable { authority: String::new(), source };
-    stream.set_nodelay(true).map_err(io)?;
-    stream.write_all(request).await.map_err(io)?;
+    stream.write(request).await.map_err(io)?;
     let mut ended = false;
     loop {
         if let Some(head) = http1::parse_head(input)?
@@ -126,6 +135,6 @@ async fn talk(
         if ended {
             return Err(io(std::io::ErrorKind::UnexpectedEof.into()));
         }
-        ended = stream.read_buf(input).await.map_err(io)? == 0;
+        ended = stream.read_into(input).await.map_err(io)? == 0;
     }
 }

@@ -31,7 +31,9 @@ mod message;
 mod random;
 mod session;
 mod state;
+mod stream;
 mod tracker;
+mod trust;
 mod url;
 pub mod wire;
 
@@ -43,4 +45,5 @@ pub use pulsewire_protocol::{Epoch, Position, Sequence};
 pub use random::Random;
 pub use state::{Reason, State};
 pub use tracker::Start;
+pub use trust::{Trust, TrustError};
 pub use url::{Endpoint, UrlError};

@@ -4,13 +4,12 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
 use crate::handshake::{Handshake, Refused};
 use crate::http1;
 use crate::random::Random;
 use crate::state::Reason;
+use crate::stream::{ConnectError, Stream};
+use crate::trust::Trust;
 use crate::url::Endpoint;
 use crate::wire::{self, Assembler, Opcode, WireError};
 
@@ -19,7 +18,7 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Link {
-    stream: TcpStream,
+    stream: Stream,
     input: Vec<u8>,
     read_to: usize,
     assembler: Assembler,
@@ -42,16 +41,19 @@ impl Link {
     /// Connects and upgrades.
     pub(crate) async fn open(
         endpoint: &Endpoint,
+        trust: &Trust,
         token: Option<&str>,
         random: &mut Random,
     ) -> Result<Link, (Reason, RetryAdvice)> {
         let unreachable = |error: std::io::Error| {
             (Reason::Unreachable(format!("cannot reach {}: {error}", endpoint.authority())), None)
         };
-        let mut stream = TcpStream::connect((endpoint.host(), endpoint.port())).await.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
+        let mut stream = Stream::connect(endpoint, trust).await.map_err(|error| match error {
+            ConnectError::Io(error) => unreachable(error),
+            ConnectError::Tls(why) => (Reason::Tls(why), None),
+        })?;
         let handshake = Handshake::new(random.nonce());
-        stream.write_all(&handshake.request(endpoint, token)).await.map_err(unreachable)?;
+        stream.write(&handshake.request(endpoint, token)).await.map_err(unreachable)?;
         let mut input = Vec::with_capacity(4096);
         let head = loop {
             if let Some(head) =
@@ -59,7 +61,7 @@ impl Link {
             {
                 break head;
             }
-            if stream.read_buf(&mut input).await.map_err(unreachable)? == 0 {
+            if stream.read_into(&mut input).await.map_err(unreachable)? == 0 {
                 return Err((Reason::Closed { code: 1006, reason: String::new() }, None));
             }
         };
@@ -85,7 +87,7 @@ impl Link {
         if self.input.capacity() - self.input.len() < 4096 {
             self.input.reserve(16 * 1024);
         }
-        Ok(self.stream.read_buf(&mut self.input).await? > 0)
+        Ok(self.stream.read_into(&mut self.input).await? > 0)
     }
 
     /// The next whole message or control frame among the bytes read so far.
@@ -123,6 +125,6 @@ impl Link {
     ) -> std::io::Result<()> {
         let mut frame = Vec::with_capacity(payload.len() + 14);
         wire::encode(opcode, payload, random.mask(), &mut frame);
-        self.stream.write_all(&frame).await
+        self.stream.write(&frame).await
     }
 }

@@ -129,7 +129,8 @@ impl Session {
     async fn attempt(&mut self) -> Reason {
         self.enter(State::Opening, None).await;
         let greet_by = Instant::now() + self.options.timeouts.connect;
-        let opening = Link::open(&self.options.endpoint, self.options.token.as_deref(), &mut self.random);
+        let Options { endpoint, trust, token, .. } = &self.options;
+        let opening = Link::open(endpoint, trust, token.as_deref(), &mut self.random);
         let mut link = match timeout_at(greet_by, opening).await {
             Ok(Ok(link)) => link,
             Ok(Err((reason, advice))) => {

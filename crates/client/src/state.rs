@@ -52,6 +52,8 @@ pub enum Reason {
     Client,
     /// Nobody listens at the address, or the name does not resolve.
     Unreachable(String),
+    /// The server could not prove to be the one its URL names, or speaks no TLS.
+    Tls(String),
     /// The server did not answer within the time for connecting and greeting.
     Timeout,
     /// The server refused the upgrade with this HTTP status.
@@ -85,6 +87,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::Client => f.write_str("closed by the client"),
             Reason::Unreachable(why) => write!(f, "{why}"),
+            Reason::Tls(why) => write!(f, "no secure connection: {why}"),
             Reason::Timeout => f.write_str("no answer in time"),
             Reason::Refused(status) => write!(f, "refused with HTTP status {status}"),
             Reason::Closed { code: 1006, .. } => f.write_str("connection lost (1006)"),
@@ -116,7 +119,11 @@ impl Reason {
             Reason::Refused(408 | 425 | 429 | 500..=599) => Next::Retry,
             Reason::Refused(_) => Next::Stop,
             Reason::Closed { code, .. } => after_close(*code),
-            Reason::Unreachable(_) | Reason::Timeout | Reason::Silent | Reason::Protocol(_) => Next::Retry,
+            Reason::Unreachable(_)
+            | Reason::Tls(_)
+            | Reason::Timeout
+            | Reason::Silent
+            | Reason::Protocol(_) => Next::Retry,
         }
     }
 }

@@ -48,6 +48,8 @@ pub struct Bench {
 pub struct Running {
     /// Its URL.
     pub url: String,
+    /// Who may vouch for its certificate.
+    pub trust: pulsewire_client::Trust,
     /// The bearer token.
     pub token: Option<String>,
     /// Its process, when it runs here.
@@ -158,7 +160,7 @@ impl Bench {
     /// The server under load.
     fn server(&self) -> anyhow::Result<Target> {
         match &self.running {
-            Some(Running { url, token, pid }) => Target::running(url, token.clone(), *pid),
+            Some(Running { url, trust, token, pid }) => Target::running(url, trust, token.clone(), *pid),
             None => self.launch().server(),
         }
     }

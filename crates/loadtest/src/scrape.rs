@@ -1,11 +1,13 @@
 //! Reads `/metrics` of the server under load: values and quantiles of its own histograms.
 
-use std::io::{Read as _, Write as _};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use pulsewire_client::{Endpoint, http1};
+
+use crate::swarm::Secure;
 
 /// One reading of `/metrics`.
 #[derive(Debug, Clone, Default)]
@@ -17,15 +19,22 @@ pub struct Scrape {
     pub took: Duration,
 }
 
-pub(crate) fn get(address: SocketAddr, endpoint: &Endpoint, token: Option<&str>) -> anyhow::Result<Scrape> {
-    let mut stream = TcpStream::connect(address)?;
+pub(crate) fn get(
+    address: SocketAddr,
+    endpoint: &Endpoint,
+    secure: Option<&Secure>,
+    token: Option<&str>,
+) -> anyhow::Result<Scrape> {
+    let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut headers = vec!["Connection: close".to_owned(), "Accept: text/plain".to_owned()];
     headers.extend(token.map(|token| format!("Authorization: Bearer {token}")));
+    let request = http1::write_request("GET", "/metrics", &endpoint.authority(), &headers, b"");
     let begun = Instant::now();
-    stream.write_all(&http1::write_request("GET", "/metrics", &endpoint.authority(), &headers, b""))?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes)?;
+    let bytes = match secure {
+        None => exchange(stream, &request),
+        Some(secure) => exchange(rustls::StreamOwned::new(secure.begin()?, stream), &request),
+    }?;
     let took = begun.elapsed();
     let head = http1::parse_head(&bytes)?.context("no answer to GET /metrics")?;
     let (body, _) = head.body(&bytes[head.len_bytes..], true)?.context("half an answer to GET /metrics")?;
@@ -35,6 +44,13 @@ pub(crate) fn get(address: SocketAddr, endpoint: &Endpoint, token: Option<&str>)
     let mut scrape = Scrape::parse(&String::from_utf8_lossy(&body));
     scrape.took = took;
     Ok(scrape)
+}
+
+fn exchange(mut stream: impl io::Read + io::Write, request: &[u8]) -> io::Result<Vec<u8>> {
+    stream.write_all(request)?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl Scrape {

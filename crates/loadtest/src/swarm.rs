@@ -14,7 +14,8 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use pulsewire_client::handshake::Handshake;
 use pulsewire_client::wire::{self, Opcode};
-use pulsewire_client::{Endpoint, http1};
+use pulsewire_client::{Endpoint, Trust, http1};
+use rustls::ClientConnection;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Any single message of the server must fit.
@@ -47,6 +48,7 @@ pub struct Entry {
     address: SocketAddr,
     request: Arc<[u8]>,
     handshake: Handshake,
+    secure: Option<Secure>,
 }
 
 impl Entry {
@@ -54,7 +56,44 @@ impl Entry {
     pub fn new(endpoint: &Endpoint, address: SocketAddr, token: Option<&str>) -> Entry {
         let handshake = Handshake::new(*b"pulsewire loader");
         let request = handshake.request(endpoint, token).into();
-        Entry { address, request, handshake }
+        Entry { address, request, handshake, secure: None }
+    }
+
+    /// The same, over TLS if there is something to begin it with.
+    #[must_use]
+    pub fn over(mut self, secure: Option<Secure>) -> Entry {
+        self.secure = secure;
+        self
+    }
+}
+
+/// How connections over TLS begin: whom to trust, and the name that the server must prove.
+#[derive(Debug, Clone)]
+pub struct Secure {
+    config: Arc<rustls::ClientConfig>,
+    name: rustls::pki_types::ServerName<'static>,
+}
+
+impl Secure {
+    /// For an endpoint; `None` if it is spoken to in clear text.
+    ///
+    /// # Errors
+    ///
+    /// When nobody would be trusted, or its host is no name a certificate can have.
+    pub fn new(endpoint: &Endpoint, trust: &Trust) -> anyhow::Result<Option<Secure>> {
+        if !endpoint.is_secure() {
+            return Ok(None);
+        }
+        let name = endpoint.host().to_owned().try_into()?;
+        Ok(Some(Secure { config: trust.config()?, name }))
+    }
+
+    /// A connection that has not sent anything yet.
+    pub(crate) fn begin(&self) -> io::Result<ClientConnection> {
+        let mut tls =
+            ClientConnection::new(self.config.clone(), self.name.clone()).map_err(io::Error::other)?;
+        tls.set_buffer_limit(None);
+        Ok(tls)
     }
 }
 
@@ -68,6 +107,7 @@ enum Phase {
 #[derive(Debug)]
 struct Connection {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     phase: Phase,
     stalled: bool,
     /// The beginning of a message whose end has not arrived.
@@ -139,8 +179,9 @@ impl Swarm {
             wire::encode(Opcode::Text, text.as_bytes(), MASK, &mut out);
         }
         out.shrink_to_fit();
+        let tls = self.entry.secure.as_ref().map(Secure::begin).transpose()?.map(Box::new);
         let connection =
-            Connection { stream, phase: Phase::Connecting, stalled: false, part: Vec::new(), out };
+            Connection { stream, tls, phase: Phase::Connecting, stalled: false, part: Vec::new(), out };
         self.connections.push(Some(connection));
         Ok(peer)
     }
@@ -214,13 +255,13 @@ impl Swarm {
             Phase::Connecting => {
                 let failed = connection.stream.take_error().ok().flatten().is_some();
                 // A request fits into the empty buffer of a new socket.
-                if failed || connection.stream.write_all(&self.entry.request).is_err() {
+                if failed || connection.ask(&self.entry.request).is_err() {
                     self.end(peer, 0, told);
                 } else {
                     connection.phase = Phase::Upgrading;
                 }
             }
-            Phase::Upgrading => {}
+            Phase::Upgrading => connection.send_sealed(),
             Phase::Open => connection.flush(),
         }
     }
@@ -234,7 +275,9 @@ impl Swarm {
             let kept = connection.part.len();
             self.buffer[..kept].copy_from_slice(&connection.part);
             let room = self.buffer.len() - kept;
-            match connection.stream.read(&mut self.buffer[kept..]) {
+            // What was decrypted says nothing about what the socket still holds.
+            let secure = connection.tls.is_some();
+            match connection.read(&mut self.buffer[kept..]) {
                 Ok(0) => return self.end(peer, 1006, told),
                 Ok(len) => {
                     self.bytes_in += len as u64;
@@ -243,7 +286,7 @@ impl Swarm {
                         return;
                     }
                     // A short read has emptied the socket; edge-triggered epoll tells of the next byte.
-                    if len < room {
+                    if len < room && !secure {
                         return;
                     }
                 }
@@ -330,7 +373,48 @@ impl Connection {
         }
     }
 
+    /// Sends the request for the upgrade.
+    fn ask(&mut self, request: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            None => self.stream.write_all(request),
+            Some(tls) => {
+                tls.writer().write_all(request)?;
+                self.send_sealed();
+                Ok(())
+            }
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else { return self.stream.read(buffer) };
+        loop {
+            match tls.reader().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            if tls.read_tls(&mut self.stream)? == 0 {
+                return Ok(0);
+            }
+            tls.process_new_packets().map_err(io::Error::other)?;
+            while tls.wants_write() && tls.write_tls(&mut self.stream).is_ok() {}
+        }
+    }
+
+    /// Sends what TLS has sealed. Full or broken: as in `flush`.
+    fn send_sealed(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            while tls.wants_write() && tls.write_tls(&mut self.stream).is_ok() {}
+        }
+    }
+
     fn flush(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            // Nothing is bounded here: what a scenario sends is.
+            let _ = tls.writer().write_all(&self.out);
+            self.out = Vec::new();
+            self.send_sealed();
+            return;
+        }
         while !self.out.is_empty() {
             match self.stream.write(&self.out) {
                 Ok(len) => {

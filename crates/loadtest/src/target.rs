@@ -14,12 +14,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
-use pulsewire_client::Endpoint;
+use pulsewire_client::{Endpoint, Trust};
 use serde::Deserialize;
 
 use crate::process::Usage;
 use crate::scrape::{self, Scrape};
-use crate::swarm::Entry;
+use crate::swarm::{Entry, Secure};
 
 /// How a child is started.
 #[derive(Debug, Clone)]
@@ -44,6 +44,7 @@ pub struct Target {
     /// Its address as a URL.
     pub endpoint: Endpoint,
     address: SocketAddr,
+    secure: Option<Secure>,
     token: Option<String>,
     /// From starting it to the first accepted connection.
     pub start: Duration,
@@ -198,6 +199,7 @@ impl Starting {
             pid,
             endpoint,
             address,
+            secure: None,
             token,
             start,
             scraped: Cell::new(None),
@@ -227,13 +229,19 @@ fn served_by(pid: u32) -> u32 {
 }
 
 impl Target {
-    /// A server that runs already. Its memory and CPU time are known when it runs here and `pid` is given.
+    /// A server that runs already; `trust` is for one behind `wss://`. Its memory and CPU time are known when it runs here and `pid` is given.
     ///
     /// # Errors
     ///
     /// When the URL cannot be read or nobody listens there.
-    pub fn running(url: &str, token: Option<String>, pid: Option<u32>) -> anyhow::Result<Target> {
+    pub fn running(
+        url: &str,
+        trust: &Trust,
+        token: Option<String>,
+        pid: Option<u32>,
+    ) -> anyhow::Result<Target> {
         let endpoint = Endpoint::parse(url)?;
+        let secure = Secure::new(&endpoint, trust)?;
         let address = resolve(&endpoint)?;
         TcpStream::connect(address).with_context(|| format!("cannot reach {endpoint}"))?;
         Ok(Target {
@@ -243,6 +251,7 @@ impl Target {
             pid,
             endpoint,
             address,
+            secure,
             token,
             start: Duration::ZERO,
             scraped: Cell::new(None),
@@ -251,7 +260,7 @@ impl Target {
 
     /// How connections to it begin.
     pub fn entry(&self) -> Entry {
-        Entry::new(&self.endpoint, self.address, self.token.as_deref())
+        Entry::new(&self.endpoint, self.address, self.token.as_deref()).over(self.secure.clone())
     }
 
     /// What it has used so far.
@@ -275,7 +284,7 @@ impl Target {
             thread::sleep(PAGE_AGE_MAX.saturating_sub(scraped.elapsed()));
         }
         self.scraped.set(Some(Instant::now()));
-        scrape::get(self.address, &self.endpoint, self.token.as_deref())
+        scrape::get(self.address, &self.endpoint, self.secure.as_ref(), self.token.as_deref())
     }
 
     /// Whether it is the bare loop.

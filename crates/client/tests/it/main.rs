@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pulsewire_client::{
     Backoff, Client, Deliveries, Delivery, Endpoint, Http, NewEvent, Options, PublishError, Reason, Start,
-    State,
+    State, Trust,
 };
 use serde_json::value::RawValue;
 
@@ -287,7 +287,7 @@ async fn closing_says_goodbye() {
 #[tokio::test]
 async fn an_http_connection_is_kept_and_replaced_when_it_is_gone() {
     let server = Server::start().await;
-    let mut http = Http::new(Endpoint::parse(&server.url()).unwrap(), Some("t".to_owned()));
+    let mut http = Http::new(Endpoint::parse(&server.url()).unwrap(), Trust::default(), Some("t".to_owned()));
     let asking = tokio::spawn(async move {
         let mut statuses = Vec::new();
         for _ in 0..3 {

@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pulsewire_client::Endpoint;
+use pulsewire_client::{Endpoint, Trust};
 use pulsewire_loadtest::fleet::{Fleet, Plan};
 use pulsewire_loadtest::floor;
 use pulsewire_loadtest::history::Verdict;
@@ -22,7 +22,7 @@ const READERS: usize = 20;
 
 fn target(fault: Fault) -> Target {
     let fake = Fake::start(fault);
-    Target::running(&fake.url, Some("token".to_owned()), Some(std::process::id())).unwrap()
+    Target::running(&fake.url, &Trust::default(), Some("token".to_owned()), Some(std::process::id())).unwrap()
 }
 
 /// Publishes five single events, waits for so many arrivals and gives the judgement.

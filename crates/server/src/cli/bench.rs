@@ -13,6 +13,7 @@ use pulsewire_loadtest::process::Machine;
 use pulsewire_loadtest::report::{Header, Report, Threshold};
 use pulsewire_loadtest::scenario::{Bench as Setup, Running, SCENARIOS, Scenario};
 
+use super::connection::trust;
 use super::{Exit, Terminal};
 use crate::settings::duration_from_text;
 
@@ -25,6 +26,9 @@ pub struct Bench {
     /// Measure this server instead of one of our own; set its limits high enough.
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
+    /// Trust the certificates in this PEM file, and no others, to vouch for a wss:// server.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub ca_file: Option<PathBuf>,
     /// Bearer token for --url.
     #[arg(long, value_name = "TOKEN", requires = "url")]
     pub token: Option<String>,
@@ -126,7 +130,9 @@ pub fn run(command: &Bench, terminal: &mut Terminal<'_>) -> Result<Exit, Exit> {
 
 impl Bench {
     fn setup(&self, program: PathBuf) -> Setup {
-        let running = self.url.clone().map(|url| Running { url, token: self.token.clone(), pid: self.pid });
+        let trust = trust(self.ca_file.as_deref());
+        let running =
+            self.url.clone().map(|url| Running { url, trust, token: self.token.clone(), pid: self.pid });
         Setup {
             program,
             running,

@@ -4,10 +4,10 @@
 //! its data folder names both, so the first `tail` needs no argument.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pulsewire_client::{Endpoint, Reason, RequestError};
+use pulsewire_client::{Endpoint, Reason, RequestError, Trust};
 use serde::Deserialize;
 
 use super::{Exit, Terminal};
@@ -17,12 +17,20 @@ const DEV_FILE: &str = "data/dev.json";
 /// The address of a server with default settings.
 const DEFAULT_URL: &str = "ws://127.0.0.1:8000";
 
+/// The next step when a server cannot prove who it is.
+const TLS_HELP: &str =
+    "use the host name that its certificate names; --ca-file names the authority of one of your own";
+
 /// The arguments of every command that talks to a server.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConnectionArguments {
     /// The server; without it the one started here with --dev, or ws://127.0.0.1:8000.
     #[arg(long, value_name = "URL", env = "PULSEWIRE_URL")]
     pub url: Option<String>,
+    /// Trust the certificates in this PEM file, and no others, to vouch for a wss:// or https:// server; without it those
+    /// this machine trusts.
+    #[arg(long, value_name = "FILE", env = "PULSEWIRE_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
     /// Bearer token or API key; without it the one `pulsewire serve --dev` left in ./data.
     #[arg(long, value_name = "TOKEN", env = "PULSEWIRE_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
@@ -33,6 +41,8 @@ pub struct ConnectionArguments {
 pub struct Connection {
     /// Where it is.
     pub endpoint: Endpoint,
+    /// Who may vouch for it.
+    pub trust: Trust,
     /// What to show it.
     pub token: String,
 }
@@ -63,7 +73,9 @@ impl ConnectionArguments {
         })?;
         // The development token is for the server that wrote it and for no other.
         let of_dev = dev.as_ref().filter(|dev| {
-            Endpoint::parse(&dev.url).is_ok_and(|other| other.authority() == endpoint.authority())
+            Endpoint::parse(&dev.url).is_ok_and(|other| {
+                other.authority() == endpoint.authority() && other.is_secure() == endpoint.is_secure()
+            })
         });
         let Some(token) = self.token.clone().or_else(|| of_dev.map(|dev| dev.token.clone())) else {
             terminal.say(format_args!(
@@ -72,8 +84,13 @@ impl ConnectionArguments {
             ));
             return Err(Exit::Unauthorised);
         };
-        Ok(Connection { endpoint, token })
+        Ok(Connection { endpoint, trust: trust(self.ca_file.as_deref()), token })
     }
+}
+
+/// Whom the flag says to trust.
+pub fn trust(ca_file: Option<&Path>) -> Trust {
+    ca_file.map_or(Trust::Platform, |file| Trust::File(file.to_owned()))
 }
 
 /// Writes why a connection failed, with the next step, and gives the exit code.
@@ -85,6 +102,7 @@ pub fn report(reason: &Reason, endpoint: &Endpoint, terminal: &mut Terminal<'_>)
         Reason::Refused(404 | 405) => {
             ("the address answers, but not as a Pulsewire WebSocket; check the path of --url", Exit::Failed)
         }
+        Reason::Tls(_) => (TLS_HELP, Exit::Failed),
         Reason::Unreachable(_) | Reason::Timeout | Reason::Refused(_) | Reason::Silent => {
             ("is the server running? `pulsewire serve --dev` starts one", Exit::Unreachable)
         }
@@ -96,6 +114,10 @@ pub fn report(reason: &Reason, endpoint: &Endpoint, terminal: &mut Terminal<'_>)
 
 /// Writes why a request has no answer, with the next step, and gives the exit code.
 pub fn report_request(error: &RequestError, terminal: &mut Terminal<'_>) -> Exit {
+    if matches!(error, RequestError::Tls { .. }) {
+        terminal.say(format_args!("error: {error}; {TLS_HELP}"));
+        return Exit::Failed;
+    }
     terminal.say(format_args!("error: {error}; is the server running? `pulsewire serve --dev` starts one"));
     Exit::Unreachable
 }
@@ -131,7 +153,11 @@ mod tests {
         if let Some(dev) = dev {
             fs::write(&file, dev).unwrap();
         }
-        let arguments = ConnectionArguments { url: url.map(str::to_owned), token: token.map(str::to_owned) };
+        let arguments = ConnectionArguments {
+            url: url.map(str::to_owned),
+            token: token.map(str::to_owned),
+            ..ConnectionArguments::default()
+        };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let found = arguments.resolve_with(&file, &mut Terminal { out: &mut out, err: &mut err });
         fs::remove_dir_all(&folder).unwrap();
@@ -149,6 +175,7 @@ mod tests {
         assert_eq!(resolve(None, Some("t"), None), found("ws://127.0.0.1:8000/ws", "t"));
         assert_eq!(resolve(None, None, None), Err(Exit::Unauthorised));
         assert_eq!(resolve(None, None, Some("half a fi")), Err(Exit::Unauthorised));
-        assert_eq!(resolve(Some("wss://x"), Some("t"), None), Err(Exit::Usage));
+        assert_eq!(resolve(Some("wss://x"), Some("t"), None), found("wss://x:443/ws", "t"));
+        assert_eq!(resolve(Some("ftp://x"), Some("t"), None), Err(Exit::Usage));
     }
 }

@@ -138,7 +138,7 @@ async fn over_http(
     events: Vec<NewEvent>,
     terminal: &mut Terminal<'_>,
 ) -> Result<Exit, Exit> {
-    let mut http = Http::new(connection.endpoint, Some(connection.token));
+    let mut http = Http::new(connection.endpoint, connection.trust, Some(connection.token));
     let mut pace = command.pace();
     let mut tally = Tally::new(&events);
     for event in &events {
@@ -187,6 +187,7 @@ async fn over_socket(
     terminal: &mut Terminal<'_>,
 ) -> Result<Exit, Exit> {
     let mut options = Options::new(connection.endpoint.clone());
+    options.trust = connection.trust.clone();
     options.token = Some(connection.token);
     let (client, mut deliveries) = Client::start(options);
     let mut pace = command.pace();

@@ -84,6 +84,7 @@ impl Tail {
             (None, None) => Start::Live,
         };
         let mut options = Options::new(connection.endpoint.clone());
+        options.trust = connection.trust.clone();
         options.token = Some(connection.token.clone());
         options.channels = self.channels.iter().map(|channel| (channel.clone(), start.clone())).collect();
         options.narrow =

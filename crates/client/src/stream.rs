@@ -1,0 +1,77 @@
+//! A connection to a server, with TLS if its URL asks for it.
+
+use std::io;
+
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::trust::Trust;
+use crate::url::Endpoint;
+
+/// Bytes both ways.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// An open connection.
+pub(crate) struct Stream(Box<dyn Duplex>);
+
+/// Why there is none.
+#[derive(Debug)]
+pub(crate) enum ConnectError {
+    /// Nobody listens, or the connection broke.
+    Io(io::Error),
+    /// The server is not the one it should be, or speaks no TLS.
+    Tls(String),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> ConnectError {
+        ConnectError::Io(error)
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stream")
+    }
+}
+
+impl Stream {
+    /// Connects and, for `wss://` and `https://`, checks that the server is who its URL says.
+    pub(crate) async fn connect(endpoint: &Endpoint, trust: &Trust) -> Result<Stream, ConnectError> {
+        let tcp = TcpStream::connect((endpoint.host(), endpoint.port())).await?;
+        tcp.set_nodelay(true)?;
+        if !endpoint.is_secure() {
+            return Ok(Stream(Box::new(tcp)));
+        }
+        let config = trust.config().map_err(|error| ConnectError::Tls(error.to_string()))?;
+        let name = ServerName::try_from(endpoint.host().to_owned()).map_err(|_| {
+            ConnectError::Tls(format!("{:?} is no name a certificate can have", endpoint.host()))
+        })?;
+        match TlsConnector::from(config).connect(name, tcp).await {
+            Ok(stream) => Ok(Stream(Box::new(stream))),
+            Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(refusal) => Err(ConnectError::Tls(refusal.to_string())),
+                None => Err(ConnectError::Io(error)),
+            },
+        }
+    }
+
+    /// Appends what comes next; 0 at the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no byte.
+    pub(crate) async fn read_into(&mut self, input: &mut Vec<u8>) -> io::Result<usize> {
+        self.0.read_buf(input).await
+    }
+
+    /// Writes everything, down to the kernel.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes).await?;
+        self.0.flush().await
+    }
+}
