@@ -15,6 +15,7 @@ use pulsewire::serve::{self, Running};
 use pulsewire::settings::{Flags, Settings, Sources};
 use pulsewire_edge::clock;
 use pulsewire_protocol::{ChannelName, ChannelPattern, MetricKind, MetricSet, Sample, Tags};
+use rustls::ClientConnection;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -321,6 +322,7 @@ impl Frame {
 /// A raw connection.
 pub(crate) struct Socket {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     buffer: Vec<u8>,
 }
 
@@ -341,7 +343,22 @@ impl Socket {
     fn from_stream(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_nodelay(true).expect("no delay");
-        Self { stream, buffer: Vec::new() }
+        Self { stream, tls: None, buffer: Vec::new() }
+    }
+
+    /// Performs a TLS handshake on a fresh connection.
+    pub(crate) fn secure(mut self, mut tls: ClientConnection) -> std::io::Result<Self> {
+        tls.set_buffer_limit(None);
+        while tls.is_handshaking() {
+            tls.complete_io(&mut self.stream)?;
+        }
+        self.tls = Some(Box::new(tls));
+        Ok(self)
+    }
+
+    /// The TLS state of a secure connection.
+    pub(crate) fn tls(&mut self) -> &mut ClientConnection {
+        self.tls.as_mut().expect("a secure connection")
     }
 
     /// Vanishes without a word: the peer gets a reset.
@@ -355,7 +372,10 @@ impl Socket {
 
     /// Writes bytes as they are. A peer that has closed already is no failure of the writer.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
+        let _ = match &mut self.tls {
+            None => self.stream.write_all(bytes),
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).write_all(bytes),
+        };
     }
 
     /// Writes a masked frame; `first` is the whole first byte.
@@ -386,7 +406,11 @@ impl Socket {
     fn fill(&mut self) -> usize {
         let mut block = [0; 16 * 1024];
         loop {
-            match self.stream.read(&mut block) {
+            let read = match &mut self.tls {
+                None => self.stream.read(&mut block),
+                Some(tls) => rustls::Stream::new(&mut **tls, &mut self.stream).read(&mut block),
+            };
+            match read {
                 Ok(len) => {
                     self.buffer.extend_from_slice(&block[..len]);
                     return len;
@@ -395,6 +419,8 @@ impl Socket {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     panic!("nothing came within {PATIENCE:?}")
                 }
+                // A reset says the same to a plain connection; with TLS the end has to be said.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => panic!("{error}"),
                 Err(_) => return 0,
             }
         }

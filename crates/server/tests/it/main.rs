@@ -20,4 +20,5 @@ mod reload;
 mod settings;
 mod slow;
 mod support;
+mod tls;
 mod transcript;
