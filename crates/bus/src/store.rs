@@ -225,6 +225,14 @@ pub enum Failure {
     Other,
 }
 
+impl Failure {
+    /// Its name in answers and metric labels.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        crate::lane::failure_label(self).as_str()
+    }
+}
+
 /// Whether a commit that failed may have happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {

@@ -10,6 +10,7 @@ use axum::Json;
 use axum::extract::{Extension, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use pulsewire_bus::StoreStatus;
 use pulsewire_edge::clock;
 use serde_json::{Value, json};
 
@@ -29,6 +30,8 @@ pub struct Verdict {
     full: bool,
     /// There are more connections than the soft limit.
     above_soft_limit: bool,
+    /// A store fails: events of log channels are refused, everything else goes on.
+    store_degraded: bool,
 }
 
 impl Verdict {
@@ -42,6 +45,7 @@ impl Verdict {
             draining: current.draining,
             full: current.connections_hard_limit > 0 && active >= current.connections_hard_limit,
             above_soft_limit: current.connections_soft_limit > 0 && active > current.connections_soft_limit,
+            store_degraded: current.store_degraded,
         }
     }
 
@@ -50,7 +54,7 @@ impl Verdict {
     pub fn status(&self) -> &'static str {
         if !self.is_ready() {
             "unhealthy"
-        } else if self.full || self.above_soft_limit {
+        } else if self.full || self.above_soft_limit || self.store_degraded {
             "degraded"
         } else {
             "healthy"
@@ -77,6 +81,7 @@ impl Verdict {
             (self.draining, "the server is stopping"),
             (self.full, "limits.connections_max is reached; new connections are refused"),
             (self.above_soft_limit, "more connections than limits.connections_soft"),
+            (self.store_degraded, "the store fails: events of log channels are refused; the log says why"),
         ];
         all.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect()
     }
@@ -119,9 +124,14 @@ pub async fn live(State(app): State<Arc<App>>) -> Response {
 /// `GET /readyz`: 200 when clients should be sent here.
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
     let verdict = Verdict::of(&app.scrapes.survey(&app).await);
-    let status = if verdict.is_ready() { "ready" } else { "not ready" };
-    let reasons: Vec<_> = if verdict.is_ready() { Vec::new() } else { verdict.reasons() };
-    answer(verdict.http_status(), json!({ "status": status, "reasons": reasons }))
+    let status = match (verdict.is_ready(), verdict.store_degraded) {
+        (false, _) => "not ready",
+        (true, true) => "degraded",
+        (true, false) => "ready",
+    };
+    let reasons = if status == "ready" { Vec::new() } else { verdict.reasons() };
+    let stores: Vec<Value> = app.bus.stores().iter().map(store).collect();
+    answer(verdict.http_status(), json!({ "status": status, "reasons": reasons, "stores": stores }))
 }
 
 /// `GET /api/stats`: document 004's counts. Whoever may read the metrics may read these.
@@ -146,6 +156,17 @@ pub async fn stats(
         "collector": { "running": running },
     });
     Ok(answer(StatusCode::OK, body))
+}
+
+/// How a store does. What it said itself may name files and hosts: that is in the log.
+fn store(status: &StoreStatus) -> Value {
+    let mut shown = json!({ "store": status.store, "queued_events": status.queued, "degraded": false });
+    if let Some((since_ms, failure, _)) = &status.degraded {
+        shown["degraded"] = true.into();
+        shown["since"] = iso(*since_ms).into();
+        shown["failure"] = failure.name().into();
+    }
+    shown
 }
 
 /// A moment in Unix milliseconds as RFC 3339 in UTC, with milliseconds.

@@ -8,6 +8,7 @@ mod auth;
 mod child;
 mod cli;
 mod conversation;
+mod durable;
 mod exhaustion;
 mod harness;
 mod health;

@@ -1,0 +1,278 @@
+//! Nothing is lost: what a channel keeps survives the process, and who comes late or back gets it.
+
+use std::time::Duration;
+
+use pulsewire_hub::Role;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::child::{Folder, Process, pulsewire};
+use crate::harness::{Server, Socket, http, until};
+
+/// A server that keeps its events in a folder, with a short history.
+fn kept_in(folder: &Folder, more: &str) -> Server {
+    let folder = folder.path().display();
+    Server::start(&format!(
+        "[server]\ndata_dir = \"{folder}\"\n[store]\nurl = \"sqlite\"\nbusy_timeout = \"10ms\"\n{more}\n\
+         [[namespace]]\nname = \"run\"\npattern = \"run:*\"\nhistory_max = 5\ncritical_types = [\"FLAG\"]\nstate_max = 100\n"
+    ))
+}
+
+fn note(channel: &str, n: usize) -> Value {
+    json!({"channel": channel, "type": "note", "data": n})
+}
+
+/// What a socket hears of one channel until a message of this type, in short.
+fn heard(socket: &mut Socket, last: &str) -> String {
+    let mut lines = Vec::new();
+    loop {
+        let message = socket.json();
+        let kind = message["type"].as_str().unwrap().to_owned();
+        lines.push(match kind.as_str() {
+            "event" if message["previous"].is_null() => format!("{}", message["sequence"]),
+            "event" => format!("{}<{}", message["previous"], message["sequence"]),
+            "gap" => format!("gap {}-{}", message["from"], message["to"]),
+            "subscribed" => format!("subscribed @{}", message["positions"]["run:1"]["sequence"]),
+            "state" => {
+                let keys: Vec<&str> = message["values"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|value| value["key"].as_str().unwrap())
+                    .collect();
+                format!("state {} @{}", keys.join(","), message["sequence"])
+            }
+            "pos" | "replay_end" => format!("{kind} {}", message["sequence"]),
+            _ => message.to_string(),
+        });
+        if kind == last {
+            return lines.join(" ");
+        }
+    }
+}
+
+#[test]
+fn a_restart_keeps_events_places_and_message_ids() {
+    let folder = Folder::new();
+    let event = |n: usize| json!({"channel": "run:1", "type": "note", "data": n, "id": format!("m{n}")});
+    let mut server = kept_in(&folder, "");
+    let first: Vec<Value> = (1..=3).map(|n| server.publish(&event(n))).collect();
+    server.stop(Duration::ZERO);
+    drop(server);
+    let server = kept_in(&folder, "");
+    let again = server.publish(&event(2));
+    assert_eq!((&again["duplicate"], &again["sequence"]), (&json!(true), &json!(2)));
+    assert_eq!(again["epoch"], first[1]["epoch"], "the history is the same");
+    let other = json!({"channel": "run:1", "type": "note", "data": "other", "id": "m2"});
+    let token = server.token("app", Role::Publisher);
+    let headers = format!("Authorization: Bearer {token}\r\n");
+    let refused = server.http("POST", "/api/publish", &headers, &other.to_string());
+    assert_eq!((refused.status, refused.json()["code"].clone()), (409, json!("idempotency_conflict")));
+    let mut socket = server.welcomed("ada");
+    let since = json!({"epoch": first[0]["epoch"], "sequence": 1});
+    socket.say(&json!({"type": "subscribe", "channels": [{"channel": "run:1", "since": since}]}));
+    assert_eq!(heard(&mut socket, "replay_end"), "subscribed @1 2 3 replay_end 3");
+    assert_eq!(server.publish(&note("run:1", 4))["sequence"], 4);
+    assert_eq!(socket.json()["sequence"], 4);
+}
+
+#[test]
+fn late_joiners_get_all_critical_events_the_state_and_then_the_live_tail() {
+    let folder = Folder::new();
+    let server = kept_in(&folder, "");
+    server.publish(&json!({"channel": "run:1", "type": "FLAG", "data": "a"}));
+    for n in 2..=30 {
+        server.publish(&note("run:1", n));
+    }
+    server.publish(&json!({"channel": "run:1", "type": "FLAG", "data": "b"}));
+    server.publish(&json!({"channel": "run:1", "type": "task", "data": {"done": 1}, "key": "t2"}));
+    server.publish(&json!({"channel": "run:1", "type": "task", "data": {"done": 1}, "key": "t1"}));
+    server.publish(&json!({"channel": "run:1", "type": "task", "data": {"done": 2}, "key": "t2"}));
+    server.publish(&json!({"channel": "run:1", "type": "task", "data": null, "key": "t1"}));
+    let mut socket = server.welcomed("ada");
+    let wish = json!({"channel": "run:1", "replay": "critical", "state": true});
+    socket.say(&json!({"type": "subscribe", "channels": [wish]}));
+    assert_eq!(heard(&mut socket, "replay_end"), "subscribed @0 state t2 @35 1 1<31 replay_end 35");
+    server.publish(&note("run:1", 36));
+    assert_eq!(socket.json()["sequence"], 36);
+    assert!(server.metric("websocket_initial_state_latency_milliseconds_count") >= 1.0);
+    // The ordinary replay begins at the floor and says what is gone.
+    let mut socket = server.welcomed("bob");
+    socket.say(&json!({"type": "subscribe", "channels": [{"channel": "run:1", "last": 1000}]}));
+    let said = heard(&mut socket, "replay_end");
+    assert!(said.starts_with("subscribed @0 gap 1-"), "{said}");
+    assert!(said.ends_with("33 34 35 36 replay_end 36"), "{said}");
+}
+
+#[test]
+fn a_filter_skips_events_and_says_how_far_it_is() {
+    let folder = Folder::new();
+    let server = kept_in(&folder, "");
+    let tagged =
+        |n: usize, env: &str| json!({"channel": "run:1", "type": "note", "data": n, "tags": {"env": env}});
+    server.publish(&tagged(1, "prod"));
+    server.publish(&tagged(2, "test"));
+    server.publish(&tagged(3, "prod"));
+    let mut socket = server.welcomed("ada");
+    let wish = json!([{"channel": "run:1", "last": 5}]);
+    socket.say(&json!({"type": "subscribe", "channels": wish, "tags": {"env": "prod"}}));
+    assert_eq!(heard(&mut socket, "replay_end"), "subscribed @0 1 1<3 replay_end 3");
+    server.publish(&tagged(4, "test"));
+    // Told without anything that passes the filter, so that it never falls out of what the channel keeps.
+    assert_eq!(heard(&mut socket, "pos"), "pos 4");
+    server.publish(&tagged(5, "prod"));
+    assert_eq!(socket.json()["sequence"], 5);
+    let mut all = server.welcomed("bob");
+    all.say(&json!({"type": "subscribe", "channels": ["run:1"]}));
+    assert_eq!(heard(&mut all, "subscribed"), "subscribed @5");
+}
+
+/// Row D5, and the store's part of `/readyz`.
+#[test]
+fn while_the_store_is_locked_publishers_are_told_and_everything_else_goes_on() {
+    let folder = Folder::new();
+    let server = kept_in(&folder, "");
+    server.publish(&note("run:1", 1));
+    let mut socket = server.welcomed("ada");
+    socket.say(&json!({"type": "subscribe", "channels": ["run:1", "upstream:x"]}));
+    heard(&mut socket, "subscribed");
+    let holder = Connection::open(folder.path().join("pulsewire.db")).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let headers = format!("Authorization: Bearer {}\r\n", server.token("app", Role::Publisher));
+    let event = json!({"channel": "run:1", "type": "note", "data": 2, "id": "m2"}).to_string();
+    let refused = server.http("POST", "/api/publish", &headers, &event);
+    assert_eq!(refused.status, 503, "{refused:?}");
+    let problem = refused.json();
+    assert_eq!((&problem["code"], &problem["retryable"]), (&json!("store_unavailable"), &json!(true)));
+    assert!(refused.headers.contains_key("retry-after"));
+    assert!(!refused.text().contains("locked"), "what the store says is for operators");
+    assert_eq!(server.metric("websocket_store_degraded"), 1.0);
+    assert!(server.metric("websocket_store_errors_total{kind=\"busy\"}") >= 1.0);
+    until("readiness says so", || server.get("/readyz").text().contains("store"));
+    assert_eq!(server.get("/readyz").status, 200, "clients that only listen are served");
+    server.publish(&json!({"channel": "upstream:x", "type": "tick", "data": 1}));
+    assert_eq!(socket.json()["channel"], "upstream:x");
+    holder.execute_batch("ROLLBACK").unwrap();
+    let mut answer = Value::Null;
+    until("the store works again", || {
+        let tried = server.http("POST", "/api/publish", &headers, &event);
+        answer = tried.json();
+        tried.status == 200
+    });
+    assert_eq!(answer["sequence"], 2);
+    assert_eq!(socket.json()["sequence"], 2);
+    server.wait_metric("websocket_store_degraded", 0.0);
+}
+
+/// A byte that changed on the disk is a gap for those who read over it, and no more than that.
+#[test]
+fn an_event_that_cannot_be_read_is_a_gap_of_its_own() {
+    let folder = Folder::new();
+    let mut server = kept_in(&folder, "");
+    (1..=4).for_each(|n| drop(server.publish(&note("run:1", n))));
+    server.stop(Duration::ZERO);
+    drop(server);
+    let file = Connection::open(folder.path().join("pulsewire.db")).unwrap();
+    file.execute("UPDATE events SET data = '99' WHERE sequence = 3", []).unwrap();
+    drop(file);
+    let server = kept_in(&folder, "");
+    let mut socket = server.welcomed("ada");
+    socket.say(&json!({"type": "subscribe", "channels": [{"channel": "run:1", "last": 10}]}));
+    assert_eq!(heard(&mut socket, "replay_end"), "subscribed @0 1 2 gap 3-3 4 replay_end 4");
+    assert_eq!(server.metric("pulsewire_store_corrupt_events_total"), 1.0);
+    assert_eq!(server.metric("pulsewire_gaps_total{reason=\"corrupt\"}"), 1.0);
+}
+
+/// Row D10: one process owns the file.
+#[test]
+fn a_second_server_on_the_same_file_refuses_to_start_and_names_the_first() {
+    let folder = Folder::new();
+    let data = folder.path().to_str().unwrap();
+    let first = Process::serve(pulsewire(), &["--dev", "--data", data]);
+    let second =
+        crate::child::run(pulsewire().args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data", data]));
+    assert_ne!(second.code, Some(0));
+    assert!(second.err.contains(&first.pid().to_string()), "{}", second.err);
+}
+
+/// Row D1, a few times over: whatever was acknowledged is there after `kill -9`, once, in its place.
+#[test]
+fn nothing_that_was_acknowledged_is_lost_when_the_process_is_killed() {
+    let folder = Folder::new();
+    let data = folder.path().to_str().unwrap().to_owned();
+    let mut acked: Vec<(u64, u64)> = Vec::new();
+    let (mut epoch, mut n) = (Value::Null, 0_u64);
+    let start = || {
+        let process = Process::serve(pulsewire(), &["--dev", "--data", &data]);
+        let file: Value =
+            serde_json::from_str(&std::fs::read_to_string(folder.path().join("dev.json")).unwrap()).unwrap();
+        let headers = format!("Authorization: Bearer {}\r\n", file["token"].as_str().unwrap());
+        (process, headers)
+    };
+    for round in 0..4 {
+        let (mut process, headers) = start();
+        let address = process.address;
+        // Publishing goes on in another thread while this one kills the server.
+        let publisher = std::thread::spawn(move || {
+            let mut acked = Vec::new();
+            for number in n.. {
+                let event =
+                    json!({"channel": "run:1", "type": "note", "data": number, "id": format!("m{number}")});
+                let sent = std::panic::catch_unwind(|| {
+                    http(address, "POST", "/api/publish", &headers, &event.to_string())
+                });
+                match sent {
+                    Ok(answer) if answer.status == 200 => {
+                        let answer = answer.json();
+                        acked.push((number, answer["sequence"].as_u64().unwrap(), answer["epoch"].clone()));
+                    }
+                    _ => return (acked, number),
+                }
+            }
+            unreachable!("it publishes until it is stopped")
+        });
+        let enough = 20 + round * 15;
+        let page = || http(address, "GET", "/metrics", "", "").text();
+        until("some were published", || {
+            crate::harness::series_of(&page(), "websocket_store_commit_seconds_count")
+                .is_some_and(|n| n >= enough as f64)
+        });
+        process.signal("KILL");
+        process.wait();
+        let (more, unknown) = publisher.join().unwrap();
+        for (number, sequence, of) in more {
+            assert!(epoch.is_null() || epoch == of, "the epoch stays");
+            epoch = of;
+            acked.push((number, sequence));
+        }
+        // The one whose answer never came is tried again under its id in the next round.
+        n = unknown;
+    }
+    let (process, headers) = start();
+    let file = Connection::open(folder.path().join("pulsewire.db")).unwrap();
+    let rows: Vec<(u64, u64)> = {
+        let mut statement = file
+            .prepare("SELECT data, sequence FROM events JOIN channels ON channels.id = channel WHERE name = 'run:1' ORDER BY sequence")
+            .unwrap();
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok((row.get::<_, String>(0)?.parse().unwrap(), row.get::<_, i64>(1)? as u64))
+        };
+        statement.query_map([], row).unwrap().map(Result::unwrap).collect()
+    };
+    let floor = rows[0].1;
+    assert!(
+        rows.iter().enumerate().all(|(index, (_, sequence))| *sequence == floor + index as u64),
+        "contiguous"
+    );
+    let mut numbers: Vec<u64> = rows.iter().map(|(number, _)| *number).collect();
+    numbers.dedup();
+    assert_eq!(numbers.len(), rows.len(), "nothing stands twice");
+    for (number, sequence) in &acked {
+        assert!(
+            *sequence < floor || rows.contains(&(*number, *sequence)),
+            "{number} was acknowledged at {sequence}"
+        );
+    }
+    assert!(acked.len() > 100, "{}", acked.len());
+    drop((process, headers));
+}
