@@ -218,6 +218,8 @@ pub(crate) struct Subscription {
     pub(crate) feeding: Feeding,
     /// Only critical events are read until it is live.
     pub(crate) critical: bool,
+    /// It was told that it stands right before `next`, and has been sent nothing since.
+    pub(crate) placed: bool,
 }
 
 const _: () = assert!(size_of::<Subscription>() <= 40, "a subscription: part of the 600 bytes of design §9");

@@ -285,6 +285,7 @@ impl<N: Net> Shard<N> {
             began_ms: 0,
             feeding: Feeding::Live,
             critical: false,
+            placed: false,
         });
         (feed, true)
     }
@@ -325,6 +326,7 @@ impl<N: Net> Shard<N> {
         let entry = self.subscription_mut(slot, subscription);
         entry.began_ms = 0;
         entry.critical = matches!(replay, Replay::Critical);
+        entry.placed = true;
         if after == cursor {
             self.go_live(slot, subscription, cursor + 1);
         } else {
@@ -470,6 +472,8 @@ impl<N: Net> Shard<N> {
             session.subscriptions[moved.subscription()].listener = left.listener;
         } else if feed.listeners.is_empty() {
             let feed = self.feeds.remove(left.feed as usize);
+            // Its number may be given to another.
+            self.behind.retain(|behind| *behind != left.feed);
             if let Some(feeds) = self.feeds_by_channel.get_mut(&feed.channel.id) {
                 feeds.retain(|known| *known != left.feed);
                 if feeds.is_empty() {
@@ -547,6 +551,7 @@ impl<N: Net> Shard<N> {
         let subscription = self.subscription_mut(slot, subscription);
         subscription.feeding = if live { Feeding::Live } else { Feeding::Skipping };
         subscription.critical = false;
+        subscription.placed = false;
         subscription.next = next;
         // A page that is under way belongs to what was before.
         subscription.read = 0;
@@ -633,13 +638,14 @@ impl<N: Net> Shard<N> {
 
     /// Sends what a page holds for a subscription, with what is gone between, and moves the subscription on.
     fn send_page(&mut self, slot: u32, index: usize, page: &Page) {
-        let Subscription { feed, mut next, began_ms, critical, .. } = *self.subscription_mut(slot, index);
-        self.subscription_mut(slot, index).read = 0;
+        let Subscription { feed, mut next, critical, placed, .. } = *self.subscription_mut(slot, index);
+        let entry = self.subscription_mut(slot, index);
+        (entry.read, entry.placed) = (0, false);
         let entry = &self.feeds[feed as usize];
         let filtered = critical || !entry.view.tags.is_empty();
         let (tags, listener) = (entry.view.tags.clone(), self.subscription_mut(slot, index).listener);
         let msgpack = self.feeds[feed as usize].listeners[listener as usize].is_msgpack();
-        if filtered && began_ms == 0 && next > 1 {
+        if filtered && !placed && next > 1 {
             // It has read on: what was skipped before does not count as missed.
             self.send_pos(slot, feed, Sequence(next - 1));
         }

@@ -289,6 +289,11 @@ fn ask(world: &mut World, client: usize, asked: Asked, kind: &str, fields: &str)
     let entry = &mut world.clients[client];
     let id = entry.next_id;
     entry.next_id += 1;
+    if let Asked::Subscribe(wanted) = &asked {
+        // It may be done without the client's hearing of it.
+        let filtered = wanted.iter().filter(|wanted| wanted.host != '*');
+        entry.filtered.extend(filtered.map(|wanted| wanted.channel.clone()));
+    }
     entry.asked.insert(id, asked);
     let json = format!(r#"{{"type":"{kind}","id":{id}{fields}}}"#);
     if let Some(heard) = &mut entry.heard {
@@ -392,14 +397,19 @@ fn subscribe(world: &mut World, client: usize) {
     let mut hosts = '*';
     let mut interval = false;
     let metrics = world.rng.chance(25);
-    if metrics && world.rng.chance(50) {
+    let logs = !metrics && world.rng.chance(25);
+    if (metrics || logs) && world.rng.chance(50) {
         hosts = *world.rng.pick(&['a', 'b']);
     }
     if metrics && world.rng.chance(20) {
         interval = true;
     }
     for _ in 0..count {
-        let channel = if metrics { (*world.rng.pick(&METRICS)).to_owned() } else { random_channel(world) };
+        let channel = match (metrics, logs) {
+            (true, _) => (*world.rng.pick(&METRICS)).to_owned(),
+            (_, true) => (*world.rng.pick(&LOGS)).to_owned(),
+            _ => random_channel(world),
+        };
         if wanted.iter().any(|known: &Wanted| known.channel == channel) && world.rng.chance(90) {
             continue;
         }
@@ -408,7 +418,7 @@ fn subscribe(world: &mut World, client: usize) {
             since: None,
             head: world.truth.head(&channel),
             replays: false,
-            host: if kind(&channel) == Kind::Metrics { hosts } else { '*' },
+            host: hosts,
             interval,
             channel,
         };
@@ -434,7 +444,7 @@ fn subscribe(world: &mut World, client: usize) {
     if interval {
         fields.push_str(r#","aggregation_interval":"5s""#);
     }
-    if hosts != '*' || interval || metrics {
+    if interval || metrics {
         fields.push_str(r#","shape":"grouped""#);
     }
     if world.rng.chance(10) && !world.clients[client].msgpack {

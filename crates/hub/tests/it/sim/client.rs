@@ -1,6 +1,6 @@
 //! A client that believes nothing: it decodes the server's bytes by itself and checks what they say.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pulsewire_protocol::transcode::msgpack_to_json;
 use serde_json::Value;
@@ -59,6 +59,18 @@ pub struct Sub {
     guessed: bool,
 }
 
+/// The host of a subscription that may have a filter or none.
+const UNKNOWN: char = '?';
+
+/// Whether a subscription for a host may be sent nothing of this range.
+fn skips(host: char, channel: &str, range: std::ops::Range<u64>, truth: &Truth) -> bool {
+    match host {
+        '*' => range.is_empty(),
+        UNKNOWN => true,
+        host => truth.none_of(channel, host, range),
+    }
+}
+
 /// How the client reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
@@ -92,6 +104,8 @@ pub struct Client {
     pub subs: BTreeMap<String, Sub>,
     /// What it knew of its `log` channels when it lost its connection.
     pub known: BTreeMap<String, u64>,
+    /// Channels that it once listened to with a filter.
+    pub filtered: BTreeSet<String>,
     /// Whether something it had asked for may have been done without its hearing of it.
     pub unsure: bool,
     /// Whether bytes that the kernel had taken were lost with the last connection.
@@ -136,6 +150,7 @@ impl Client {
             epoch: String::new(),
             subs: BTreeMap::new(),
             known: BTreeMap::new(),
+            filtered: BTreeSet::new(),
             unsure: false,
             lost_bytes: false,
             was_closed: false,
@@ -340,8 +355,9 @@ impl Client {
             }
             "event" => self.on_event(channel, value, truth),
             "gap" => self.on_gap(channel, value, truth),
+            "pos" => self.on_pos(channel, value, truth),
             "reset" => self.on_reset(channel, value),
-            "replay_end" => self.on_replay_end(channel, value),
+            "replay_end" => self.on_replay_end(channel, value, truth),
             "dropped" => self.on_dropped(channel, value, truth),
             "conflated" => self.on_conflated(channel, value),
             "ack" => self.on_ack(value, truth),
@@ -478,10 +494,10 @@ impl Client {
                 }
             }
             Some(Wanted { replays: false, .. }) => {
-                if let Some(sub) = present {
+                if let Some(sub) = present.filter(|sub| Some(sub.host) == wish.map(|wish| wish.host)) {
                     replaying = sub.replaying;
-                    if sub.next != sequence + 1 {
-                        let next = sub.next;
+                    let (next, host) = (sub.next, sub.host);
+                    if next > sequence + 1 || !skips(host, channel, next..sequence + 1, truth) {
                         self.fault(format!(
                             "{channel}: asked again while {next} was next, goes on after {sequence}"
                         ));
@@ -496,7 +512,7 @@ impl Client {
                     if sequence + 1 < known && !self.was_closed {
                         self.fault(format!("{channel}: resumed after {sequence} although {known} was next"));
                     }
-                    if sequence + 1 > known && !self.lost_bytes {
+                    if sequence + 1 > known && !self.lost_bytes && !self.filtered.contains(channel) {
                         self.fault(format!(
                             "{channel}: resumed after {sequence}, {known} and what follows are missing"
                         ));
@@ -505,6 +521,12 @@ impl Client {
                 replaying = true;
             }
         }
+        // How a session that comes back had its channels is known only if it was always the same.
+        let host = match wish {
+            Some(wish) => wish.host,
+            None if self.filtered.contains(channel) || self.shared => UNKNOWN,
+            None => '*',
+        };
         let sub = Sub {
             kind: Kind::Log,
             next: sequence + 1,
@@ -514,7 +536,7 @@ impl Client {
             dropped: 0,
             low: 0,
             high: 0,
-            host: '*',
+            host,
             interval: false,
             owed: None,
             vague: false,
@@ -532,10 +554,12 @@ impl Client {
         };
         if sub.kind == Kind::Log {
             let sequence = value["sequence"].as_u64().unwrap_or(0);
-            let expected = sub.next;
+            let (expected, host) = (sub.next, sub.host);
             sub.next = sequence + 1;
-            if sequence != expected {
-                self.fault(format!("{channel}: {expected} was next, {sequence} came"));
+            let previous = value["previous"].as_u64().unwrap_or(sequence.saturating_sub(1));
+            if sequence < expected || previous >= expected || !skips(host, channel, expected..sequence, truth)
+            {
+                self.fault(format!("{channel}: {expected} was next, {sequence} behind {previous} came"));
             }
             let published = sequence.checked_sub(1).and_then(|at| truth.log.get(channel)?.get(at as usize));
             if published != Some(&payload) {
@@ -584,10 +608,31 @@ impl Client {
         }
     }
 
-    fn on_replay_end(&mut self, channel: &str, value: &Value) {
+    fn on_pos(&mut self, channel: &str, value: &Value, truth: &Truth) {
         let sequence = value["sequence"].as_u64().unwrap_or(0);
         match self.subs.get_mut(channel) {
-            Some(sub) if sub.next == sequence + 1 && sub.replaying => sub.replaying = false,
+            Some(sub) if sub.host != '*' && skips(sub.host, channel, sub.next..sequence + 1, truth) => {
+                sub.next = sub.next.max(sequence + 1);
+            }
+            sub => {
+                let line = format!("{channel}: pos at {sequence}, known: {sub:?}");
+                self.fault(line);
+            }
+        }
+    }
+
+    fn on_replay_end(&mut self, channel: &str, value: &Value, truth: &Truth) {
+        let sequence = value["sequence"].as_u64().unwrap_or(0);
+        match self.subs.get_mut(channel) {
+            Some(sub)
+                if sub.next <= sequence + 1
+                    // Whether a subscription that came back unseen was replaying is not known.
+                    && (sub.replaying || self.shared || self.filtered.contains(channel))
+                    && skips(sub.host, channel, sub.next..sequence + 1, truth) =>
+            {
+                sub.replaying = false;
+                sub.next = sequence + 1;
+            }
             sub => {
                 let line = format!("{channel}: replay_end at {sequence}, known: {sub:?}");
                 self.fault(line);

@@ -32,6 +32,11 @@ pub fn host_has(host: char, n: u64) -> bool {
     }
 }
 
+/// The host that an event is tagged with.
+pub fn host_of(payload: u64) -> Option<char> {
+    [None, Some('a'), Some('b')][(payload % 3) as usize]
+}
+
 /// How many of a metric channel's first `n` sets have a host.
 pub fn rank(host: char, n: u64) -> u64 {
     match host {
@@ -63,6 +68,13 @@ impl Truth {
 
     pub fn floor(&self, channel: &str) -> u64 {
         self.head(channel).saturating_sub(self.history_max)
+    }
+
+    /// Whether none of the events of a `log` channel in this range is tagged with a host.
+    pub fn none_of(&self, channel: &str, host: char, range: std::ops::Range<u64>) -> bool {
+        let Some(log) = self.log.get(channel) else { return true };
+        let at = |sequence: u64| log.get(sequence as usize - 1).and_then(|payload| host_of(*payload));
+        range.into_iter().all(|sequence| at(sequence) != Some(host))
     }
 
     pub fn said(&self, channel: &str) -> u64 {

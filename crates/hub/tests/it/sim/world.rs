@@ -27,7 +27,7 @@ use super::backend::{SimBackend, verify};
 use super::client::{Client, Reading};
 use super::net::{Say, SimNet, Wire, Wires};
 use super::rng::Rng;
-use super::truth::{EPHEMERAL, LOGS, METRICS, Truth, host_has};
+use super::truth::{EPHEMERAL, LOGS, METRICS, Truth, host_has, host_of};
 
 /// What happens to publications between the bus and a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -910,15 +910,26 @@ pub fn packed(json: &str) -> Vec<u8> {
 pub fn event_fields(channel: &str, payload: u64, padding: usize, id: Option<&str>) -> String {
     let id = id.map_or(String::new(), |id| format!(r#","message_id":"{id}""#));
     let pad = "x".repeat(padding);
-    format!(r#""channel":"{channel}","event":"note","data":{{"n":{payload},"pad":"{pad}"}}{id}"#)
+    let tags = tags_of(payload);
+    format!(r#""channel":"{channel}","event":"note","data":{{"n":{payload},"pad":"{pad}"}}{tags}{id}"#)
 }
 
 pub fn event(channel: &str, payload: u64, padding: usize, id: Option<&str>) -> Event {
     let id = id.map_or(String::new(), |id| format!(r#","id":"{id}""#));
     let pad = "x".repeat(padding);
-    let json =
-        format!(r#"{{"channel":"{channel}","type":"note","data":{{"n":{payload},"pad":"{pad}"}}{id}}}"#);
+    let json = format!(
+        r#"{{"channel":"{channel}","type":"note","data":{{"n":{payload},"pad":"{pad}"}}{}{id}}}"#,
+        tags_of(payload)
+    );
     Event::parse_one(json.as_bytes()).expect("an event")
+}
+
+/// Every third event carries no tags.
+fn tags_of(payload: u64) -> String {
+    match host_of(payload) {
+        Some(host) => format!(r#","tags":{{"host":"{host}"}}"#),
+        None => String::new(),
+    }
 }
 
 fn payload_of(event: &Event) -> u64 {
