@@ -506,7 +506,7 @@ fn evening(world: &mut World) {
         world.publish_set(channel);
     }
     // A small backend serves one page at a time.
-    world.run(20_000, 250);
+    world.run(60_000, 250);
     world.audit();
     world.check_outboxes();
     for index in 0..world.clients.len() {

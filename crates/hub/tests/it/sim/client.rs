@@ -751,7 +751,11 @@ impl Client {
         for (channel, sub) in &self.subs {
             match sub.kind {
                 Kind::Log if sub.next != truth.head(channel) + 1 => {
-                    wrong.push(format!("{channel}: {} is next, head is {}", sub.next, truth.head(channel)));
+                    wrong.push(format!(
+                        "{channel}: {} is next, head is {} ({sub:?})",
+                        sub.next,
+                        truth.head(channel)
+                    ));
                 }
                 Kind::Ephemeral if sub.last > 0 => {
                     let accounted = sub.received + sub.dropped;
