@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use xtask::{budgets, check, generated, test, workspace::Workspace};
+use xtask::{budgets, check, generated, proofs, telemetry_cost, test, workspace::Workspace};
 
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
@@ -12,7 +12,10 @@ Usage: cargo xtask COMMAND
   check [STEP…]   format, links, dependencies, layers, clippy, docs, generated
   generate        rewrite the files that are generated from code
   test [STAGE…]   everything: setup, tests, fuzz, budgets
-  budgets         instructions, system calls and memory, counted exactly
+  budgets         instructions, system calls and memory, counted exactly; with --telemetry what measuring
+                  costs, which rewrites its section of docs/benchmarks.md
+  proofs [NAME…]  rows of the fault catalogue that take minutes: vanish, hostile, scrapers, rest;
+                  with --short a minute for all, without it all of them rewrite docs/proofs.md
 
 CARGO_TARGET_DIR, PULSEWIRE_SIM_SEEDS (schedules per simulation test), PULSEWIRE_FUZZ_SECONDS (per fuzz
 target) and PULSEWIRE_ADVISORY_DB (a checkout of the RustSec database) are honoured when set.
@@ -28,7 +31,9 @@ fn main() -> ExitCode {
         "check" => check::run(&workspace, names),
         "generate" => generated::write(&workspace),
         "test" => test::run(&workspace, names),
+        "budgets" if names == ["--telemetry"] => telemetry_cost::run(&workspace),
         "budgets" => budgets::run(&workspace),
+        "proofs" => proofs::run(&workspace, names),
         "help" | "--help" | "-h" => {
             eprintln!("{HELP}");
             Ok(ExitCode::SUCCESS)

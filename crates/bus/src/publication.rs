@@ -39,6 +39,9 @@ pub struct Publication {
     pub sequence: Sequence,
     /// When it was accepted, monotonic nanoseconds.
     pub accepted_ns: u64,
+    /// From when a round trip that this publication begins is counted, monotonic nanoseconds: the moment its
+    /// message was read from a WebSocket, less the publisher's last heartbeat round trip. 0 if that is unknown.
+    pub begun_ns: u64,
     /// Its type, for counting.
     pub event_type: EventTypeId,
     /// What was published.
@@ -56,7 +59,13 @@ impl Publication {
         event_type: EventTypeId,
         body: Body,
     ) -> Self {
-        Self { channel, sequence, accepted_ns, event_type, body, frames: Default::default() }
+        Self { channel, sequence, accepted_ns, begun_ns: 0, event_type, body, frames: Default::default() }
+    }
+
+    /// The same, as the beginning of a round trip.
+    #[must_use]
+    pub fn begun(self, begun_ns: u64) -> Self {
+        Self { begun_ns, ..self }
     }
 
     /// Its frame, or its frames one behind the other, encoded on first need.

@@ -37,6 +37,8 @@ pub struct Publisher<'a> {
     pub principal: &'a str,
     /// Shown to subscribers as the event's `user`; `None` for the server and for applications.
     pub user: Option<&'a str>,
+    /// From when a round trip is counted ([`Publication::begun_ns`]); 0 if that is unknown.
+    pub begun_ns: u64,
 }
 
 /// What became of an accepted event.
@@ -82,8 +84,22 @@ pub(crate) struct Submission {
     pub(crate) appends: Arc<[Append]>,
     pub(crate) bytes: usize,
     pub(crate) durability: Durability,
-    accepted_ns: u64,
+    moments: Moments,
     reply: Reply<Result<Vec<Receipt>, Refusal>>,
+}
+
+/// When a request came, on the monotonic clock; 0 for what was read back.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Moments {
+    accepted_ns: u64,
+    begun_ns: u64,
+}
+
+impl Moments {
+    /// Of what no client of ours waits for.
+    pub(crate) fn accepted(now: Now) -> Self {
+        Self { accepted_ns: now.mono_ns, begun_ns: 0 }
+    }
 }
 
 /// An event of a request, in its order.
@@ -107,6 +123,7 @@ impl Bus {
         events: Vec<Event>,
         reply: Reply<Result<Vec<Receipt>, Refusal>>,
     ) {
+        let begun_ns = publisher.begun_ns;
         match self.prepare(now, publisher, events) {
             Err(refusal) => reply(Err(refusal)),
             Ok(prepared) if prepared.appends.is_empty() => {
@@ -120,7 +137,7 @@ impl Bus {
                     appends: appends.into(),
                     bytes,
                     durability,
-                    accepted_ns: now.mono_ns,
+                    moments: Moments { accepted_ns: now.mono_ns, begun_ns },
                     reply,
                 };
                 self.submit(lane, submission, now);
@@ -189,7 +206,7 @@ impl Bus {
         let shared = self.telemetry.shared();
         shared.store_batch(events as u64);
         for (submission, decision) in submissions.into_iter().zip(decisions) {
-            shared.store_kept(now.since_ns(submission.accepted_ns));
+            shared.store_kept(now.since_ns(submission.moments.accepted_ns));
             match decision {
                 Ok(places) => {
                     for (append, place) in submission.appends.iter().zip(&places) {
@@ -269,11 +286,7 @@ impl Bus {
                     let event_type = self.event_type(&append.accepted.event);
                     self.telemetry.shared().event_emitted(event_type, 1);
                     run.epoch = Some(place.position.epoch.clone());
-                    run.events.push((
-                        place.position.sequence,
-                        append.accepted.clone(),
-                        submission.accepted_ns,
-                    ));
+                    run.events.push((place.position.sequence, append.accepted.clone(), submission.moments));
                 }
             }
         }
@@ -294,9 +307,7 @@ impl Bus {
         let Some(channel) = channel else { return };
         let publications: Vec<_> = events
             .into_iter()
-            .map(|(sequence, accepted, accepted_ns)| {
-                self.publication(&channel, sequence, accepted, accepted_ns)
-            })
+            .map(|(sequence, accepted, moments)| self.publication(&channel, sequence, accepted, moments))
             .collect();
         self.hear(&channel, &epoch, &publications, now);
     }
@@ -306,10 +317,12 @@ impl Bus {
         channel: &Arc<Channel>,
         sequence: Sequence,
         accepted: Arc<Accepted>,
-        accepted_ns: u64,
+        moments: Moments,
     ) -> Arc<Publication> {
         let event_type = self.event_type(&accepted.event);
-        Arc::new(Publication::new(channel.clone(), sequence, accepted_ns, event_type, Body::Event(accepted)))
+        let Moments { accepted_ns, begun_ns } = moments;
+        let body = Body::Event(accepted);
+        Arc::new(Publication::new(channel.clone(), sequence, accepted_ns, event_type, body).begun(begun_ns))
     }
 
     fn pass_all(&self, now: Now, items: &[Item]) -> Vec<Receipt> {
@@ -321,7 +334,7 @@ impl Bus {
                 self.deliver_ephemeral(&run);
                 run.clear();
             }
-            run.push(self.publication(channel, Sequence::ZERO, accepted.clone(), now.mono_ns));
+            run.push(self.publication(channel, Sequence::ZERO, accepted.clone(), Moments::accepted(now)));
             receipts.push(passing_receipt(channel));
         }
         self.deliver_ephemeral(&run);
@@ -329,7 +342,7 @@ impl Bus {
     }
 
     fn pass_one(&self, now: Now, channel: &Arc<Channel>, accepted: &Arc<Accepted>) -> Receipt {
-        let publication = self.publication(channel, Sequence::ZERO, accepted.clone(), now.mono_ns);
+        let publication = self.publication(channel, Sequence::ZERO, accepted.clone(), Moments::accepted(now));
         self.deliver_ephemeral(std::slice::from_ref(&publication));
         passing_receipt(channel)
     }
@@ -471,7 +484,7 @@ struct Run {
     name: Option<ChannelName>,
     channel: Option<Arc<Channel>>,
     epoch: Option<Epoch>,
-    events: Vec<(Sequence, Arc<Accepted>, u64)>,
+    events: Vec<(Sequence, Arc<Accepted>, Moments)>,
 }
 
 impl Run {

@@ -13,6 +13,7 @@ use pulsewire_telemetry::ReadSource;
 
 use crate::bus::Opening;
 use crate::lane::failure_label;
+use crate::publish::Moments;
 use crate::store::{Failure, Query, ReadLimit, StateSlice, StoreError};
 use crate::{Bell, Bus, Channel, ChannelId, Mutant, Now, Only, Page, Reply};
 
@@ -193,7 +194,8 @@ impl Bus {
             tracing::error!(channel = %channel.name, first = stored.corrupt[0].0, "stored events cannot be read");
         }
         // Publications that were accepted before count no latency.
-        let publication = |(sequence, accepted)| self.publication(channel, sequence, accepted, 0);
+        let publication =
+            |(sequence, accepted)| self.publication(channel, sequence, accepted, Moments::default());
         Ok(Arc::new(Page {
             publications: stored.events.into_iter().map(publication).collect(),
             corrupt: stored.corrupt,

@@ -46,7 +46,7 @@ impl Bus {
     pub fn receive(&self, hint: &Hint, now: Now) {
         let Some(channel) = self.listed(&hint.channel) else { return };
         let publication = |(sequence, accepted): &(Sequence, Arc<Accepted>)| {
-            self.publication(&channel, *sequence, accepted.clone(), now.mono_ns)
+            self.publication(&channel, *sequence, accepted.clone(), crate::publish::Moments::accepted(now))
         };
         let publications: Vec<_> = hint.events.iter().map(publication).collect();
         self.hear(&channel, &hint.epoch, &publications, now);

@@ -263,6 +263,9 @@ pub enum Work {
         principal: Arc<Principal>,
         /// Whether it was one event rather than a batch.
         single: bool,
+        /// From when a round trip is counted, monotonic nanoseconds: when the message was read, less the
+        /// publisher's last heartbeat round trip; 0 while no heartbeat was answered.
+        begun_ns: u64,
         /// The events.
         events: Vec<Event>,
     },

@@ -2,12 +2,13 @@
 //!
 //! [`swarm`] holds thousands of clients on one thread, [`target`] starts what they talk to, [`fleet`] keeps the book,
 //! [`scenario`] says what happens, and [`report`] sets each figure beside its budget. [`floor`] is the yardstick: the
-//! same sends without a server around them.
+//! same sends without a server around them. [`proxy`] is a network that misbehaves on purpose.
 
 pub mod fleet;
 pub mod floor;
 pub mod history;
 pub mod process;
+pub mod proxy;
 pub mod report;
 pub mod scan;
 pub mod scenario;

@@ -171,13 +171,13 @@ impl Report {
         out
     }
 
-    /// The report as a page of the documentation.
-    pub fn page(&self) -> String {
+    /// The report as a page of the documentation, with its title and the command that wrote it.
+    pub fn page(&self, title: &str, command: &str) -> String {
         let machine = &self.header.machine;
         let day = civil_date(self.header.at);
         let mut out = format!(
-            "# Benchmarks\n\n\
-             Written by `pulsewire bench all --write docs/benchmarks.md`; do not edit. Client and server ran on the same\n\
+            "# {title}\n\n\
+             Written by `{command}`; do not edit. Client and server ran on the same\n\
              machine over loopback, so the sender's CPU time holds part of the receiver's network work in every row, the\n\
              floor's as well. Ratios and counts can be compared with other machines, times only with this one.\n\n\
              | | |\n|---|---|\n| version | {} |\n| date | {day} |\n| cores | {} |\n| CPU | {} |\n| kernel | Linux {} |\n\
@@ -316,7 +316,7 @@ mod tests {
         let table = report().table();
         assert!(table.contains("cpu_us           4.50 µs  ≤ 5.00       within           median"), "{table}");
         assert!(table.contains("≥ 200,000    missed by 38 %"), "{table}");
-        assert!(report().page().contains("| `rate` | 123,456 /s | ≥ 200,000 | missed by 38 % |  |"));
+        assert!(report().page("T", "x").contains("| `rate` | 123,456 /s | ≥ 200,000 | missed by 38 % |  |"));
     }
 
     #[test]

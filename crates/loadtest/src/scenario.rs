@@ -7,12 +7,17 @@
 mod counts;
 mod fanout;
 mod flat;
+mod hostile;
 mod idle;
 mod inbound;
 mod latency;
+mod raw;
+mod rest;
 mod saturation;
+mod scrapers;
 mod stalled;
 mod storm;
+mod vanish;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -33,7 +38,7 @@ pub struct Bench {
     pub running: Option<Running>,
     /// How many subscribers or connections, instead of the scenario's own number.
     pub connections: Option<usize>,
-    /// How long a timed load lasts. Default 10 s.
+    /// How long a timed load lasts.
     pub duration: Duration,
     /// How often comparisons are repeated. Default 3.
     pub rounds: usize,
@@ -63,66 +68,109 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it does, in a sentence.
     pub about: &'static str,
+    /// How long its timed load lasts where nobody says otherwise.
+    pub duration: Duration,
     run: fn(&Bench, &Progress) -> anyhow::Result<Vec<Figure>>,
 }
 
-/// Every scenario, in the order `all` runs them.
+/// How long a timed load lasts by default.
+const USUAL: Duration = Duration::from_secs(10);
+
+/// Every scenario that measures, in the order `all` runs them.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "idle",
         about: "10,000 authenticated connections with a session and one subscription each, doing nothing.",
+        duration: USUAL,
         run: idle::run,
     },
     Scenario {
         name: "fanout",
         about: "One publisher, everybody subscribed to one channel; the next publication leaves when all have the last. \
                 Each figure beside a bare loop of the same sends to the same readers in the same run.",
+        duration: USUAL,
         run: fanout::run,
     },
     Scenario {
         name: "flat",
         about: "The same fan-out to 1,000 subscribers while other connections, each on a channel of its own, do nothing.",
+        duration: USUAL,
         run: flat::run,
     },
     Scenario {
         name: "saturation",
         about: "1,000 subscribers of one channel, four publications under way at any time.",
+        duration: USUAL,
         run: saturation::run,
     },
     Scenario {
         name: "latency",
         about: "10,000 subscribers on 1,000 channels, 10,000 deliveries a second, whether or not the server keeps up. \
                 Latencies count from the time a publication was meant to leave.",
+        duration: USUAL,
         run: latency::run,
     },
     Scenario {
         name: "stalled",
         about: "200 live subscribers beside 50 that stop reading, 50 publications of 4 KiB a second. \
                 A reader that takes nothing for 3 s is closed (limits.slow_after=3s).",
+        duration: USUAL,
         run: stalled::run,
     },
     Scenario {
         name: "storm",
         about: "10,000 clients connect and subscribe at once; then all are cut off and come back at once.",
+        duration: USUAL,
         run: storm::run,
     },
     Scenario {
         name: "inbound",
         about: "64 clients send 200-byte ping messages, 50 at a time; each is parsed, rate-limited and answered.",
+        duration: USUAL,
         run: inbound::run,
     },
     Scenario {
         name: "counts",
         about: "User instructions (callgrind) and system calls (strace) per delivery to 500 subscribers: the difference \
                 of two runs, repeatable within about 2 % while other work goes on.",
+        duration: USUAL,
         run: counts::run,
+    },
+];
+
+/// Every scenario that holds the server to a row of the fault catalogue, in the order `proofs` runs them.
+pub const PROOFS: &[Scenario] = &[
+    Scenario {
+        name: "vanish",
+        about: "Row P24: 10,000 clients that vanish in four ways; none leaves a descriptor, each is counted once.",
+        duration: USUAL,
+        run: vanish::run,
+    },
+    Scenario {
+        name: "hostile",
+        about: "Rows P11, P18 and X4: frames that announce 2⁶² and 2⁶³ bytes, messages that nest as deep as they are long, \
+                a client that wants a million subscriptions; by the process's memory and its allocator.",
+        duration: USUAL,
+        run: hostile::run,
+    },
+    Scenario {
+        name: "scrapers",
+        about: "Row X7: 100 scrapers for 60 s beside 1,000 deliveries a second, on a page with 10,000 series.",
+        duration: Duration::from_secs(60),
+        run: scrapers::run,
+    },
+    Scenario {
+        name: "rest",
+        about: "Row X15: 10,000 authenticated connections with one subscription each, idle for 10 min.",
+        duration: Duration::from_secs(600),
+        run: rest::run,
     },
 ];
 
 impl Scenario {
     /// The scenario of that name.
     pub fn named(name: &str) -> Option<&'static Scenario> {
-        SCENARIOS.iter().find(|scenario| scenario.name == name)
+        SCENARIOS.iter().chain(PROOFS).find(|scenario| scenario.name == name)
     }
 
     /// Runs it.

@@ -65,6 +65,11 @@ impl Scrape {
         Scrape { samples, len_bytes: text.len(), took: Duration::ZERO }
     }
 
+    /// How many series the page has.
+    pub fn series(&self) -> usize {
+        self.samples.len()
+    }
+
     /// The sum of a family's samples whose labels contain all of `labels`, such as `stage="kernel"`.
     pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         let matching = self.samples.iter().filter(|(series, _)| matches(series, name, labels));

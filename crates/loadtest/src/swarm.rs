@@ -59,6 +59,16 @@ impl Entry {
         Entry { address, request, handshake, secure: None }
     }
 
+    /// Where connections go.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The request that asks for the upgrade.
+    pub(crate) fn request(&self) -> Arc<[u8]> {
+        self.request.clone()
+    }
+
     /// The same, over TLS if there is something to begin it with.
     #[must_use]
     pub fn over(mut self, secure: Option<Secure>) -> Entry {

@@ -1,14 +1,13 @@
 //! The listening socket and what is done with each connection before it is anybody's.
 //!
-//! The loop never ends on an error: a process that is out of descriptors keeps answering those it has
-//! and tries again. A request's head must be complete within the handshake time; keep-alive connections
-//! count against the same time between requests. HTTP/1.1 only: a client that begins with HTTP/2 is
+//! There are as many HTTP connections at a time as there are descriptors for them ([`crate::seats`]), so
+//! the process does not run out of them; should it, the loop goes on and tries again. A request's head
+//! must be complete within the handshake time; keep-alive connections count against the same time between requests. HTTP/1.1 only: a client that begins with HTTP/2 is
 //! answered 400 and closed. At the public address TLS comes first, within a handshake time of its own.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -23,10 +22,12 @@ use tower::Layer as _;
 
 use crate::app::App;
 use crate::http::access::Remote;
+use crate::seats::{Seat, Seats};
 use crate::stream::{HandshakeError, SecureStream, Stream};
 
-/// HTTP connections at a time beyond the WebSocket connections: scrapers, publishers, handshakes.
-const HTTP_CONNECTIONS_MAX: usize = 8_192;
+/// What a connection is told for which there is no place, before anything of it was read.
+const NO_PLACE: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 /// Connections the kernel may hold for us, as far as `net.core.somaxconn` allows.
 const BACKLOG: i32 = 4_096;
 
@@ -54,16 +55,16 @@ pub enum Door {
     Internal,
 }
 
-/// Serves a router on a socket until `stop` changes.
+/// Serves a router on a socket until `stop` changes, with as many connections at a time as there are seats.
 pub async fn serve(
     app: Arc<App>,
     listener: TcpListener,
     door: Door,
     router: Router,
+    seats: Arc<Seats>,
     mut stop: watch::Receiver<bool>,
 ) {
     let agents = Arc::new(crate::agents::Agents::default());
-    let open = Arc::new(AtomicUsize::new(0));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -71,18 +72,14 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, remote)) => {
-                if open.fetch_add(1, Ordering::Relaxed) >= HTTP_CONNECTIONS_MAX {
-                    open.fetch_sub(1, Ordering::Relaxed);
-                    app.telemetry.shared().rejected(RejectStage::Accept, RejectReason::Overloaded);
+                let Some(seat) = seats.take().await else {
+                    refuse(&app, &stream, door);
                     continue;
-                }
+                };
                 let router = axum::Extension(Remote(remote))
                     .layer(axum::Extension(agents.clone()).layer(router.clone()));
-                let (app, open, stop) = (app.clone(), open.clone(), stop.clone());
-                tokio::spawn(async move {
-                    connection(&app, stream, door, router, stop).await;
-                    open.fetch_sub(1, Ordering::Relaxed);
-                });
+                let (app, stop) = (app.clone(), stop.clone());
+                tokio::spawn(async move { connection(&app, stream, door, router, seat, stop).await });
             }
             Err(error) => {
                 app.telemetry.shared().connection_failed(ConnectionError::Accept);
@@ -123,8 +120,25 @@ async fn secure(
     }
 }
 
-async fn connection<S>(app: &App, stream: TcpStream, door: Door, service: S, mut stop: watch::Receiver<bool>)
-where
+/// Tells a connection to come back later, if it speaks HTTP at once. Nobody waits for it to hear that.
+fn refuse(app: &App, stream: &TcpStream, door: Door) {
+    app.telemetry.shared().rejected(RejectStage::Accept, RejectReason::Overloaded);
+    if door == Door::Internal || app.tls.in_force().is_none() {
+        // What was sent already is taken, for a socket that is closed with bytes unread resets its answer away.
+        let _ = stream.try_read(&mut [0; 4_096]);
+        let _ = stream.try_write(NO_PLACE);
+    }
+    limited!(warn, "every HTTP connection is busy; new ones are told to come back later");
+}
+
+async fn connection<S>(
+    app: &App,
+    stream: TcpStream,
+    door: Door,
+    service: S,
+    seat: Seat,
+    mut stop: watch::Receiver<bool>,
+) where
     S: tower::Service<
             http::Request<hyper::body::Incoming>,
             Response = axum::response::Response,
@@ -134,6 +148,19 @@ where
         + 'static,
     S::Future: Send,
 {
+    let seat = Arc::new(seat);
+    let service = {
+        let seat = seat.clone();
+        tower::service_fn(move |request| {
+            seat.busy();
+            let (answer, seat) = (service.clone().call(request), seat.clone());
+            async move {
+                let answer = answer.await;
+                seat.waits();
+                answer
+            }
+        })
+    };
     let (timeout, header_bytes_max, headers_max) = {
         let live = app.live.load();
         let limits = &live.settings.limits;
@@ -149,6 +176,10 @@ where
         Some(pair) => {
             let secured = tokio::select! {
                 secured = secure(app, stream, pair.config.clone(), timeout) => secured,
+                () = seat.cut() => {
+                    app.telemetry.shared().rejected(RejectStage::Accept, RejectReason::Overloaded);
+                    return;
+                }
                 _ = stop.changed() => return,
             };
             let Some(stream) = secured else { return };
@@ -166,6 +197,10 @@ where
     tokio::pin!(serving);
     let result = tokio::select! {
         result = &mut serving => result,
+        () = seat.cut() => {
+            app.telemetry.shared().rejected(RejectStage::Accept, RejectReason::Overloaded);
+            return;
+        }
         _ = stop.changed() => {
             serving.as_mut().graceful_shutdown();
             tokio::time::timeout(Duration::from_secs(1), serving).await.unwrap_or(Ok(()))

@@ -27,6 +27,8 @@ pub struct Live {
     pub origins: OriginPolicy,
     /// Who answers client events, if anybody.
     pub hook: Option<Hook>,
+    /// How the process's descriptors are shared out.
+    pub share: crate::descriptors::Share,
 }
 
 /// The running server.
@@ -59,6 +61,10 @@ pub struct App {
     pub started_at_ms: i64,
     /// The last rendered metrics pages.
     pub scrapes: crate::http::metrics::Scrapes,
+    /// How memory and connections went.
+    pub memory: crate::memory::History,
+    /// The places of HTTP connections on the public address.
+    pub seats: Arc<crate::seats::Seats>,
 }
 
 impl App {
@@ -78,12 +84,12 @@ impl App {
         for shard in ask(|reply| self.hub.survey(reply)).await? {
             current.merge(&shard);
         }
-        let limits = &self.live.load().settings.limits;
-        current.connections_hard_limit = limits.connections_max as u64;
-        current.connections_soft_limit = limits.connections_soft as u64;
+        let share = self.live.load().share;
+        current.connections_hard_limit = share.connections_max as u64;
+        current.connections_soft_limit = share.connections_soft as u64;
         current.channels = self.bus.channels() as u64;
         current.kernel_socket_bytes = current.kernel_unsent_bytes + current.kernel_unacked_bytes;
-        current.heap_allocated_bytes = heap_allocated_bytes().unwrap_or(0);
+        current.heap_allocated_bytes = crate::memory::Heap::now().map_or(0, |heap| heap.allocated);
         current.tls_certificate_expiry_seconds = self.tls.in_force().map(|pair| pair.expiry_seconds);
         current.draining |= self.is_draining();
         for store in self.bus.stores() {
@@ -115,13 +121,6 @@ impl App {
     ) -> Result<usize, Stalled> {
         Ok(ask(|reply| self.hub.close(target, code, reply)).await?.into_iter().sum())
     }
-}
-
-/// What the allocator has given out, if it is the one we brought.
-fn heap_allocated_bytes() -> Option<u64> {
-    // Its figures are those of the last epoch; advancing it refreshes them.
-    tikv_jemalloc_ctl::epoch::advance().ok()?;
-    tikv_jemalloc_ctl::stats::allocated::read().ok().map(|bytes| bytes as u64)
 }
 
 /// A shard does not answer.

@@ -73,10 +73,10 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
             };
             authenticate(app, token, remote, told);
         }
-        Work::Publish { id, principal, single, events } => {
+        Work::Publish { id, principal, single, begun_ns, events } => {
             let hub = hub.clone();
             let reply = move |outcome| hub.order(shard, Order::Published { conn, id, single, outcome });
-            publish(app, &principal, PublishSource::WebSocket, events, Box::new(reply));
+            publish(app, &principal, PublishSource::WebSocket, begun_ns, events, Box::new(reply));
         }
         Work::ClientEvent { id, principal, session, event_type, channel, data } => {
             let event = Said { id, principal, session, event_type, channel, data };
@@ -137,6 +137,7 @@ fn publish(
     app: &App,
     principal: &Principal,
     source: PublishSource,
+    begun_ns: u64,
     events: Vec<Event>,
     reply: Reply<Result<Vec<Receipt>, Refusal>>,
 ) {
@@ -145,7 +146,7 @@ fn publish(
         count(&telemetry, source, &outcome);
         reply(outcome);
     };
-    publish_as(app, principal, events, Box::new(counted));
+    publish_as(app, principal, begun_ns, events, Box::new(counted));
 }
 
 fn count(telemetry: &Telemetry, source: PublishSource, outcome: &Result<Vec<Receipt>, Refusal>) {
@@ -221,7 +222,7 @@ fn publish_event(app: &App, shard: usize, conn: ConnKey, channel: &str, said: Sa
                 let outcome = outcome.map(|_| None).map_err(|refusal| (refusal.code, refusal.detail));
                 answer(&hub, shard, conn, id, event_type, outcome);
             };
-            publish(app, &principal, PublishSource::Hook, vec![event], Box::new(reply));
+            publish(app, &principal, PublishSource::Hook, 0, vec![event], Box::new(reply));
         }
     }
 }

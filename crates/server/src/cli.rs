@@ -7,6 +7,7 @@ pub mod bench;
 pub mod config;
 pub mod connection;
 pub mod publish;
+pub mod report;
 pub mod tail;
 pub mod token;
 
@@ -67,6 +68,8 @@ pub enum Command {
     Tail(tail::Tail),
     /// Measure a server against the budgets of the design.
     Bench(bench::Bench),
+    /// Show how a running server did over a period: trends, percentiles, thresholds.
+    Report(report::Report),
 }
 
 /// Where settings come from: shared by every command that reads them.
@@ -179,6 +182,7 @@ pub fn run(cli: Cli, terminal: &mut Terminal<'_>) -> Exit {
         Command::Publish(command) => publish::run(&command, terminal),
         Command::Tail(command) => tail::run(&command, terminal),
         Command::Bench(command) => bench::run(&command, terminal),
+        Command::Report(command) => report::run(&command, terminal),
     };
     ended.unwrap_or_else(|exit| exit)
 }

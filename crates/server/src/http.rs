@@ -62,6 +62,7 @@ fn operator_router() -> Router<Arc<App>> {
         .route("/api/admin/websocket/closed", get(admin::closed))
         .route("/api/admin/websocket/disconnect", post(admin::disconnect))
         .route("/api/admin/websocket/users", get(admin::users))
+        .route("/api/admin/heap", get(admin::heap))
         .route("/api/admin/revocations", post(admin::revoke))
         .route("/api/admin/blocks", post(admin::block))
 }

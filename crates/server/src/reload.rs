@@ -84,12 +84,16 @@ pub fn apply(app: &App, sources: &Sources) -> Result<Vec<Change>, Failure> {
     let changes = diff(&old.settings, &settings);
     let settings = settings.for_running(&old.settings, sources).map_err(Failure::Settings)?;
     let hub = Arc::new(hub_settings(&settings));
-    let live =
-        live(settings, app.address, &app.revocations, &app.telemetry, Some(&old)).map_err(Failure::Use)?;
+    let live = live(settings, app.address, app.bus.shards(), &app.revocations, &app.telemetry, Some(&old))
+        .map_err(Failure::Use)?;
     app.tls.put(&live.settings).map_err(|problem| Failure::Settings(vec![problem]))?;
     let limits = &live.settings.limits;
+    app.seats.resize(live.share.http_max);
+    if let Some(note) = live.share.note() {
+        tracing::warn!("{note}");
+    }
     app.hub.admission.set_bounds(
-        limits.connections_max,
+        live.share.connections_max,
         limits.connections_per_address,
         limits.connections_per_user,
     );

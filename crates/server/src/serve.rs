@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use pulsewire_bus::{Bus, ChannelKind, Durability, Namespace, Namespaces, Options, RingLimits};
 use pulsewire_edge::handshake::{MissingOrigin, OriginPolicy};
-use pulsewire_edge::{Edge, EdgeOptions, Prepared, clock, codec, sys};
+use pulsewire_edge::{Edge, EdgeOptions, Prepared, clock, codec};
 use pulsewire_hub::{Admission, Drain, ShardOptions};
 use pulsewire_protocol::Epoch;
 use pulsewire_telemetry::{Telemetry, logs};
@@ -23,13 +23,12 @@ use crate::accept::Door;
 use crate::app::{App, Live, hub_settings};
 use crate::auth::jwks::{self, RemoteOptions};
 use crate::auth::{Authenticator, Revocations};
+use crate::descriptors::{self, Share};
 use crate::hook::{Hook, HookOptions};
+use crate::seats::Seats;
 use crate::settings::{self, LogFormat, Publishers, Settings};
 use crate::tls::Certificates;
 use crate::{accept, backend, collect, dev, http, random, reload, store, tls};
-
-/// Descriptors that connections may not use: listening sockets, scrapes, files.
-const DESCRIPTORS_RESERVED: u64 = 256;
 
 /// A server that listens.
 pub struct Running {
@@ -50,7 +49,9 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let listener = bind(settings.server.listen)?;
     let address = listener.local_addr()?;
     let internal = settings.server.internal_listen.map(bind).transpose()?;
-    check_descriptors(&settings);
+    let shards = if settings.server.shards == 0 { cores() } else { settings.server.shards };
+    let share = Share::of_process(&settings, shards)?;
+    share.log();
     let telemetry = Telemetry::new(pulsewire_telemetry::Options {
         event_types_max: settings.metrics.event_types_max,
         compat: settings.metrics.compat,
@@ -62,11 +63,10 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     telemetry.event_types().intern("metric");
     let limits = &settings.limits;
     let admission = Arc::new(Admission::new(
-        limits.connections_max,
+        share.connections_max,
         limits.connections_per_address,
         limits.connections_per_user,
     ));
-    let shards = if settings.server.shards == 0 { cores() } else { settings.server.shards };
     let options = EdgeOptions {
         shards,
         inbox_max: limits.inbox_max,
@@ -115,7 +115,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let collects = settings.collector.enabled;
     let tls = Certificates::default();
     tls.put(&settings).map_err(|problem| anyhow::anyhow!("{problem}"))?;
-    let live = live(settings, address, &revocations, &telemetry, None)?;
+    let live = live(settings, address, shards, &revocations, &telemetry, None)?;
     let app = Arc::new(App {
         live: ArcSwap::from_pointee(live),
         telemetry,
@@ -131,6 +131,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         address,
         started_at_ms: clock::now().wall_ms,
         scrapes: http::metrics::Scrapes::default(),
+        memory: crate::memory::History::default(),
+        seats: Seats::new(share.http_max),
     });
     waiting.serve(&app);
     let (stop, stopped) = watch::channel(false);
@@ -138,11 +140,13 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         collect::start(&app, stopped.clone());
     }
     tls::watch(&app, stopped.clone());
+    crate::memory::start(&app, stopped.clone());
     if let Some(internal) = internal {
-        let router = http::internal_router(&app);
-        tokio::spawn(accept::serve(app.clone(), internal, Door::Internal, router, stopped.clone()));
+        let (router, seats) = (http::internal_router(&app), Seats::new(descriptors::INTERNAL));
+        tokio::spawn(accept::serve(app.clone(), internal, Door::Internal, router, seats, stopped.clone()));
     }
-    tokio::spawn(accept::serve(app.clone(), listener, Door::Public, http::router(&app), stopped));
+    let (router, seats) = (http::router(&app), app.seats.clone());
+    tokio::spawn(accept::serve(app.clone(), listener, Door::Public, router, seats, stopped));
     Ok(Running { app, address, stop, workers })
 }
 
@@ -253,14 +257,16 @@ fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
 ///
 /// # Errors
 ///
-/// If a key, an origin or the hook cannot be used.
+/// If a key, an origin or the hook cannot be used, or there are no descriptors for clients.
 pub fn live(
     settings: Settings,
     address: std::net::SocketAddr,
+    shards: usize,
     revocations: &Arc<Revocations>,
     telemetry: &Arc<Telemetry>,
     before: Option<&Live>,
 ) -> anyhow::Result<Live> {
+    let share = Share::of_process(&settings, shards)?;
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
     let remote = remote_keys(&settings, telemetry, before)?;
     let authenticator = Authenticator::new(&settings, &read, revocations.clone(), remote)
@@ -283,7 +289,7 @@ pub fn live(
             allow_private: settings.hook.allow_private,
         })
     });
-    Ok(Live { authenticator, origins, hook: hook.transpose()?, settings })
+    Ok(Live { authenticator, origins, hook: hook.transpose()?, share, settings })
 }
 
 /// The keys of `auth.jwks_url`: those of before, where nothing about them has changed.
@@ -339,17 +345,4 @@ fn namespaces(settings: &Settings) -> Namespaces {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(255)
-}
-
-/// Raises the soft limit of open files and says so if connections would not fit under it.
-fn check_descriptors(settings: &Settings) {
-    let Some(limit) = sys::raise_open_files_limit() else { return };
-    let wanted = settings.limits.connections_max as u64 + DESCRIPTORS_RESERVED;
-    if limit.now < wanted {
-        tracing::warn!(
-            open_files = limit.now,
-            connections_max = settings.limits.connections_max,
-            "the limit of open files is lower than limits.connections_max needs; raise it with ulimit -n or LimitNOFILE"
-        );
-    }
 }

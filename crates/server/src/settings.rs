@@ -118,6 +118,16 @@ pub fn keys() -> impl Iterator<Item = &'static Key<Settings>> {
     sections().into_iter().flat_map(|(_, keys)| keys)
 }
 
+impl Limits {
+    /// The most that the buffers of one connection may hold together, in bytes: either a message beside what waits
+    /// for the token, or a message beside an outbox and the answers that may wait with it.
+    #[must_use]
+    pub const fn connection_memory_needed(&self) -> usize {
+        let (message, outbox) = (self.message_bytes_max, 2 * self.outbox_bytes_max);
+        message + if outbox > message { outbox } else { message }
+    }
+}
+
 impl Settings {
     /// Where the value at `path` comes from; a namespace's path is `namespace.` and its name.
     #[must_use]

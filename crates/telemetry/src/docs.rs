@@ -12,12 +12,13 @@ const HEAD: &str = "\
 Written by `cargo xtask generate` from `telemetry::catalog`; edit that instead.
 
 `GET /metrics` (also `/api/metrics`, `/actuator/prometheus` and `/api/ws/metrics?format=prometheus`) answers in the
-Prometheus text format 0.0.4, or in OpenMetrics 1.0 if `Accept` prefers it. Every closed set of label values is at
+Prometheus text format 0.0.4, or in OpenMetrics 1.0 or Prometheus's delimited protobuf if `Accept` prefers it. Every closed set of label values is at
 zero from the start, so the first event of a kind is seen by `rate()`; OpenMetrics adds `_created` lines, which do the
 same for event types that appear later. No user, session, run or channel name is ever a label.
 
-- **Latency has three clocks**: accepted to handed to the kernel (`websocket_event_latency_milliseconds`), accepted to
-  received by the client (`websocket_message_latency_milliseconds`, sampled), and the heartbeat's round trip.
+- **Latency has four clocks**: accepted to handed to the kernel (`websocket_event_latency_milliseconds`), accepted to
+  received by the client (`websocket_message_latency_milliseconds`, sampled), from a client's publishing
+  to a subscriber's receipt (`orchestrator_websocket_message_latency`), and the heartbeat's round trip.
 - **A present quantity** (gauge, gauge histogram) is read from the table that owns it at the scrape. A gauge histogram
   counts each connection once: use `histogram_quantile` on its buckets directly, without `rate()`. In the text format
   its type is `histogram`, in OpenMetrics `gaugehistogram`.

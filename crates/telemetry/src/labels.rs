@@ -173,6 +173,9 @@ labels! {
     /// What was done about a reader that cannot keep up.
     SlowAction { Lag = "lag", Drop = "drop", Conflate = "conflate", Close = "close" }
 
+    /// Which buffer of a connection was full.
+    MemoryPart { Message = "message", Stash = "stash", Outbox = "outbox" }
+
     /// Which limit was reached.
     RateScope {
         Connection = "connection",

@@ -7,9 +7,9 @@
 
 use crate::labels::{
     AuthFailure, CLOSE_CODE_NAMES, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
-    HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MessageError, MessageType, PublishOutcome,
-    PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
-    RepairSource, SlowAction, Status, StoreFailure, TlsResult,
+    HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MemoryPart, MessageError, MessageType,
+    PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage,
+    ReloadOutcome, RepairSource, SlowAction, Status, StoreFailure, TlsResult,
 };
 
 /// Upper bounds of buckets, and where to begin the search for a value's bucket.
@@ -164,6 +164,7 @@ places! { FIXED @ 0;
     FANOUT_SIZE: histogram(&FANOUT),
     RECEIPT_TCP: histogram(&LATENCY_NS),
     RECEIPT_APP: histogram(&LATENCY_NS),
+    ROUND_TRIP: histogram(&LATENCY_NS),
     INITIAL_STATE: histogram(&INITIAL_STATE_NS),
     HEARTBEATS_SENT: 1,
     HEARTBEAT_TIMEOUTS: 1,
@@ -175,6 +176,7 @@ places! { FIXED @ 0;
     DROPPED: DropCause::COUNT,
     CONFLATED: 1,
     SLOW: SlowAction::COUNT,
+    MEMORY_LIMITED: MemoryPart::COUNT,
     RATE_LIMITED: RateScope::COUNT,
     GAPS: GapReason::COUNT,
     PUBLISH: PublishSource::COUNT * PublishOutcome::COUNT,

@@ -16,6 +16,7 @@ mod labels;
 mod layout;
 pub mod logs;
 mod process;
+mod protobuf;
 mod quantile;
 mod record;
 mod registry;
@@ -28,16 +29,17 @@ pub use docs::docs_markdown;
 pub use event_types::{EventTypeId, EventTypes};
 pub use labels::{
     AuthFailure, AuthOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
-    HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MemoryClass, MessageError, MessageType, Proof,
-    PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage,
-    ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure, TlsResult,
-    Transport,
+    HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MemoryClass, MemoryPart, MessageError,
+    MessageType, Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason,
+    RejectStage, ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure,
+    TlsResult, Transport,
 };
 pub use process::Process;
-pub use quantile::quantiles;
+pub use protobuf::render_protobuf;
+pub use quantile::{Buckets, quantiles};
 pub use record::{Closed, ManyWriters, OneWriter, Recorder, Sent, ShardMetrics, SharedMetrics, Writer};
 pub use registry::{Options, Telemetry};
-pub use render::{Format, content_type, negotiate, numbers, render};
+pub use render::{Exposition, Format, content_type, negotiate, numbers, render};
 
 #[doc(hidden)]
 pub use tracing;

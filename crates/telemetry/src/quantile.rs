@@ -5,24 +5,48 @@ use crate::current::Current;
 use crate::registry::Telemetry;
 use crate::view::View;
 
-/// Quantiles (each `q` from 0 to 1) of a histogram family over all its series, in its unit.
-///
-/// Computed as Prometheus' `histogram_quantile` does: linear inside a bucket, and the highest
-/// bound for what lies above all bounds. `None` if there is no such histogram or it is empty.
+/// The buckets of a histogram family over all its series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Buckets {
+    /// Upper bounds in the unit of the family, without infinity.
+    pub bounds: Vec<f64>,
+    /// Observations in each, not cumulative; the last are above all bounds.
+    pub counts: Vec<u64>,
+}
+
+impl Buckets {
+    /// Those of a family; `None` if there is no such histogram.
+    #[must_use]
+    pub fn of(telemetry: &Telemetry, current: &Current, family: &str) -> Option<Self> {
+        let family = FAMILIES.iter().find(|known| known.name == family)?;
+        let view = View::new(telemetry, current);
+        let bounds = family.bounds();
+        let mut counts = vec![0; bounds.len() + 1];
+        for point in family.points(&view) {
+            let Value::Histogram(slots) = point.value else { return None };
+            for (count, n) in counts.iter_mut().zip(slots) {
+                *count += n;
+            }
+        }
+        Some(Self { bounds, counts })
+    }
+
+    /// Quantiles, each `q` from 0 to 1.
+    ///
+    /// Computed as Prometheus' `histogram_quantile` does: linear inside a bucket, and the highest
+    /// bound for what lies above all bounds. `None` if it is empty.
+    #[must_use]
+    pub fn quantiles(&self, qs: &[f64]) -> Option<Vec<f64>> {
+        let total: u64 = self.counts.iter().sum();
+        (total > 0).then(|| qs.iter().map(|&q| quantile(&self.bounds, &self.counts, total, q)).collect())
+    }
+}
+
+/// Quantiles (each `q` from 0 to 1) of a histogram family over all its series, in its unit; see
+/// [`Buckets::quantiles`]. `None` if there is no such histogram or it is empty.
 #[must_use]
 pub fn quantiles(telemetry: &Telemetry, current: &Current, family: &str, qs: &[f64]) -> Option<Vec<f64>> {
-    let family = FAMILIES.iter().find(|known| known.name == family)?;
-    let view = View::new(telemetry, current);
-    let bounds = family.bounds();
-    let mut counts = vec![0; bounds.len() + 1];
-    for point in family.points(&view) {
-        let Value::Histogram(slots) = point.value else { return None };
-        for (count, n) in counts.iter_mut().zip(slots) {
-            *count += n;
-        }
-    }
-    let total: u64 = counts.iter().sum();
-    (total > 0).then(|| qs.iter().map(|&q| quantile(&bounds, &counts, total, q)).collect())
+    Buckets::of(telemetry, current, family)?.quantiles(qs)
 }
 
 fn quantile(bounds: &[f64], counts: &[u64], total: u64, q: f64) -> f64 {

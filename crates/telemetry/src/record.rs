@@ -14,9 +14,9 @@ use crate::block::Block;
 use crate::event_types::EventTypeId;
 use crate::labels::{
     AuthFailure, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome,
-    HookOutcome, Initiator, KeyFetch, Layer, MessageError, MessageType, Proof, PublishOutcome, PublishSource,
-    RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource,
-    SlowAction, Status, StoreFailure, TlsResult, close_code_index,
+    HookOutcome, Initiator, KeyFetch, Layer, MemoryPart, MessageError, MessageType, Proof, PublishOutcome,
+    PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
+    RepairSource, SlowAction, Status, StoreFailure, TlsResult, close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 
@@ -271,6 +271,16 @@ impl<W: Writer> Recorder<W> {
         };
         self.observe_ns(place, &at::LATENCY_NS, latency_ns, 1);
         self.observe_row(id, at::MESSAGE_LATENCY, latency_ns, 1);
+    }
+
+    /// A subscriber's receipt came `ns` after its publisher began to publish (document 003's round trip).
+    pub fn round_trip(&self, ns: u64) {
+        self.observe_ns(at::ROUND_TRIP, &at::LATENCY_NS, ns, 1);
+    }
+
+    /// A connection could not have more memory for one of its buffers.
+    pub fn memory_limited(&self, part: MemoryPart) {
+        self.add(at::MEMORY_LIMITED + part as usize, 1);
     }
 
     /// A connecting client had its initial state handed to the kernel, `ns` after its request was accepted.

@@ -1,6 +1,6 @@
-//! The exposition: text format 0.0.4 and OpenMetrics 1.0.
+//! The exposition in text: format 0.0.4 and OpenMetrics 1.0; and which form a scraper asks for.
 //!
-//! Both come from the same walk over the catalogue. They differ where OpenMetrics is stricter:
+//! Both, and the protobuf form beside them, come from the same walk over the catalogue. They differ where OpenMetrics is stricter:
 //! the family of a counter is named without `_total`, series say when they began, a gauge must
 //! not be called `_total` (C11), a spread of a present quantity has a kind of its own (C13).
 
@@ -14,6 +14,28 @@ use crate::registry::Telemetry;
 use crate::view::View;
 
 /// A form of the exposition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposition {
+    /// Text.
+    Text(Format),
+    /// Delimited protobuf messages.
+    Protobuf,
+}
+
+impl Exposition {
+    /// Its `Content-Type`. Prometheus 3 refuses a scrape without a right one.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Text(format) => content_type(format),
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
+        }
+    }
+}
+
+/// A form of the exposition in text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus text format 0.0.4.
@@ -31,17 +53,23 @@ pub const fn content_type(format: Format) -> &'static str {
     }
 }
 
-/// The form an `Accept` header asks for; text unless OpenMetrics 1.0 is preferred to it.
+/// The form an `Accept` header asks for: text unless OpenMetrics 1.0 or delimited protobuf is preferred to it.
+/// Of forms that are equally welcome the one that says more is taken.
 #[must_use]
-pub fn negotiate(accept: Option<&str>) -> Format {
-    let (mut open, mut text) = (0.0, 0.0);
+pub fn negotiate(accept: Option<&str>) -> Exposition {
+    let (mut protobuf, mut open, mut text) = (0.0, 0.0, 0.0);
     for range in accept.unwrap_or_default().split(',') {
         let mut parts = range.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default();
         let (mut q, mut version) = (1.0, None);
+        let mut families = [false; 2];
         for (name, value) in parts.filter_map(|part| part.split_once('=')) {
             match name.trim().to_ascii_lowercase().as_str() {
                 "q" => q = value.trim().parse::<f32>().unwrap_or(0.0).clamp(0.0, 1.0),
+                "proto" => {
+                    families[0] = value.trim().trim_matches('"') == "io.prometheus.client.MetricFamily";
+                }
+                "encoding" => families[1] = value.trim().trim_matches('"').eq_ignore_ascii_case("delimited"),
                 "version" => version = Some(value.trim().trim_matches('"')),
                 _ => {}
             }
@@ -51,17 +79,28 @@ pub fn negotiate(accept: Option<&str>) -> Format {
             open = f32::max(open, q);
         } else if media.eq_ignore_ascii_case("text/plain") {
             text = f32::max(text, q);
+        } else if media.eq_ignore_ascii_case("application/vnd.google.protobuf") && families == [true; 2] {
+            protobuf = f32::max(protobuf, q);
         }
     }
-    if open > 0.0 && open >= text { Format::OpenMetrics } else { Format::Text004 }
+    if protobuf > 0.0 && protobuf >= f32::max(open, text) {
+        Exposition::Protobuf
+    } else if open > 0.0 && open >= text {
+        Exposition::Text(Format::OpenMetrics)
+    } else {
+        Exposition::Text(Format::Text004)
+    }
 }
+
+/// What is said about a family that an application pushes.
+pub(crate) const CUSTOM_HELP: &str = "Pushed by an application.";
 
 /// The whole exposition.
 #[must_use]
 pub fn render(telemetry: &Telemetry, current: &Current, format: Format) -> String {
     let view = View::new(telemetry, current);
     let mut page = Page { out: String::with_capacity(256 * 1024), format };
-    for family in shown(telemetry, format) {
+    for family in shown(telemetry, format == Format::Text004) {
         let name = exposed_name(family, &telemetry.options.alias_prefix);
         page.family(family, &name, &family.points(&view));
     }
@@ -79,7 +118,7 @@ pub fn render(telemetry: &Telemetry, current: &Current, format: Format) -> Strin
 pub fn numbers(telemetry: &Telemetry, current: &Current) -> BTreeMap<String, f64> {
     let view = View::new(telemetry, current);
     let mut numbers = BTreeMap::new();
-    for family in shown(telemetry, Format::Text004) {
+    for family in shown(telemetry, true) {
         let name = exposed_name(family, &telemetry.options.alias_prefix);
         for point in family.points(&view) {
             let labels = label_text(family, &point, "");
@@ -103,17 +142,16 @@ pub fn numbers(telemetry: &Telemetry, current: &Current) -> BTreeMap<String, f64
     numbers
 }
 
-/// The families a form shows.
-fn shown(telemetry: &Telemetry, format: Format) -> impl Iterator<Item = &'static Family> {
+/// The families a form shows; only the text format takes a gauge for what it is whatever its name ends in.
+pub(crate) fn shown(telemetry: &Telemetry, any_name: bool) -> impl Iterator<Item = &'static Family> {
     let compat = telemetry.options.compat;
-    let legal = move |family: &&Family| {
-        format == Format::Text004 || family.kind != Kind::Gauge || !family.name.ends_with("_total")
-    };
+    let legal =
+        move |family: &&Family| any_name || family.kind != Kind::Gauge || !family.name.ends_with("_total");
     FAMILIES.iter().filter(move |family| compat || !family.is_compat()).filter(legal)
 }
 
 /// The alias family's prefix is a setting.
-fn exposed_name(family: &Family, alias_prefix: &str) -> String {
+pub(crate) fn exposed_name(family: &Family, alias_prefix: &str) -> String {
     family
         .name
         .strip_prefix(ALIAS_PREFIX)
@@ -168,7 +206,7 @@ impl Page {
 
     fn custom(&mut self, name: &str, family: &CustomFamily) {
         let kind = if family.counter { Kind::Counter } else { Kind::Gauge };
-        let base = self.head(name, kind, None, "Pushed by an application.");
+        let base = self.head(name, kind, None, CUSTOM_HELP);
         for (labels, series) in &family.series {
             let labels = pair_text(labels);
             self.line(name, &labels, series.value);
@@ -222,7 +260,7 @@ impl Page {
 }
 
 /// Bucket counts and the sum in the unit of the family.
-fn split<'s>(slots: &'s [u64], family: &Family) -> (&'s [u64], f64) {
+pub(crate) fn split<'s>(slots: &'s [u64], family: &Family) -> (&'s [u64], f64) {
     let (counts, sum) = slots.split_at(slots.len().saturating_sub(1));
     (counts, sum.first().map_or(0.0, |sum| *sum as f64 / family.buckets.sum_scale))
 }

@@ -113,7 +113,7 @@ fn publish(bus: &Bus, who: &str, events: &[&str]) -> String {
     let reply = Box::new(move |outcome| reply.send(outcome).unwrap());
     bus.publish(
         Now::default(),
-        Publisher { named_by: NamedBy::Token, principal: who, user: None },
+        Publisher { named_by: NamedBy::Token, principal: who, user: None, begun_ns: 0 },
         events,
         reply,
     );
@@ -154,7 +154,7 @@ fn the_same_name_from_another_authority_is_another_publisher() {
     let publish = |named_by, principal, id: &str| {
         let json = format!(r#"{{"channel":"run:1","type":"x","id":"{id}","data":"{named_by:?}"}}"#);
         let event = Event::parse_one(json.as_bytes()).unwrap();
-        let publisher = Publisher { named_by, principal, user: None };
+        let publisher = Publisher { named_by, principal, user: None, begun_ns: 0 };
         let (reply, answer) = mpsc::channel();
         let reply = Box::new(move |outcome| reply.send(outcome).unwrap());
         bus.publish(Now::default(), publisher, vec![event], reply);

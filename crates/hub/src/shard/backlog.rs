@@ -15,7 +15,7 @@ use super::queue::{Chain, Class, ItemRef};
 use super::slot::{Flags, NONE, Phase};
 use super::{Shard, closing};
 use crate::{Net, Write};
-use pulsewire_telemetry::{Direction, DropCause, Layer, SlowAction};
+use pulsewire_telemetry::{Direction, DropCause, Layer, MemoryPart, SlowAction};
 
 impl<N: Net> Shard<N> {
     /// Keeps what the kernel did not take: `taken` bytes of the chain's frames were written.
@@ -51,6 +51,7 @@ impl<N: Net> Shard<N> {
         let outbox = self.slots[index as usize].outbox.as_ref();
         // Answers may take as much again: they were asked for. Beyond that the client reads nothing.
         if outbox.is_some_and(|outbox| outbox.bytes > 2 * bytes_max && outbox.answer_bytes > bytes_max) {
+            self.metrics.memory_limited(MemoryPart::Outbox);
             self.close_because(index, closing::Cause::Slow, now);
         }
     }
@@ -88,6 +89,9 @@ impl<N: Net> Shard<N> {
         if fits && (!behind || matches!(class, Class::Ephemeral { .. })) {
             self.outbox(index, now).push(item, len);
             return;
+        }
+        if !fits {
+            self.metrics.memory_limited(MemoryPart::Outbox);
         }
         match (class, position) {
             (Class::Ephemeral { .. }, _) => self.drop_oldest(index, item, len, bytes_max, now),

@@ -7,8 +7,8 @@
 use pulsewire_bus::Now;
 use pulsewire_protocol::{Answer, CloseCode, ErrorAnswer, ErrorCode, Frame, Reconnect};
 use pulsewire_telemetry::{
-    AuthFailure, Closed as ClosedMetric, ConnectionError, DisconnectReason, Initiator, MessageError,
-    MessageType, RateScope, ReconnectOutcome, SlowAction,
+    AuthFailure, Closed as ClosedMetric, ConnectionError, DisconnectReason, Initiator, MemoryPart,
+    MessageError, MessageType, RateScope, ReconnectOutcome, SlowAction,
 };
 use std::cmp::Reverse;
 
@@ -142,6 +142,9 @@ impl<N: Net> Shard<N> {
                     CloseCode::MessageTooBig => MessageError::TooLarge,
                     _ => MessageError::Protocol,
                 });
+                if violated.close == CloseCode::MessageTooBig {
+                    self.metrics.memory_limited(MemoryPart::Message);
+                }
                 if violated.close == CloseCode::RateLimited {
                     self.metrics.rate_limited(RateScope::Connection);
                 }

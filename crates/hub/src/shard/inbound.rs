@@ -10,7 +10,9 @@ use pulsewire_protocol::{
     Answer, ChannelName, Connected, Encoding, ErrorAnswer, ErrorCode, GetHistory, Heartbeat, Kind, Request,
     RequestError, RequestId, SessionId, Subscribe, parse, request_from_msgpack,
 };
-use pulsewire_telemetry::{AuthFailure, Direction, DropCause, Layer, MessageError, MessageType, RateScope};
+use pulsewire_telemetry::{
+    AuthFailure, Direction, DropCause, Layer, MemoryPart, MessageError, MessageType, RateScope,
+};
 
 use super::slot::{Flags, Guest, Phase};
 use super::{Shard, closing};
@@ -186,6 +188,7 @@ impl<N: Net> Shard<N> {
         let Some(guest) = &mut slot.guest else { return };
         if slot.phase == Phase::Verifying {
             if guest.stash_bytes + raw.len() > stash_max || guest.stash.len() >= STASHED_MAX {
+                self.metrics.memory_limited(MemoryPart::Stash);
                 self.close_because(index, closing::Cause::TooLarge, now);
                 return;
             }
@@ -502,7 +505,11 @@ impl<N: Net> Shard<N> {
             return;
         }
         let single = events.len() == 1;
-        let work = Work::Publish { id, principal, single, events };
+        let begun_ns = match session.counters.heartbeat_rtt_ns {
+            0 => 0,
+            rtt_ns => now.mono_ns.saturating_sub(rtt_ns),
+        };
+        let work = Work::Publish { id, principal, single, begun_ns, events };
         self.ask(key, index, work, now);
     }
 

@@ -62,6 +62,7 @@ struct Noted {
     channel: u32,
     sequence: u64,
     accepted_ns: u64,
+    begun_ns: u64,
     event_type: EventTypeId,
 }
 
@@ -83,6 +84,7 @@ impl Receipts {
             channel,
             sequence,
             accepted_ns: publication.accepted_ns,
+            begun_ns: publication.begun_ns,
             event_type: publication.event_type,
         });
     }
@@ -135,6 +137,9 @@ impl<N: Net> Shard<N> {
         if let Some(noted) = self.receipts.find(channel, sequence) {
             let latency_ns = now.since_ns(noted.accepted_ns);
             self.metrics.receipt(noted.event_type, latency_ns, Proof::AppAck);
+            if noted.begun_ns > 0 {
+                self.metrics.round_trip(now.since_ns(noted.begun_ns));
+            }
             self.latency(slot, latency_ns);
         }
     }

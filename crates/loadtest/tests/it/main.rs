@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fake;
+mod proxy;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::thread;

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use pulsewire_loadtest::floor;
 use pulsewire_loadtest::process::Machine;
 use pulsewire_loadtest::report::{Header, Report, Threshold};
-use pulsewire_loadtest::scenario::{Bench as Setup, Running, SCENARIOS, Scenario};
+use pulsewire_loadtest::scenario::{Bench as Setup, PROOFS, Running, SCENARIOS, Scenario};
 
 use super::connection::trust;
 use super::{Exit, Terminal};
@@ -20,7 +20,8 @@ use crate::settings::duration_from_text;
 /// Measure a server.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Scenarios: idle, fanout, flat, saturation, latency, stalled, storm, inbound, counts, or all.
+    /// Scenarios: idle, fanout, flat, saturation, latency, stalled, storm, inbound, counts, or all. Proofs: vanish,
+    /// hostile, scrapers, rest, or proofs, which take some minutes.
     #[arg(required = true, value_name = "SCENARIO", value_parser = scenario)]
     pub scenarios: Vec<String>,
     /// Measure this server instead of one of our own; set its limits high enough.
@@ -38,9 +39,9 @@ pub struct Bench {
     /// Connections or subscribers, instead of the scenario's own number.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=19_000))]
     pub conns: Option<u32>,
-    /// How long a timed load lasts.
-    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = span)]
-    pub duration: Duration,
+    /// How long a timed load lasts; 10s where the scenario does not say otherwise.
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    pub duration: Option<Duration>,
     /// How often a comparison is repeated; the median counts.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     pub rounds: u8,
@@ -77,11 +78,11 @@ pub enum Output {
 const FLOOR: &str = "floor";
 
 fn scenario(name: &str) -> Result<String, String> {
-    if name == "all" || name == FLOOR || Scenario::named(name).is_some() {
+    if matches!(name, "all" | "proofs") || name == FLOOR || Scenario::named(name).is_some() {
         return Ok(name.to_owned());
     }
-    let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-    Err(format!("expected {}, or all", names.join(", ")))
+    let names: Vec<&str> = SCENARIOS.iter().chain(PROOFS).map(|scenario| scenario.name).collect();
+    Err(format!("expected {}, all, or proofs", names.join(", ")))
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -105,10 +106,11 @@ pub fn run(command: &Bench, terminal: &mut Terminal<'_>) -> Result<Exit, Exit> {
             .say("note: this is a debug build; its figures say nothing about speed (cargo run --release)");
     }
     let program = std::env::current_exe().map_err(|error| failed(&error.into(), terminal))?;
-    let setup = command.setup(program);
+    let mut setup = command.setup(program);
     let machine = Machine::here();
     let mut outcomes = Vec::new();
     for scenario in command.chosen() {
+        setup.duration = command.duration.unwrap_or(scenario.duration);
         let outcome = scenario.run(&setup).map_err(|error| {
             terminal.say(format_args!("error: scenario {}", scenario.name));
             failed(&error, terminal)
@@ -123,7 +125,7 @@ pub fn run(command: &Bench, terminal: &mut Terminal<'_>) -> Result<Exit, Exit> {
         Output::Json => terminal.data(serde_json::to_string_pretty(&report).unwrap_or_default()),
     }
     if let Some(file) = &command.write {
-        write(file, &report).map_err(|error| failed(&error, terminal))?;
+        write(file, &report, &command.scenarios).map_err(|error| failed(&error, terminal))?;
     }
     Ok(command.judge(&report, terminal))
 }
@@ -137,7 +139,7 @@ impl Bench {
             program,
             running,
             connections: self.conns.map(|conns| conns as usize),
-            duration: self.duration,
+            duration: self.duration.unwrap_or_default(),
             rounds: usize::from(self.rounds),
             pin: !self.no_pin,
             progress: !self.no_progress,
@@ -145,9 +147,13 @@ impl Bench {
     }
 
     fn chosen(&self) -> Vec<&'static Scenario> {
-        let wanted =
-            |scenario: &&Scenario| self.scenarios.iter().any(|name| name == "all" || name == scenario.name);
-        SCENARIOS.iter().filter(wanted).collect()
+        let named = |all: &'static str, list: &'static [Scenario]| {
+            let wanted = move |scenario: &&Scenario| {
+                self.scenarios.iter().any(|name| name == all || name == scenario.name)
+            };
+            list.iter().filter(wanted)
+        };
+        named("all", SCENARIOS).chain(named("proofs", PROOFS)).collect()
     }
 
     fn judge(&self, report: &Report, terminal: &mut Terminal<'_>) -> Exit {
@@ -170,8 +176,10 @@ impl Bench {
     }
 }
 
-fn write(file: &Path, report: &Report) -> anyhow::Result<()> {
-    Ok(std::fs::write(file, report.page())?)
+fn write(file: &Path, report: &Report, scenarios: &[String]) -> anyhow::Result<()> {
+    let title = if scenarios == ["proofs"] { "Proofs" } else { "Benchmarks" };
+    let command = format!("pulsewire bench {} --write {}", scenarios.join(" "), file.display());
+    Ok(std::fs::write(file, report.page(title, &command))?)
 }
 
 fn failed(error: &anyhow::Error, terminal: &mut Terminal<'_>) -> Exit {

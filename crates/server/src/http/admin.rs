@@ -6,6 +6,7 @@
 
 mod act;
 mod guard;
+mod heap;
 mod paging;
 mod record;
 
@@ -25,6 +26,7 @@ use crate::app::App;
 
 pub use act::{block, cleanup_stale, disconnect, revoke};
 pub use guard::{JsonBody, Operator};
+pub use heap::heap;
 pub use paging::Paging;
 
 /// `GET /api/admin/websocket/connections`: how many connections there are, and in which runs.

@@ -79,7 +79,7 @@ impl Verdict {
         let all = [
             (self.stalled, "a shard did not answer within a second"),
             (self.draining, "the server is stopping"),
-            (self.full, "limits.connections_max is reached; new connections are refused"),
+            (self.full, "all connections the node allows are there; new ones are refused"),
             (self.above_soft_limit, "more connections than limits.connections_soft"),
             (self.store_degraded, "the store fails: events of log channels are refused; the log says why"),
         ];
@@ -98,8 +98,10 @@ pub async fn websocket(State(app): State<Arc<App>>) -> Response {
         "reasons": verdict.reasons(),
     });
     let expired = app.tls.in_force().is_some_and(|pair| pair.has_expired(clock::now().wall_ms));
-    if let Some(note) = note(app.live.load().settings.dev, expired) {
-        body["note"] = note.into();
+    let live = app.live.load();
+    let notes: Vec<String> = note(live.settings.dev, expired).into_iter().chain(live.share.note()).collect();
+    if !notes.is_empty() {
+        body["note"] = notes.join("; ").into();
     }
     answer(verdict.http_status(), body)
 }
@@ -147,6 +149,7 @@ pub async fn stats(
     let running = app.collecting.load(std::sync::atomic::Ordering::Relaxed);
     let body = json!({
         "connected_clients": current.active_connections(),
+        "connections_max": current.connections_hard_limit,
         "total_subscriptions": current.subscriptions,
         "channels": current.channels,
         "sessions_detached": current.sessions_detached,

@@ -17,7 +17,7 @@ use axum::extract::{Extension, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pulsewire_protocol::ErrorCode;
-use pulsewire_telemetry::{Format, content_type, negotiate};
+use pulsewire_telemetry::{Exposition, Format, negotiate};
 
 use super::access::{self, Remote};
 use super::health::Verdict;
@@ -97,10 +97,11 @@ fn accept(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::ACCEPT).and_then(|value| value.to_str().ok())
 }
 
-const fn form_of(format: Format) -> Form {
-    match format {
-        Format::Text004 => Form::Text,
-        Format::OpenMetrics => Form::OpenMetrics,
+const fn form_of(exposition: Exposition) -> Form {
+    match exposition {
+        Exposition::Text(Format::Text004) => Form::Text,
+        Exposition::Text(Format::OpenMetrics) => Form::OpenMetrics,
+        Exposition::Protobuf => Form::Protobuf,
     }
 }
 
@@ -134,8 +135,9 @@ fn names_exposition(accept: Option<&str>) -> bool {
 impl Form {
     const fn content_type(self) -> &'static str {
         match self {
-            Self::Text => content_type(Format::Text004),
-            Self::OpenMetrics => content_type(Format::OpenMetrics),
+            Self::Text => Exposition::Text(Format::Text004).content_type(),
+            Self::OpenMetrics => Exposition::Text(Format::OpenMetrics).content_type(),
+            Self::Protobuf => Exposition::Protobuf.content_type(),
             Self::Json => "application/json",
         }
     }

@@ -107,7 +107,7 @@ async fn accept(
     authorise(principal, &events)?;
     let (reply, answer) = oneshot::channel();
     // Whoever asked may have gone; the events are published all the same.
-    publish_as(app, principal, events, Box::new(|outcome| drop(reply.send(outcome))));
+    publish_as(app, principal, 0, events, Box::new(|outcome| drop(reply.send(outcome))));
     let receipts = answer.await.map_err(|_| Problem::from(ErrorCode::OutcomeUnknown))?.map_err(refused)?;
     for receipt in &receipts {
         let outcome = if receipt.duplicate { PublishOutcome::Duplicate } else { PublishOutcome::Accepted };
@@ -135,11 +135,12 @@ fn refused(refusal: Refusal) -> Problem {
 pub fn publish_as(
     app: &App,
     principal: &Principal,
+    begun_ns: u64,
     events: Vec<Event>,
     reply: Reply<Result<Vec<Receipt>, Refusal>>,
 ) {
     let user = (principal.role != Role::Publisher && !principal.is_anonymous()).then_some(&*principal.sub);
-    let publisher = Publisher { named_by: principal.named_by, principal: &principal.sub, user };
+    let publisher = Publisher { named_by: principal.named_by, principal: &principal.sub, user, begun_ns };
     app.bus.publish(clock::now(), publisher, events, reply);
 }
 

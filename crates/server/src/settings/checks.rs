@@ -214,6 +214,17 @@ fn bounds(checks: &mut Checks<'_>) {
         );
         checks.refuse("limits.connections_soft", &what, "lower it, or leave it out: it follows at 80 %");
     }
+    let needed = limits.connection_memory_needed();
+    // Where nobody has set it, it follows.
+    let set = settings.origin("limits.connection_memory") != Origin::Default;
+    if set && needed > limits.connection_memory {
+        let what = format!(
+            "{} bytes, but a message of {} and an outbox of {} with as much again for answers may need {needed}",
+            limits.connection_memory, limits.message_bytes_max, limits.outbox_bytes_max
+        );
+        let help = "raise it, or lower `limits.message_bytes_max` and `limits.outbox_bytes_max`, or leave those two out";
+        checks.refuse("limits.connection_memory", &what, help);
+    }
     if settings.heartbeat.timeout > settings.heartbeat.interval {
         checks.refuse(
             "heartbeat.timeout",

@@ -135,6 +135,7 @@ impl<'a> Loader<'a> {
             let soft = (settings.limits.connections_max / 5 * 4).max(1);
             settings.limits.connections_soft = settings.limits.connections_soft.min(soft);
         }
+        derive_memory(settings);
         let own_key =
             self.sources.dev_secret.as_ref().filter(|_| settings.dev && settings.auth.algorithm.is_hmac());
         if let (None, Some(secret)) = (&settings.auth.secret, own_key) {
@@ -142,6 +143,25 @@ impl<'a> Loader<'a> {
             settings.provenance.insert("auth.secret".to_owned(), Origin::Dev);
         }
         file::read_api_keys(self);
+    }
+}
+
+/// One bound for a connection's memory, or the sum of its parts.
+fn derive_memory(settings: &mut Settings) {
+    let set = |path: &str| settings.provenance.contains_key(path);
+    let whole = set("limits.connection_memory");
+    let (message, outbox) = (set("limits.message_bytes_max"), set("limits.outbox_bytes_max"));
+    let limits = &mut settings.limits;
+    if !whole {
+        limits.connection_memory = limits.connection_memory_needed();
+        return;
+    }
+    let quarter = limits.connection_memory / 4;
+    if !message {
+        limits.message_bytes_max = quarter.min(16 << 20);
+    }
+    if !outbox {
+        limits.outbox_bytes_max = quarter.min(64 << 20);
     }
 }
 

@@ -163,7 +163,7 @@ section! {
     /// What one client, one address and the whole node may use.
     Settings => Limits "limits." |settings| settings.limits;
 
-    /// Connections at the same time; more are answered 503 with a time to retry.
+    /// Connections at the same time; more are answered 503 with a time to retry. Lowered at the start when the limit of open files is too small for it.
     connections_max: Count = "10000", range("1", "16777216"), reloadable();
     /// Connections from which a warning is given; lowered to 80 % of `limits.connections_max` when not set.
     connections_soft: Count = "8000", range("1", "16777216"), reloadable();
@@ -185,6 +185,8 @@ section! {
     errors_per_minute: Count = "20", range("1", "100000"), reloadable();
     /// Bytes that may wait for one reader. At the limit `log` channels lag and catch up, `ephemeral` ones drop the oldest, `metrics` keep the newest; each is told and counted.
     outbox_bytes_max: Size = "64KiB", range("4KiB", "64MiB"), reloadable();
+    /// All memory of one connection: the message being read or waiting for its token, and the outbox with answers. When set, the message and the outbox get a quarter each unless set themselves; when not, it is what they need.
+    connection_memory: Size = "192KiB", range("16KiB", "256MiB"), reloadable();
     /// How long a reader may take nothing while bytes wait before it is closed with 4004. On a reload, new connections take a longer time over.
     slow_after: Span = "30s", range("100ms", "1h"), reloadable();
     /// Unsent bytes the kernel may hold for one connection (TCP_NOTSENT_LOWAT), set when it is made.

@@ -115,37 +115,97 @@ fn a_user_with_too_many_connections_is_told_in_band() {
     assert_eq!(server.metric("websocket_closes_total{code=\"4504\",initiator=\"server\"}"), 1.0);
 }
 
-/// Row X3: out of descriptors, the accept loop goes on, and so does everything else afterwards.
+/// The administrator's token of a server that runs with `--dev`.
+fn dev_token(folder: &Folder) -> String {
+    let written = std::fs::read_to_string(folder.path().join("dev.json")).unwrap();
+    let written: Value = serde_json::from_str(&written).unwrap();
+    written["token"].as_str().unwrap().to_owned()
+}
+
+fn starved(folder: &Folder, open_files: u32) -> Process {
+    let arguments = ["--dev", "--data", folder.path().to_str().unwrap(), "--set", "server.shards=2"];
+    Process::serve(pulsewire_with_open_files(open_files), &arguments)
+}
+
+/// Row X3: clients are refused while descriptors are left, so operators always get in.
+#[test]
+fn with_all_descriptors_taken_by_clients_metrics_health_and_admin_still_answer() {
+    let folder = Folder::new();
+    // 40 are the server's own, 8 are for HTTP, which leaves 16 for connections.
+    let process = starved(&folder, 64);
+    let token = dev_token(&folder);
+    let upgrade = handshake(&format!("/ws?token={token}"), "");
+    let join = || {
+        let mut socket = process.connect();
+        socket.send(upgrade.as_bytes());
+        let answer = socket.head();
+        (socket, answer)
+    };
+    assert_eq!(process.metric("websocket_connections_limit"), 16.0);
+    let health = process.http("GET", "/health/websocket", "", "").json();
+    let note = "limits.connections_max is 16 instead of 10000: the limit of open files is 64";
+    assert!(health["note"].as_str().unwrap().contains(note), "{health}");
+    let mut inside = Vec::new();
+    for _ in 0..16 {
+        let (mut socket, answer) = join();
+        assert_eq!(answer.status, 101, "{answer:?}");
+        assert_eq!(socket.json()["type"], "welcome");
+        inside.push(socket);
+    }
+    let works = |when: &str| {
+        for path in ["/metrics", "/livez", "/readyz", "/health/websocket"] {
+            assert_eq!(process.http("GET", path, "", "").status, 200, "{path} {when}");
+        }
+        let admin = format!("Authorization: Bearer {token}\r\n");
+        let answer = process.http("GET", "/api/admin/websocket/connections", &admin, "");
+        assert_eq!(answer.json()["totalConnections"], 16, "{when}");
+        let (_, refused) = join();
+        assert_eq!(refused.status, 503, "{when}");
+        assert!(refused.headers["retry-after"].parse::<u64>().unwrap() >= 1, "{when}");
+    };
+    works("when every place is taken");
+    // Connections that ask for nothing hold the places of HTTP until somebody asks for something.
+    let idle: Vec<Socket> = (0..40).map(|_| process.connect()).collect();
+    works("beside idle connections");
+    assert!(process.metric("process_open_fds") < 64.0);
+    assert_eq!(process.metric("pulsewire_connection_errors_total{kind=\"accept\"}"), 0.0);
+    assert!(inside.iter_mut().all(is_alive), "who is in stays in");
+    drop((idle, inside));
+    until("there is room again", || join().1.status == 101);
+}
+
+/// Row X3: should descriptors run out all the same, the accept loop goes on.
 #[test]
 fn a_process_out_of_descriptors_recovers_by_itself() {
     let folder = Folder::new();
-    let data = folder.path().to_str().unwrap();
-    let process = Process::serve(pulsewire_with_open_files(64), &["--dev", "--data", data]);
-    let mut greedy = Vec::new();
-    // The kernel accepts for the process until its backlog is full, so these connections succeed.
-    for _ in 0..100 {
-        greedy.push(process.connect());
-    }
-    let open = || std::fs::read_dir(format!("/proc/{}/fd", process.pid())).unwrap().count();
-    until("no descriptor is left", || open() >= 64);
-    drop(greedy.split_off(10));
-    until("the process accepts again", || {
-        let mut socket = process.connect();
-        socket.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        socket.head().status == 200
-    });
-    // A page is at most a second old.
+    let mut process = starved(&folder, 64);
     let errors = "pulsewire_connection_errors_total{kind=\"accept\"}";
-    until("it has counted what it could not accept", || process.metric(errors) >= 1.0);
-    assert_eq!(process.metric("process_max_fds"), 64.0);
-    let token: Value =
-        serde_json::from_str(&std::fs::read_to_string(folder.path().join("dev.json")).unwrap()).unwrap();
+    assert_eq!(process.metric(errors), 0.0);
+    let limit = |open_files: &str| {
+        let mut command = std::process::Command::new("prlimit");
+        let status =
+            command.args(["--pid", &process.pid().to_string(), &format!("--nofile={open_files}:")]).status();
+        assert!(status.unwrap().success());
+    };
+    let began = std::time::Instant::now();
+    until("it has counted what it could not accept", || {
+        // Fewer than it has open already: nothing can be accepted.
+        limit("8");
+        let waiting: Vec<Socket> = (0..20).map(|_| process.connect()).collect();
+        limit("64");
+        drop(waiting);
+        process.metric(errors) >= 1.0
+    });
+    let token = dev_token(&folder);
     let mut socket = process.connect();
-    socket.send(handshake(&format!("/ws?token={}", token["token"].as_str().unwrap()), "").as_bytes());
+    socket.send(handshake(&format!("/ws?token={token}"), "").as_bytes());
     assert_eq!(socket.head().status, 101);
     assert_eq!(socket.json()["type"], "welcome");
-    drop(greedy);
-    until("descriptors are given back", || process.metric("process_open_fds") < 40.0);
+    process.signal("TERM");
+    let (status, _, log) = process.wait();
+    assert!(status.success());
+    let lines = log.lines().filter(|line| line.contains("could not be accepted")).count() as u64;
+    assert!((1..=began.elapsed().as_secs() + 1).contains(&lines), "{lines} lines:\n{log}");
 }
 
 /// Row X4: in bulk and singly.

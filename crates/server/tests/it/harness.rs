@@ -50,6 +50,11 @@ impl Server {
         &self.running.as_ref().expect("it runs").app
     }
 
+    /// The server's parts, for looking at them after it has stopped.
+    pub(crate) fn shared(&self) -> std::sync::Arc<pulsewire::app::App> {
+        self.running.as_ref().expect("it runs").app.clone()
+    }
+
     /// Waits for something the server does in its own time.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)

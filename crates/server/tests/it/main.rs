@@ -14,6 +14,7 @@ mod harness;
 mod health;
 mod jwks;
 mod lifecycle;
+mod memory;
 mod metrics;
 mod msgpack;
 mod protocol;

@@ -1,15 +1,18 @@
 //! The metrics against what real clients did: documents 000 and 001, and how they are served.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pulsewire::auth::{KeyId, Role, api_key};
+use pulsewire_loadtest::proxy::{Direction, Proxy};
 use serde_json::json;
 
-use crate::harness::{Answer, PATIENCE, Server, Socket};
+use crate::harness::{Answer, PATIENCE, Server, Socket, handshake, series_of, until};
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PROTOBUF: &str =
+    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
 /// What Prometheus 3 sends.
 const PROMETHEUS: &str = "Accept: application/openmetrics-text;version=1.0.0;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2\r\n";
 
@@ -63,41 +66,138 @@ fn connections_are_counted_as_the_clients_count_them() {
     assert!((least..=most).contains(&sum), "{least} <= {sum} <= {most}");
 }
 
-/// Row 001-16 and T8: each way to close, some of each, and nothing counted twice.
+/// Row 001-16 and T8: every way to close a hundred times, and nothing counted twice.
 #[test]
 fn every_close_is_counted_once_under_its_code_and_reason() {
-    let server = Server::start("[auth]\ntimeout = \"100ms\"\n");
-    let clients = |user: &str, n: usize| -> Vec<Socket> { (0..n).map(|_| server.welcomed(user)).collect() };
-    clients("ann", 5).into_iter().for_each(close);
-    drop(clients("bob", 4));
-    for mut wrong in clients("cyd", 3) {
+    const EACH: usize = 100;
+    let server = Server::start(
+        "[auth]\ntimeout = \"300ms\"\n[heartbeat]\ninterval = \"1s\"\ntimeout = \"100ms\"\n\
+         [limits]\nslow_after = \"300ms\"\noutbox_bytes_max = \"4KiB\"\nkernel_unsent_bytes = \"4KiB\"\nconnections_per_user = 0\n",
+    );
+    let clients = |user: &str| -> Vec<Socket> { (0..EACH).map(|_| server.welcomed(user)).collect() };
+    let headers = bearer(&server.token("ops", Role::Admin));
+    let admin = |path: &str, body: &serde_json::Value| {
+        let answer = server.http("POST", path, &headers, &body.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    // Silent ones are closed by the heartbeat, so each way is taken to its end before the next begins.
+    clients("ann").into_iter().for_each(close);
+    clients("bob").into_iter().for_each(Socket::reset);
+    server.wait_metric("websocket_active_connections", 0.0);
+    for mut wrong in clients("cyd") {
         wrong.send(&[0x81, 0x01, b'x']);
         assert_eq!(wrong.closed_with(), 1002);
     }
-    let revoked = clients("eve", 2);
-    let headers = bearer(&server.token("ops", Role::Admin));
-    let answer = server.http("POST", "/api/admin/revocations", &headers, r#"{"user":"eve"}"#);
-    assert_eq!(answer.json()["closed"], 2);
-    for mut socket in revoked {
-        assert_eq!(socket.closed_with(), 4506);
+    for mut large in clients("dan") {
+        large.send(&[0x81, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4]);
+        assert_eq!(large.closed_with(), 1009);
     }
-    assert_eq!(server.open("/ws", "").closed_with(), 4505, "it never says who it is");
-    server.wait_metric("websocket_connections_total{status=\"closed\"}", 15.0);
-    assert_eq!(server.metric("websocket_connections_total{status=\"opened\"}"), 15.0);
-    assert_eq!(server.metric("websocket_disconnections_total"), 15.0);
-    assert_eq!(server.metric("websocket_active_connections"), 0.0);
-    for (code, reason, initiator, expected) in [
-        ("1000", "client_close", "client", 5.0),
-        ("1006", "network", "network", 4.0),
-        ("1002", "protocol_error", "server", 3.0),
-        ("4506", "revoked", "server", 2.0),
-        ("4505", "auth_timeout", "server", 1.0),
+    let ends = |sockets: Vec<Socket>, code: u16| {
+        for mut socket in sockets {
+            assert_eq!(socket.closed_with(), code);
+        }
+    };
+    let revoked = clients("eve");
+    admin("/api/admin/revocations", &json!({ "user": "eve" }));
+    ends(revoked, 4506);
+    ends((0..EACH).map(|_| server.open("/ws", "")).collect(), 4505);
+    ends(clients("fay"), 4003);
+    // Readers that take nothing: more than their kernel, ours and their outbox hold.
+    let auth = bearer(&server.token("gus", Role::User));
+    let mut slow = Vec::new();
+    for _ in 0..EACH {
+        let mut socket = Socket::connect_small(server.address);
+        socket.send(handshake("/ws", &auth).as_bytes());
+        assert_eq!(socket.head().status, 101);
+        assert_eq!(socket.json()["type"], "welcome");
+        let answer = socket.ask(&json!({ "type": "subscribe", "channels": ["run:1"] }));
+        assert_eq!(answer["type"], "subscribed");
+        slow.push(socket);
+    }
+    let filler = "x".repeat(16_000);
+    let closes = |code: u16, initiator: &str| {
+        server.metric(&format!("websocket_closes_total{{code=\"{code}\",initiator=\"{initiator}\"}}"))
+    };
+    until("every stalled reader is given up", || {
+        server.publish(&json!({ "channel": "run:1", "type": "filler", "data": filler }));
+        server.metric("websocket_active_connections") == 0.0
+    });
+    let by_heartbeat = closes(4003, "server") - EACH as f64;
+    drop(slow);
+    let all = 8.0 * EACH as f64;
+    server.wait_metric("websocket_connections_total{status=\"closed\"}", all);
+    assert_eq!(server.metric("websocket_connections_total{status=\"opened\"}"), all);
+    assert_eq!(server.metric("websocket_disconnections_total"), all);
+    assert_eq!(server.metric_sum("websocket_closes_total"), all);
+    assert_eq!(server.metric_sum("pulsewire_disconnects_total"), all);
+    assert_eq!(server.metric("websocket_connection_duration_seconds_count"), all);
+    // Whether a stalled reader is found by what it owes or by what it does not take first, it is found once.
+    assert_eq!(closes(4004, "server") + by_heartbeat, EACH as f64);
+    assert!(closes(4004, "server") > 0.0);
+    for (code, reason, initiator) in [
+        (1000, "client_close", "client"),
+        (1006, "network", "network"),
+        (1002, "protocol_error", "server"),
+        (1009, "too_large", "server"),
+        (4506, "revoked", "server"),
+        (4505, "auth_timeout", "server"),
     ] {
-        let closes = format!("websocket_closes_total{{code=\"{code}\",initiator=\"{initiator}\"}}");
-        assert_eq!(server.metric(&closes), expected, "{closes}");
+        assert_eq!(closes(code, initiator), EACH as f64, "{code}");
         let ends = format!("pulsewire_disconnects_total{{reason=\"{reason}\",initiator=\"{initiator}\"}}");
-        assert_eq!(server.metric(&ends), expected, "{ends}");
+        assert_eq!(server.metric(&ends), EACH as f64, "{ends}");
     }
+}
+
+/// Row T8: a drain a hundred times, counted while the server goes.
+#[test]
+fn every_connection_that_is_sent_away_is_counted_once() {
+    let mut server = Server::start("");
+    let mut sockets: Vec<Socket> = (0..100).map(|_| server.welcomed("ann")).collect();
+    let app = server.shared();
+    server.stop(Duration::from_secs(5));
+    let codes: Vec<u16> = sockets.iter_mut().map(Socket::closed_with).collect();
+    assert!(codes.iter().all(|code| *code == codes[0]), "{codes:?}");
+    let page = pulsewire_telemetry::numbers(&app.telemetry, &pulsewire_telemetry::Current::default());
+    let closes = format!("websocket_closes_total{{code=\"{}\",initiator=\"server\"}}", codes[0]);
+    assert_eq!((page[&closes], page["websocket_disconnections_total"]), (100.0, 100.0), "{closes}");
+}
+
+/// Row C3 (c): the round trip from a publisher to a subscriber's receipt, as far as it was measured.
+#[test]
+fn a_round_trip_holds_the_publishers_own_way_to_the_server() {
+    let server = Server::start("[heartbeat]\ninterval = \"1s\"\ntimeout = \"1s\"\n");
+    let proxy = Proxy::start(server.address).unwrap();
+    for direction in [Direction::ToServer, Direction::ToClient] {
+        proxy.delay(direction, Duration::from_millis(30));
+    }
+    let mut far = Socket::connect(proxy.address);
+    far.send(handshake("/ws", &bearer(&server.token("far", Role::Publisher))).as_bytes());
+    assert_eq!(far.head().status, 101);
+    assert_eq!(far.json()["type"], "welcome");
+    let mut near = server.welcomed("near");
+    near.ask(&json!({ "type": "subscribe", "channels": ["run:1"] }));
+    let mut exchange = |sequence: u64, far: &mut Socket| {
+        far.ask(&json!({ "type": "publish", "channel": "run:1", "event": "note", "data": null }));
+        assert_eq!(near.json()["sequence"], sequence);
+        near.say(&json!({ "type": "receipt", "channel": "run:1", "sequence": sequence }));
+        server.wait_metric("pulsewire_delivery_seconds_count{proof=\"app_ack\"}", sequence as f64);
+    };
+    exchange(1, &mut far);
+    let count = || server.metric("orchestrator_websocket_message_latency_count");
+    assert_eq!(count(), 0.0, "the publisher's way is not known before its first heartbeat");
+    let ping = far.next().unwrap();
+    assert_eq!(ping.opcode, 9);
+    far.frame(0x8a, &ping.payload);
+    server.wait_metric("websocket_heartbeat_rtt_milliseconds_count", 1.0);
+    exchange(2, &mut far);
+    assert_eq!(count(), 1.0);
+    assert!(server.metric("orchestrator_websocket_message_latency_sum") >= 0.06, "twice 30 ms at least");
+    // Whoever publishes over HTTP waits for no receipt: there is no trip to measure.
+    server.publish(&json!({ "channel": "run:1", "type": "note", "data": null }));
+    assert_eq!(near.json()["sequence"], 3);
+    near.say(&json!({ "type": "receipt", "channel": "run:1", "sequence": 3 }));
+    server.wait_metric("pulsewire_delivery_seconds_count{proof=\"app_ack\"}", 3.0);
+    assert_eq!(count(), 1.0);
 }
 
 /// Rows 001-05, 001-18, 001-29; T5.
@@ -226,6 +326,76 @@ fn an_unanswered_heartbeat_is_a_time_out() {
     assert_eq!(server.metric("websocket_connections_total{status=\"closed\"}"), 1.0);
 }
 
+/// Row T6: twenty clients behind a slow network that then goes silent.
+#[test]
+fn heartbeats_measure_the_network_and_find_who_fell_into_a_hole() {
+    let server = Server::start("[heartbeat]\ninterval = \"1s\"\ntimeout = \"1s\"\n");
+    // A client that answers every ping until its connection ends; returns the close code it heard.
+    let answers = |mut socket: Socket| {
+        std::thread::spawn(move || {
+            while let Some(frame) = socket.next() {
+                match frame.opcode {
+                    8 => return Some(frame.close_code()),
+                    9 => socket.frame(0x8a, &frame.payload),
+                    _ => {}
+                }
+            }
+            None
+        })
+    };
+    let proxy = Proxy::start(server.address).unwrap();
+    for direction in [Direction::ToServer, Direction::ToClient] {
+        proxy.delay(direction, Duration::from_millis(25));
+    }
+    let auth = bearer(&server.token("ann", Role::User));
+    let join = |_| {
+        let mut socket = Socket::connect(proxy.address);
+        socket.send(handshake("/ws", &auth).as_bytes());
+        assert_eq!(socket.head().status, 101);
+        assert_eq!(socket.json()["type"], "welcome");
+        answers(socket)
+    };
+    let far: Vec<_> = (0..20).map(join).collect();
+    let answered = "websocket_heartbeat_rtt_milliseconds_count";
+    until("all have answered", || server.metric(answered) >= 20.0);
+    // How much more it is depends on the machine; that it is not less is the measurement.
+    let within = "websocket_heartbeat_rtt_milliseconds_bucket{le=\"25\"}";
+    assert_eq!(server.metric(within), 0.0, "twice 25 ms cannot take less than 50");
+    let page = server.page();
+    let [sum, count] = ["sum", "count"]
+        .map(|part| series_of(&page, &format!("websocket_heartbeat_rtt_milliseconds_{part}")).unwrap());
+    assert!(sum >= count * 50.0, "{sum} ms in {count} round trips");
+    assert_eq!(server.metric("websocket_heartbeat_timeouts_total"), 0.0);
+
+    let near = answers(server.welcomed("near"));
+    for direction in [Direction::ToServer, Direction::ToClient] {
+        proxy.black_hole(direction, true);
+    }
+    server.wait_metric("websocket_active_connections", 1.0);
+    assert_eq!(server.metric("websocket_heartbeat_timeouts_total"), 20.0);
+    assert_eq!(server.metric("websocket_closes_total{code=\"4003\",initiator=\"server\"}"), 20.0);
+    assert_eq!(server.metric("websocket_connections_total{status=\"closed\"}"), 20.0);
+    drop(proxy);
+    for client in far {
+        assert_eq!(client.join().unwrap(), None, "nothing comes out of a hole, not even a goodbye");
+    }
+    drop(server);
+    assert!(near.join().unwrap().is_some(), "the one outside the hole stayed until the server went");
+}
+
+/// Row T6, from the client's side: only what it says is lost, so it hears why it is closed.
+#[test]
+fn who_cannot_be_heard_is_told_so() {
+    let server = Server::start("[heartbeat]\ninterval = \"1s\"\ntimeout = \"100ms\"\n");
+    let proxy = Proxy::start(server.address).unwrap();
+    let mut socket = Socket::connect(proxy.address);
+    socket.send(handshake("/ws", &bearer(&server.token("ann", Role::User))).as_bytes());
+    assert_eq!(socket.head().status, 101);
+    proxy.black_hole(Direction::ToServer, true);
+    assert_eq!(socket.closed_with(), 4003);
+    assert_eq!(server.metric("websocket_heartbeat_timeouts_total"), 1.0);
+}
+
 /// Row 001-06.
 #[test]
 fn a_client_that_comes_back_is_a_reconnection() {
@@ -307,6 +477,10 @@ fn one_page_is_on_every_path_in_the_form_that_is_asked_for() {
         assert_eq!((open.status, open.headers["content-type"].as_str()), (200, OPEN_METRICS), "{path}");
         assert!(open.text().ends_with("\n# EOF\n"), "{path}");
         assert!(!open.text().contains("websocket_subscriptions_total"), "illegal in OpenMetrics (C11)");
+        let protobuf = server.http("GET", path, &format!("Accept: {PROTOBUF}\r\n"), "");
+        assert_eq!((protobuf.status, protobuf.headers["content-type"].as_str()), (200, PROTOBUF), "{path}");
+        // The first family: its length, then field 1, its name.
+        assert_eq!(&protobuf.body[1..3], [0x0a, b"websocket_active_connections".len() as u8], "{path}");
         let head = server.http("HEAD", path, "", "");
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
     }

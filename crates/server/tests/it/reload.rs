@@ -218,6 +218,7 @@ fn other_values() -> Vec<(&'static str, &'static str)> {
         ("limits.messages_per_minute", "9"),
         ("limits.errors_per_minute", "9"),
         ("limits.outbox_bytes_max", "128KiB"),
+        ("limits.connection_memory", "1MiB"),
         ("limits.slow_after", "9s"),
         ("limits.kernel_unsent_bytes", "128KiB"),
         ("limits.handshake_timeout", "9s"),

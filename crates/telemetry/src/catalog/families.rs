@@ -4,7 +4,7 @@ use super::data::Data;
 use super::{Buckets, Family, Kind, Label, Values};
 use crate::labels::{
     AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, Codec, ConnectionError, Direction, DisconnectReason,
-    DropCause, GapReason, HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MemoryClass,
+    DropCause, GapReason, HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MemoryClass, MemoryPart,
     MessageError, Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome,
     RejectReason, RejectStage, ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status,
     StoreFailure, TlsResult, Transport,
@@ -319,8 +319,8 @@ pub(crate) const FAMILIES: &[Family] = &[
         "003",
         &[],
         seconds(&at::LATENCY_NS.upper),
-        Data::EachHistogram(|v, _| v.merged_rows(at::MESSAGE_LATENCY, histogram(&at::LATENCY_NS))),
-        "Seconds from the acceptance of a publication to its receipt by a client (sampled).",
+        Data::Histograms(at::ROUND_TRIP),
+        "Seconds from a client's publishing to a subscriber's receipt: from the server's reading of the publish message to its reading of the receipt, plus the publisher's last heartbeat round trip. Only publications over a WebSocket whose heartbeat was answered before, and subscribers that send receipts.",
     ),
     counter(
         "orchestrator_websocket_fallback_http_total",
@@ -543,6 +543,13 @@ pub(crate) const FAMILIES: &[Family] = &[
         &[label("action", SlowAction::NAMES)],
         Data::Counters(at::SLOW),
         "What was done about readers that could not keep up.",
+    ),
+    counter(
+        "pulsewire_connection_memory_limited_total",
+        "own",
+        &[label("part", MemoryPart::NAMES)],
+        Data::Counters(at::MEMORY_LIMITED),
+        "Times a connection's buffer was full: its message (closed with 1009), what waits for its token (1009), its outbox (as its channel's kind says, else 4004).",
     ),
     counter(
         "pulsewire_slow_events_total",

@@ -1,8 +1,8 @@
 //! The pages a scraper gets.
 
 use pulsewire_telemetry::{
-    Closed, Codec, Current, DisconnectReason, Format, Initiator, Options, Proof, Telemetry, Transport,
-    content_type, negotiate, numbers, render,
+    Closed, Codec, Current, DisconnectReason, Exposition, Format, Initiator, Options, Proof, Telemetry,
+    Transport, content_type, negotiate, numbers, render,
 };
 
 use crate::parser::parse;
@@ -173,7 +173,7 @@ fn one_measurement_under_several_names_is_the_same_in_each_unit() {
     telemetry.shard().heartbeat_answered(30_000_000);
     let seen = numbers(&telemetry, &Current::default());
     assert_eq!(seen["websocket_message_latency_milliseconds_sum{event_type=\"agent:status\"}"], 1250.0);
-    assert_eq!(seen["orchestrator_websocket_message_latency_sum"], 1.25);
+    assert_eq!(seen["orchestrator_websocket_message_latency_sum"], 0.0, "a receipt alone is no round trip");
     assert_eq!(seen["pulsewire_delivery_seconds_sum{proof=\"app_ack\"}"], 1.25);
     assert_eq!(seen["websocket_heartbeat_rtt_milliseconds_sum"], 30.0);
     assert_eq!(seen["websocket_heartbeat_latency_milliseconds_sum"], 30.0);
@@ -232,7 +232,7 @@ fn the_accept_header_chooses_the_form() {
         (None, Format::Text004),
     ];
     for (accept, expected) in cases {
-        assert_eq!(negotiate(accept), expected, "{accept:?}");
+        assert_eq!(negotiate(accept), Exposition::Text(expected), "{accept:?}");
     }
     assert_eq!(content_type(Format::Text004), "text/plain; version=0.0.4; charset=utf-8");
     assert_eq!(

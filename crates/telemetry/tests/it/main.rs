@@ -7,5 +7,6 @@ mod custom;
 mod exposition;
 mod merge;
 mod parser;
+mod protobuf;
 mod size;
 mod verbs;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use pulsewire_telemetry::{
     AuthFailure, Closed, Codec, ConnectionError, Current, Direction, DisconnectReason, DropCause,
-    EventTypeId, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MessageError,
-    MessageType, Options, Proof, PublishOutcome, PublishSource, RateScope, ReconnectOutcome, RejectReason,
-    RejectStage, ShardMetrics, SlowAction, Telemetry, Transport, numbers,
+    EventTypeId, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MemoryPart,
+    MessageError, MessageType, Options, Proof, PublishOutcome, PublishSource, RateScope, ReconnectOutcome,
+    RejectReason, RejectStage, ShardMetrics, SlowAction, Telemetry, Transport, numbers,
 };
 
 fn seen(telemetry: &Telemetry, now: &Current) -> BTreeMap<String, f64> {
@@ -175,6 +175,8 @@ fn heartbeat_kernel_hooks_and_collector() {
          w_heartbeat_latency_milliseconds_sum 20 | w_heartbeat_rtt_milliseconds_count 1 | \
          w_heartbeat_rtt_milliseconds_sum 20",
     );
+    check(|m| m.round_trip(250_000_000), "o_message_latency_count 1 | o_message_latency_sum 0.25");
+    check(|m| m.memory_limited(MemoryPart::Outbox), "p_connection_memory_limited_total{part=outbox} 1");
     check(ShardMetrics::heartbeat_timed_out, "w_heartbeat_timeouts_total 1");
     check(
         |m| m.tcp_sample(1_000_000, 2, 300, 40),

@@ -343,7 +343,7 @@ impl World {
         let mut event = Event::new(attempt.channel.clone(), EventType::parse(kind).unwrap(), data);
         // Without an id of its own, the server's name for it is what keeps it single.
         event.id = (!attempt.payload.is_multiple_of(4)).then(|| MessageId::parse(&attempt.id).unwrap());
-        let publisher = Publisher { named_by: NamedBy::ApiKey, principal: "app", user: None };
+        let publisher = Publisher { named_by: NamedBy::ApiKey, principal: "app", user: None, begun_ns: 0 };
         self.nodes[node].bus.publish(self.now, publisher, vec![event], filling(&attempt.answer));
     }
 

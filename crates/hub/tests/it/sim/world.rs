@@ -369,7 +369,7 @@ impl World {
     pub fn publish(&mut self, channel: &str, padding: usize) -> Result<Receipt, Refusal> {
         let payload = self.payload();
         let events = vec![event(channel, payload, padding, None)];
-        let publisher = Publisher { named_by: NamedBy::ApiKey, principal: "app", user: None };
+        let publisher = Publisher { named_by: NamedBy::ApiKey, principal: "app", user: None, begun_ns: 0 };
         self.publish_events(publisher, events).map(|mut receipts| receipts.remove(0))
     }
 
@@ -448,11 +448,12 @@ impl World {
                     let outcome = verify(&token, self.now.wall_ms);
                     Order::Authenticated(conn, Box::new(Authenticated { outcome, after }))
                 }
-                Work::Publish { id, principal, single, events } => {
+                Work::Publish { id, principal, single, begun_ns, events } => {
                     let publisher = Publisher {
                         named_by: principal.named_by,
                         principal: &principal.sub,
                         user: Some(&principal.sub),
+                        begun_ns,
                     };
                     let outcome = self.publish_events(publisher, events);
                     Order::Published { conn, id, single, outcome }

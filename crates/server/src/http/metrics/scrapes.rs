@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pulsewire_edge::clock;
-use pulsewire_telemetry::{Current, Format, render};
+use pulsewire_telemetry::{Current, Format, render, render_protobuf};
 
 use super::figures;
 use super::flight::Flight;
@@ -23,6 +23,8 @@ pub(super) enum Form {
     Text,
     /// OpenMetrics 1.0.
     OpenMetrics,
+    /// Prometheus's protobuf messages.
+    Protobuf,
     /// Document 002's JSON.
     Json,
 }
@@ -40,12 +42,12 @@ pub struct Surveyed {
 #[derive(Debug)]
 pub struct Scrapes {
     survey: Flight<Surveyed>,
-    pages: [Flight<Bytes>; 3],
+    pages: [Flight<Bytes>; 4],
 }
 
 impl Default for Scrapes {
     fn default() -> Self {
-        let pages = [(); 3].map(|()| Flight::new(PAGE_AGE_MAX_MS));
+        let pages = [(); 4].map(|()| Flight::new(PAGE_AGE_MAX_MS));
         Self { survey: Flight::new(SURVEY_AGE_MAX_MS), pages }
     }
 }
@@ -80,6 +82,7 @@ impl Scrapes {
             match form {
                 Form::Text => render(&app.telemetry, &surveyed.current, Format::Text004).into(),
                 Form::OpenMetrics => render(&app.telemetry, &surveyed.current, Format::OpenMetrics).into(),
+                Form::Protobuf => render_protobuf(&app.telemetry, &surveyed.current).into(),
                 Form::Json => figures::page(app, &surveyed).to_string().into(),
             }
         };
