@@ -6,7 +6,7 @@ use std::path::Path;
 use pulsewire_protocol::{
     Ack, Answer, ChannelName, CloseCode, Connected, Encoding, Epoch, ErrorAnswer, ErrorCode, Event,
     EventType, Frame, GapReason, History, Kind, MessageId, MetricKind, MetricSet, Number, Position,
-    Publication, Published, Refused, RequestId, Sample, Sequence, SessionId, Tags, encode_event,
+    Publication, Published, Refused, RequestId, Sample, Sequence, SessionId, State, Tags, encode_event,
     encode_grouped, encode_points, parse, request_from_msgpack, transcode,
 };
 use serde_json::Value;
@@ -145,6 +145,9 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
     }
     let id = raw.get("id").map(|id| RequestId::from_raw(id).unwrap());
     let (positions, results);
+    let values: Vec<Box<RawValue>> =
+        raw.get("values").map_or(Vec::new(), |values| serde_json::from_str(values.get()).unwrap());
+    let values: Vec<&[u8]> = values.iter().map(|value| value.get().as_bytes()).collect();
     let error_detail;
     let answer = match name.as_deref()? {
         "welcome" => Answer::Welcome {
@@ -208,6 +211,13 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
         "conflated" => Answer::Conflated { channel: channel.as_ref()?, count: number("count")? },
         "pos" => Answer::Pos { channel: channel.as_ref()?, sequence: sequence? },
         "replay_end" => Answer::ReplayEnd { channel: channel.as_ref()?, sequence: sequence? },
+        "state" => Answer::State(State {
+            channel: channel.as_ref()?,
+            epoch: epoch.as_ref()?,
+            sequence: sequence?,
+            values: &values,
+            more: value["more"].as_bool()?,
+        }),
         "history" => Answer::History(History {
             channel: channel.as_ref()?,
             epoch: epoch.as_ref(),

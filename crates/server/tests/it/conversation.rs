@@ -88,6 +88,12 @@ fn the_transcript_of_a_late_reader_is_served() {
 }
 
 #[test]
+fn the_transcript_of_a_late_joiner_is_served() {
+    let run = "[[namespace]]\nname = \"run\"\npattern = \"run:*\"\nhistory_max = 2\ncritical_types = [\"FLAG\"]\nstate_max = 10";
+    play_simply("initial_state", run);
+}
+
+#[test]
 fn the_transcript_of_document_004_is_served() {
     let mut server = Server::start("[heartbeat]\ninterval = \"1s\"\ntimeout = \"1s\"");
     play(&mut server, &golden("document_004"), |server, what, _| match what {

@@ -174,6 +174,8 @@ fn other_values() -> Vec<(&'static str, &'static str)> {
         ("server.shards", "3"),
         ("server.shutdown_deadline", "7s"),
         ("server.allowed_hosts", "ops.example"),
+        ("tls.certificate_file", "certificate.pem"),
+        ("tls.key_file", "key.pem"),
         ("store.url", "sqlite:another.db"),
         ("store.queue_max", "9"),
         ("store.busy_timeout", "9s"),
@@ -255,6 +257,8 @@ fn every_key_is_taken_over_or_keeps_its_old_value() {
     let app = server.app();
     let pair = |kind| rcgen::KeyPair::generate_for(kind).unwrap();
     let elliptic = pair(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let certificate =
+        rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&elliptic).unwrap();
     let keys_json =
         format!(r#"{{"keys":[{{"kty":"oct","kid":"k","alg":"HS256","k":"{}"}}]}}"#, "A".repeat(43));
     let folder = Folder::new();
@@ -264,6 +268,8 @@ fn every_key_is_taken_over_or_keeps_its_old_value() {
         ("auth.private_key_file", file("private.pem", &elliptic.serialize_pem())),
         ("auth.jwks_file", file("keys.json", &keys_json)),
         ("auth.api_keys_file", file("api-keys.toml", "")),
+        ("tls.certificate_file", file("certificate.pem", &certificate.pem())),
+        ("tls.key_file", file("key.pem", &elliptic.serialize_pem())),
     ]
     .into();
     let base = || {
@@ -297,6 +303,13 @@ fn every_key_is_taken_over_or_keeps_its_old_value() {
                     world.set("collector.enabled=false").set("store.url=memory").set("auth.algorithm=ES256");
                 let public = &files["auth.public_key_file"];
                 (world.set(&format!("auth.public_key_file={public}")), 3)
+            }
+            // One of the three follows from the others.
+            "limits.connection_memory" => (base(), 2),
+            "limits.message_bytes_max" | "limits.outbox_bytes_max" => (base(), 1),
+            "tls.certificate_file" | "tls.key_file" => {
+                let of = |key: &str| format!("{key}={}", files[key]);
+                (base().set(&of("tls.certificate_file")).set(&of("tls.key_file")), 1)
             }
             _ => (base(), 0),
         };

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use pulsewire_telemetry::{
     AuthFailure, Closed, Codec, ConnectionError, Current, Direction, DisconnectReason, DropCause,
     EventTypeId, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MemoryPart,
-    MessageError, MessageType, Options, Proof, PublishOutcome, PublishSource, RateScope, ReconnectOutcome,
-    RejectReason, RejectStage, ShardMetrics, SlowAction, Telemetry, Transport, numbers,
+    MessageError, MessageType, Options, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
+    ReconnectOutcome, RejectReason, RejectStage, RepairSource, ShardMetrics, SlowAction, StoreFailure,
+    Telemetry, Transport, numbers,
 };
 
 fn seen(telemetry: &Telemetry, now: &Current) -> BTreeMap<String, f64> {
@@ -146,7 +147,7 @@ fn publication_and_delivery() {
     );
     check(
         |m| m.receipt(AGENT, 4_000_000, Proof::TcpAck),
-        "o_message_latency_count 1 | o_message_latency_sum 0.004 | p_delivery_seconds_count{proof=tcp_ack} 1 | \
+        "p_delivery_seconds_count{proof=tcp_ack} 1 | \
          p_delivery_seconds_sum{proof=tcp_ack} 0.004 | w_message_latency_milliseconds_count{event_type=agent:status} 1 | \
          w_message_latency_milliseconds_sum{event_type=agent:status} 4",
     );
@@ -154,6 +155,17 @@ fn publication_and_delivery() {
         |m| m.initial_state_sent(3_000_000),
         "w_initial_state_latency_milliseconds_count 1 | w_initial_state_latency_milliseconds_sum 3",
     );
+    check(
+        |m| {
+            m.store_batch(3);
+            m.store_kept(2_000_000);
+        },
+        "p_store_batch_events_count 1 | p_store_batch_events_sum 3 | w_store_commit_seconds_count 1 | \
+         w_store_commit_seconds_sum 0.002",
+    );
+    check(|m| m.store_failed(StoreFailure::Full), "w_store_errors_total{kind=full} 1");
+    check(|m| m.repaired(RepairSource::HeadCheck), "w_gap_repairs_total{source=head_check} 1");
+    check(|m| m.read_from(ReadSource::Ring), "p_history_reads_total{source=ring} 1");
     check(
         |m| m.dropped(DropCause::QueueFull, 4),
         "p_dropped_total{cause=queue_full} 4 | w_messages_dropped_total{reason=queue_full} 4",
