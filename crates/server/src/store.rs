@@ -40,8 +40,9 @@ pub fn open(settings: &Settings, epoch: Epoch) -> anyhow::Result<Option<Arc<dyn 
     };
     let busy_ms = u64::try_from(settings.store.busy_timeout.as_millis()).unwrap_or(u64::MAX);
     let shown = path.display().to_string();
-    let store = SqliteStore::open(SqliteOptions { path, epoch, busy_ms })
-        .with_context(|| format!("opening the store {shown}"))?;
+    let store =
+        SqliteStore::open(SqliteOptions { path, epoch, busy_ms, bytes_max: settings.store.bytes_max as u64 })
+            .with_context(|| format!("opening the store {shown}"))?;
     Ok(Some(Arc::new(store)))
 }
 

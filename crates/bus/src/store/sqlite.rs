@@ -35,6 +35,9 @@ pub struct SqliteOptions {
     pub epoch: Epoch,
     /// How long to wait for somebody else's lock on the file, milliseconds. Default 5,000.
     pub busy_ms: u64,
+    /// How large the file may become, in bytes; 0 means as large as the disk lets it. What exceeds it fails as
+    /// [`Failure::Full`] until something was trimmed.
+    pub bytes_max: u64,
 }
 
 /// A store in a file.

@@ -179,6 +179,7 @@ fn other_values() -> Vec<(&'static str, &'static str)> {
         ("store.url", "sqlite:another.db"),
         ("store.queue_max", "9"),
         ("store.busy_timeout", "9s"),
+        ("store.bytes_max", "9MiB"),
         ("store.readers", "9"),
         ("log.format", "json"),
         ("log.level", "debug"),

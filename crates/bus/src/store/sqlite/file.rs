@@ -60,6 +60,12 @@ pub(super) fn connect(options: &SqliteOptions) -> Result<Connection, StoreError>
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
         .map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+    if options.bytes_max > 0 {
+        let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(failed)?;
+        let pages = i64::try_from(options.bytes_max).unwrap_or(i64::MAX) / page.max(1);
+        // SQLite never sets it below what the file has already.
+        connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(failed)?;
+    }
     Ok(connection)
 }
 
