@@ -92,6 +92,9 @@ impl App {
         current.heap_allocated_bytes = crate::memory::Heap::now().map_or(0, |heap| heap.allocated);
         current.tls_certificate_expiry_seconds = self.tls.in_force().map(|pair| pair.expiry_seconds);
         current.draining |= self.is_draining();
+        let runtime = tokio::runtime::Handle::current().metrics();
+        current.tokio_tasks = runtime.num_alive_tasks() as u64;
+        current.tokio_queue = runtime.global_queue_depth() as u64;
         for store in self.bus.stores() {
             current.store_queue_events += store.queued as u64;
             current.store_degraded |= store.degraded.is_some();

@@ -110,6 +110,10 @@ pub struct Current {
     pub store_queue_events: u64,
     /// Whether a store fails.
     pub store_degraded: bool,
+    /// Tasks alive on the runtime.
+    pub tokio_tasks: u64,
+    /// Tasks that wait in the runtime's shared queue.
+    pub tokio_queue: u64,
 }
 
 impl Default for Current {
@@ -137,6 +141,8 @@ impl Default for Current {
             draining: false,
             store_queue_events: 0,
             store_degraded: false,
+            tokio_tasks: 0,
+            tokio_queue: 0,
         }
     }
 }
@@ -196,6 +202,8 @@ impl Current {
         self.draining |= other.draining;
         self.store_queue_events += other.store_queue_events;
         self.store_degraded |= other.store_degraded;
+        self.tokio_tasks += other.tokio_tasks;
+        self.tokio_queue += other.tokio_queue;
     }
 
     /// The `top` projects with the most subscriptions and what all others have.

@@ -246,6 +246,9 @@ labels! {
     /// How far a publication has come since it was accepted.
     Stage { Fanout = "fanout", Queue = "queue", Kernel = "kernel" }
 
+    /// The parts of sending an initial state: reading it, and encoding it and handing it to the kernel.
+    InitialStage { Fetch = "fetch", Send = "send" }
+
     /// What a store failed at.
     StoreFailure {
         Busy = "busy",

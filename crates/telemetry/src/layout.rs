@@ -7,9 +7,9 @@
 
 use crate::labels::{
     AuthFailure, CLOSE_CODE_NAMES, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
-    HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MemoryPart, MessageError, MessageType,
-    PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage,
-    ReloadOutcome, RepairSource, SlowAction, Status, StoreFailure, TlsResult,
+    HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryPart, MessageError,
+    MessageType, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason,
+    RejectStage, ReloadOutcome, RepairSource, SlowAction, Status, StoreFailure, TlsResult,
 };
 
 /// Upper bounds of buckets, and where to begin the search for a value's bucket.
@@ -185,6 +185,7 @@ places! { FIXED @ 0;
     TLS_HANDSHAKES: TlsResult::COUNT,
     TLS_RELOADS: ReloadOutcome::COUNT,
     COLLECTOR: histogram(&LATENCY_NS),
+    INITIAL_STAGE: InitialStage::COUNT * histogram(&LATENCY_NS),
     STORE_COMMIT: histogram(&LATENCY_NS),
     STORE_BATCH: histogram(&BATCH),
     STORE_ERRORS: StoreFailure::COUNT,

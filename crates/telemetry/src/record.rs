@@ -14,9 +14,9 @@ use crate::block::Block;
 use crate::event_types::EventTypeId;
 use crate::labels::{
     AuthFailure, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome,
-    HookOutcome, Initiator, KeyFetch, Layer, MemoryPart, MessageError, MessageType, Proof, PublishOutcome,
-    PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
-    RepairSource, SlowAction, Status, StoreFailure, TlsResult, close_code_index,
+    HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryPart, MessageError, MessageType, Proof,
+    PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage,
+    ReloadOutcome, RepairSource, SlowAction, Status, StoreFailure, TlsResult, close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 
@@ -286,6 +286,12 @@ impl<W: Writer> Recorder<W> {
     /// A connecting client had its initial state handed to the kernel, `ns` after its request was accepted.
     pub fn initial_state_sent(&self, ns: u64) {
         self.observe_ns(at::INITIAL_STATE, &at::INITIAL_STATE_NS, ns, 1);
+    }
+
+    /// A part of sending an initial state took `ns`.
+    pub fn initial_stage(&self, stage: InitialStage, ns: u64) {
+        let place = at::INITIAL_STAGE + stage as usize * at::histogram(&at::LATENCY_NS);
+        self.observe_ns(place, &at::LATENCY_NS, ns, 1);
     }
 
     /// `n` messages were discarded instead of delivered.

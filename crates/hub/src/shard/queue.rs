@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pulsewire_bus::{Publication, Variant};
 use pulsewire_protocol::{Encoding, Frame, MetricSet, Sequence, Shape, encode_grouped, encode_points};
-use pulsewire_telemetry::{EventTypeId, Sent, ShardMetrics};
+use pulsewire_telemetry::{EventTypeId, InitialStage, Sent, ShardMetrics};
 use slab::Slab;
 
 use super::slot::{NONE, Slot};
@@ -52,6 +52,8 @@ pub(crate) struct Item {
     pub(crate) accepted_ns: u64,
     /// When the subscription began that this item completes; 0 if none.
     pub(crate) initial_ns: u64,
+    /// When its last page was there.
+    pub(crate) fetched_ns: u64,
     /// Deliveries still waiting, and how many there were when they were last counted.
     pub(crate) remaining: u32,
     counted: u32,
@@ -66,7 +68,18 @@ impl Item {
         accepted_ns: u64,
     ) -> Self {
         let frames = [None, None];
-        Self { source, frames, class, sent, event_type, accepted_ns, initial_ns: 0, remaining: 0, counted: 0 }
+        Self {
+            source,
+            frames,
+            class,
+            sent,
+            event_type,
+            accepted_ns,
+            initial_ns: 0,
+            fetched_ns: 0,
+            remaining: 0,
+            counted: 0,
+        }
     }
 
     /// Events of one feed, in order.
@@ -425,6 +438,9 @@ fn count(item: &mut Item, now_ns: u64, metrics: &ShardMetrics) {
     }
     if item.initial_ns > 0 {
         metrics.initial_state_sent(now_ns.saturating_sub(item.initial_ns));
+        if item.fetched_ns > 0 {
+            metrics.initial_stage(InitialStage::Send, now_ns.saturating_sub(item.fetched_ns));
+        }
     }
 }
 

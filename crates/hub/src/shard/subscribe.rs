@@ -13,7 +13,7 @@ use pulsewire_protocol::{
     Answer, ChannelName, Encoding, ErrorCode, Frame, GapReason, Position, Publication, Replay, RequestId,
     Sequence, Shape, State, encode_event,
 };
-use pulsewire_telemetry::{GapReason as GapMetric, MessageType, ReconnectOutcome, Sent};
+use pulsewire_telemetry::{GapReason as GapMetric, InitialStage, MessageType, ReconnectOutcome, Sent};
 
 use super::Shard;
 use super::feed::{Feed, Feeding, Listener, Parked, Subscription, TagFilter, View};
@@ -610,6 +610,10 @@ impl<N: Net> Shard<N> {
             return;
         };
         let channel = self.feeds[feed as usize].channel.clone();
+        if began_ms > 0 && self.subscription_mut(slot, index).placed {
+            let fetch_ns = now.mono_ns.saturating_sub(began_ns(began_ms, now));
+            self.metrics.initial_stage(InitialStage::Fetch, fetch_ns);
+        }
         self.send_page(slot, index, &page);
         // Send it now: whether it fits decides whether to go on.
         self.flush_slot(slot, now);
@@ -625,7 +629,10 @@ impl<N: Net> Shard<N> {
                 self.subscription_mut(slot, index).began_ms = 0;
                 let frame = Answer::ReplayEnd { channel: &channel.name, sequence }
                     .encode(None, self.slots[slot as usize].encoding());
-                self.send(slot, frame, MessageType::Other, began_ns(began_ms, now));
+                let sent = Sent::Message(MessageType::Other);
+                let mut item = Item::new(Source::Ready(frame), Class::Answer, sent, self.metric_type, 0);
+                (item.initial_ns, item.fetched_ns) = (began_ns(began_ms, now), now.mono_ns);
+                self.send_item(slot, item, false);
             } else if !self.feeds[feed as usize].view.tags.is_empty() {
                 self.send_pos(slot, feed, sequence);
             }

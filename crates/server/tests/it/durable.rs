@@ -96,6 +96,13 @@ fn late_joiners_get_all_critical_events_the_state_and_then_the_live_tail() {
     server.publish(&note("run:1", 36));
     assert_eq!(socket.json()["sequence"], 36);
     assert!(server.metric("websocket_initial_state_latency_milliseconds_count") >= 1.0);
+    for stage in ["fetch", "send"] {
+        assert!(
+            server.metric(&format!("pulsewire_initial_state_stage_seconds_count{{stage=\"{stage}\"}}"))
+                >= 1.0
+        );
+    }
+    assert!(server.metric("pulsewire_tokio_tasks") >= 1.0);
     // The ordinary replay begins at the floor and says what is gone.
     let mut socket = server.welcomed("bob");
     socket.say(&json!({"type": "subscribe", "channels": [{"channel": "run:1", "last": 1000}]}));

@@ -4,10 +4,10 @@ use super::data::Data;
 use super::{Buckets, Family, Kind, Label, Values};
 use crate::labels::{
     AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, Codec, ConnectionError, Direction, DisconnectReason,
-    DropCause, GapReason, HandshakeOutcome, HookOutcome, Initiator, KeyFetch, Layer, MemoryClass, MemoryPart,
-    MessageError, Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome,
-    RejectReason, RejectStage, ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status,
-    StoreFailure, TlsResult, Transport,
+    DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer,
+    MemoryClass, MemoryPart, MessageError, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
+    ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SelfCheck, SeriesSet,
+    SlowAction, Stage, Status, StoreFailure, TlsResult, Transport,
 };
 use crate::layout as at;
 use crate::layout::histogram;
@@ -557,6 +557,28 @@ pub(crate) const FAMILIES: &[Family] = &[
         &[label("action", SlowAction::NAMES)],
         Data::Counters(at::SLOW),
         "The same as websocket_slow_consumer_total.",
+    ),
+    spread(
+        "pulsewire_initial_state_stage_seconds",
+        "own",
+        &[label("stage", InitialStage::NAMES)],
+        seconds(&at::LATENCY_NS.upper),
+        Data::Histograms(at::INITIAL_STAGE),
+        "Sending an initial state: until its first page was read, and from its last page to the kernel, encoding included.",
+    ),
+    gauge(
+        "pulsewire_tokio_tasks",
+        "own",
+        &[],
+        Data::Number(|v| v.current.tokio_tasks as f64),
+        "Tasks alive on the runtime that serves HTTP, handshakes and hooks.",
+    ),
+    gauge(
+        "pulsewire_tokio_queue_tasks",
+        "own",
+        &[],
+        Data::Number(|v| v.current.tokio_queue as f64),
+        "Tasks that wait in the runtime's shared queue.",
     ),
     // --- keeping, own ---
     spread(
