@@ -16,7 +16,8 @@ use crate::{
     RingLimits,
 };
 
-/// Whoever is to hear of publications, one part for each shard.
+/// Whoever is to hear of publications: one part for each shard, and behind them one for all readers that no
+/// shard owns ([`Bus::readers_part`]).
 pub trait Audience: Send + Sync {
     /// Whether the shard can take more publications now.
     fn has_room(&self, shard: usize) -> bool;
@@ -126,6 +127,18 @@ impl Bus {
     #[must_use]
     pub fn shards(&self) -> usize {
         self.options.shards
+    }
+
+    /// The part of the audience that no shard owns: readers that are told that there is something, and read it
+    /// in their own time. It counts its listeners as a shard does.
+    #[must_use]
+    pub fn readers_part(&self) -> usize {
+        self.options.shards
+    }
+
+    /// All parts of the audience.
+    pub(crate) fn parts(&self) -> std::ops::RangeInclusive<usize> {
+        0..=self.options.shards
     }
 
     /// How many channels this node has at hand.
@@ -245,6 +258,7 @@ impl Bus {
             };
             let extents = extents.map_err(|error| self.unreadable(&error))?;
             let extent = extents.first().ok_or(ErrorCode::StoreUnavailable)?;
+            channel.note_floor(extent.floor);
             if channel.order.lock().sequencer.is_open() {
                 self.stands_at(name, extent, passed, now);
                 return self.listed(name).ok_or(ErrorCode::StoreUnavailable);
@@ -319,7 +333,7 @@ impl Bus {
         epoch: Epoch,
     ) -> Channel {
         let id = ChannelId(self.channels_made.fetch_add(1, Ordering::Relaxed));
-        Channel::new(id, name.clone(), namespace, kind, epoch, self.options.shards, self.options.ring)
+        Channel::new(id, name.clone(), namespace, kind, epoch, self.options.shards + 1, self.options.ring)
     }
 
     /// The newest values of a metric channel.
@@ -333,13 +347,13 @@ impl Bus {
         if publications.is_empty() {
             return;
         }
-        for shard in (0..self.options.shards).filter(|shard| channel.has_listeners(*shard)) {
-            self.audience.deliver(shard, publications);
+        for part in self.parts().filter(|part| channel.has_listeners(*part)) {
+            self.audience.deliver(part, publications);
         }
     }
 
     pub(crate) fn is_crowded(&self, channel: &Channel) -> bool {
-        (0..self.options.shards).any(|shard| channel.has_listeners(shard) && !self.audience.has_room(shard))
+        self.parts().any(|part| channel.has_listeners(part) && !self.audience.has_room(part))
     }
 
     pub(crate) fn is_in_memory(&self, name: &ChannelName) -> bool {

@@ -3,7 +3,7 @@
 //! The state behind the lock is the channel's order: whoever holds it may move the cursor, and hands what it
 //! passes to the audience before letting go, so that every listener meets publications in sequence order.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -30,6 +30,7 @@ pub struct Channel {
     /// Changes whenever the kept history may have been rewritten; in memory, at every start.
     pub epoch: Epoch,
     listeners: Box<[AtomicU32]>,
+    floor: AtomicU64,
     successor: OnceLock<Arc<Channel>>,
     pub(crate) order: Mutex<Order>,
 }
@@ -49,15 +50,16 @@ impl Channel {
         namespace: NamespaceId,
         kind: ChannelKind,
         epoch: Epoch,
-        shards: usize,
+        parts: usize,
         ring: RingLimits,
     ) -> Self {
-        let listeners = (0..shards).map(|_| AtomicU32::new(0)).collect();
+        let listeners = (0..parts).map(|_| AtomicU32::new(0)).collect();
         let order = Mutex::new(Order { sequencer: Sequencer::new(ring), latest: None });
-        Self { id, name, namespace, kind, epoch, listeners, successor: OnceLock::new(), order }
+        let floor = AtomicU64::new(0);
+        Self { id, name, namespace, kind, epoch, listeners, floor, successor: OnceLock::new(), order }
     }
 
-    /// Counts one more listener in a shard. Call it before reading the position from which to listen.
+    /// Counts one more listener in a part of the audience, a shard or the readers. Call it before reading the position from which to listen.
     ///
     /// A publisher reads the count while it holds the channel's lock, and [`Channel::position`] takes
     /// that lock: so a publication either is at or before the position, or reaches the shard.
@@ -77,7 +79,13 @@ impl Channel {
         self.listeners[shard].load(Ordering::SeqCst) > 0
     }
 
-    /// How many listen, in all shards.
+    /// How many parts the audience has: a shard each, and the readers last.
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        self.listeners.len()
+    }
+
+    /// How many listen, in all parts.
     #[must_use]
     pub fn listeners(&self) -> u32 {
         self.listeners.iter().map(|shard| shard.load(Ordering::SeqCst)).sum()
@@ -93,6 +101,16 @@ impl Channel {
     #[must_use]
     pub fn head(&self) -> Sequence {
         self.order.lock().sequencer.head()
+    }
+
+    /// The highest sequence up to which ordinary events are gone, as far as the store has told this node.
+    #[must_use]
+    pub fn floor(&self) -> Sequence {
+        Sequence(self.floor.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn note_floor(&self, floor: Sequence) {
+        self.floor.fetch_max(floor.0, Ordering::Relaxed);
     }
 
     /// The channel that took this one's name when its history was rewritten, if that happened.

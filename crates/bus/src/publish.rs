@@ -248,12 +248,19 @@ impl Bus {
     fn trim_one(&self, lane: &Lane, committing: &mut Committing, now: Now) -> Turn {
         let Some(name) = committing.trims.pop_front() else { return Turn::Idle };
         let Some(namespace) = self.namespace(&name) else { return Turn::Done };
-        if let Err(error) = lane.store.trim(&name, &namespace.retention(), now.wall_ms) {
-            self.telemetry.shared().store_failed(failure_label(error.failure));
-            committing.trims.push_back(name);
-            return Turn::Pause(lane.failed(&error, now));
+        match lane.store.trim(&name, &namespace.retention(), now.wall_ms) {
+            Ok(extent) => {
+                if let Some(channel) = self.listed(&name).filter(|channel| channel.epoch == extent.epoch) {
+                    channel.note_floor(extent.floor);
+                }
+                Turn::Done
+            }
+            Err(error) => {
+                self.telemetry.shared().store_failed(failure_label(error.failure));
+                committing.trims.push_back(name);
+                Turn::Pause(lane.failed(&error, now))
+            }
         }
-        Turn::Done
     }
 
     /// Tells listeners what was kept, in the order of the request. Returns what the publisher is told.

@@ -184,7 +184,9 @@ impl Bus {
         let stored = self.lane_of(channel).store.read(&channel.name, query).inspect_err(|error| {
             let _ = self.unreadable(error);
         })?;
-        if stored.extent.epoch != channel.epoch && !self.is(Mutant::IgnoreEpochs) {
+        if stored.extent.epoch == channel.epoch {
+            channel.note_floor(stored.extent.floor);
+        } else if !self.is(Mutant::IgnoreEpochs) {
             // Events of another history: nobody may take them for this one's. Whoever reads is reset instead.
             self.enqueue(Job::Heads { names: vec![channel.name.clone()] });
             return Err(StoreError::new(Failure::Other, "the history was replaced"));

@@ -216,8 +216,8 @@ impl Bus {
         drop(channels);
         old.succeed(new.clone());
         self.telemetry.shared().channel_reset();
-        for shard in (0..self.options.shards).filter(|shard| old.has_listeners(*shard)) {
-            self.audience.replaced(shard, old);
+        for part in self.parts().filter(|part| old.has_listeners(*part)) {
+            self.audience.replaced(part, old);
         }
     }
 }
