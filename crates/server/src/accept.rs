@@ -7,13 +7,18 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
+use hyper::body::{Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use pulsewire_edge::sys;
 use pulsewire_edge::tls::ServerConfig;
 use pulsewire_telemetry::{ConnectionError, RejectReason, RejectStage, TlsResult, limited};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +27,7 @@ use tower::Layer as _;
 
 use crate::app::App;
 use crate::http::access::Remote;
+use crate::patient::{Patient, Stalled};
 use crate::seats::{Seat, Seats};
 use crate::stream::{HandshakeError, SecureStream, Stream};
 
@@ -76,10 +82,13 @@ pub async fn serve(
                     refuse(&app, &stream, door);
                     continue;
                 };
-                let router = axum::Extension(Remote(remote))
-                    .layer(axum::Extension(agents.clone()).layer(router.clone()));
+                let peer = Peer { stream, door, seat, stalled: Stalled::default() };
+                let router = axum::Extension(Remote(remote)).layer(
+                    axum::Extension(peer.stalled.clone())
+                        .layer(axum::Extension(agents.clone()).layer(router.clone())),
+                );
                 let (app, stop) = (app.clone(), stop.clone());
-                tokio::spawn(async move { connection(&app, stream, door, router, seat, stop).await });
+                tokio::spawn(async move { connection(&app, peer, router, stop).await });
             }
             Err(error) => {
                 app.telemetry.shared().connection_failed(ConnectionError::Accept);
@@ -131,14 +140,16 @@ fn refuse(app: &App, stream: &TcpStream, door: Door) {
     limited!(warn, "every HTTP connection is busy; new ones are told to come back later");
 }
 
-async fn connection<S>(
-    app: &App,
+/// A connection that has come.
+struct Peer {
     stream: TcpStream,
     door: Door,
-    service: S,
     seat: Seat,
-    mut stop: watch::Receiver<bool>,
-) where
+    stalled: Stalled,
+}
+
+async fn connection<S>(app: &App, peer: Peer, service: S, mut stop: watch::Receiver<bool>)
+where
     S: tower::Service<
             http::Request<hyper::body::Incoming>,
             Response = axum::response::Response,
@@ -148,6 +159,7 @@ async fn connection<S>(
         + 'static,
     S::Future: Send,
 {
+    let Peer { stream, door, seat, stalled } = peer;
     let seat = Arc::new(seat);
     let service = {
         let seat = seat.clone();
@@ -155,18 +167,26 @@ async fn connection<S>(
             seat.busy();
             let (answer, seat) = (service.clone().call(request), seat.clone());
             async move {
-                let answer = answer.await;
-                seat.waits();
-                answer
+                // The request is answered when all of the answer was taken, not when it begins.
+                answer.await.map(|answer| answer.map(|body| Body::new(Held { body, seat })))
             }
         })
     };
-    let (timeout, header_bytes_max, headers_max) = {
+    let (timeout, header_bytes_max, headers_max, patience, unsent_bytes_max) = {
         let live = app.live.load();
         let limits = &live.settings.limits;
-        (limits.handshake_timeout, limits.header_bytes_max, limits.headers_max)
+        (
+            limits.handshake_timeout,
+            limits.header_bytes_max,
+            limits.headers_max,
+            limits.slow_after,
+            limits.kernel_unsent_bytes,
+        )
     };
-    if let Err(error) = stream.set_nodelay(true) {
+    let unsent_bytes_max = u32::try_from(unsent_bytes_max).unwrap_or(u32::MAX);
+    // A peer that reads slowly costs a bounded part of the kernel's memory, not its whole send buffer.
+    let bounded = sys::set_notsent_low_water(&stream, unsent_bytes_max);
+    if let Err(error) = stream.set_nodelay(true).and(bounded) {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
@@ -186,6 +206,7 @@ async fn connection<S>(
             Stream::Secure(Box::new(stream))
         }
     };
+    let stream = Patient::new(stream, patience, stalled, app.telemetry.clone());
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -213,5 +234,37 @@ async fn connection<S>(
             app.telemetry.shared().rejected(RejectStage::Accept, RejectReason::BadRequest);
         }
         tracing::debug!(%error, "an HTTP connection ended");
+    }
+}
+
+/// An answer's body, whose connection is busy until it is gone.
+struct Held {
+    body: Body,
+    seat: Arc<Seat>,
+}
+
+impl hyper::body::Body for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        hyper::body::Body::size_hint(&self.body)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.seat.waits();
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::auth::{Attempts, Authenticator, Revocations};
 use crate::hook::Hook;
+use crate::reading::Readers;
 use crate::settings::Settings;
 
 /// What a reload replaces.
@@ -41,6 +42,8 @@ pub struct App {
     pub bus: Arc<Bus>,
     /// Tells the shards things.
     pub hub: Hub<Carrier>,
+    /// Who reads over HTTP.
+    pub readers: Arc<Readers>,
     /// Gives connections to shards.
     pub edge: Edge,
     /// The certificate of the public address.
@@ -84,6 +87,7 @@ impl App {
         for shard in ask(|reply| self.hub.survey(reply)).await? {
             current.merge(&shard);
         }
+        self.readers.survey(&mut current);
         let share = self.live.load().share;
         current.connections_hard_limit = share.connections_max as u64;
         current.connections_soft_limit = share.connections_soft as u64;
@@ -122,7 +126,9 @@ impl App {
         target: &pulsewire_hub::Target,
         code: pulsewire_protocol::CloseCode,
     ) -> Result<usize, Stalled> {
-        Ok(ask(|reply| self.hub.close(target, code, reply)).await?.into_iter().sum())
+        let readers = self.readers.close(target, code);
+        let connections: usize = ask(|reply| self.hub.close(target, code, reply)).await?.into_iter().sum();
+        Ok(readers + connections)
     }
 }
 

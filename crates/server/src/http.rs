@@ -3,10 +3,13 @@
 pub mod access;
 pub mod admin;
 pub mod body;
+pub mod collaboration;
 pub mod health;
 pub mod metrics;
 pub mod problem;
 pub mod publish;
+pub mod read;
+pub mod sse;
 pub mod upgrade;
 
 use std::sync::Arc;
@@ -29,6 +32,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/api/publish", post(publish::publish))
         .route("/api/channels/{channel}/events", post(publish::publish_to))
         .route("/api/metrics/custom", post(metrics::custom))
+        .merge(reading_router(app))
         .merge(operator_router())
         .fallback(|| async { Problem::from(ErrorCode::NotFound) })
         .method_not_allowed_fallback(|| async { Problem::from(ErrorCode::MethodNotAllowed) })
@@ -42,6 +46,17 @@ pub fn internal_router(app: &Arc<App>) -> Router {
         .fallback(|| async { Problem::from(ErrorCode::NotFound) })
         .method_not_allowed_fallback(|| async { Problem::from(ErrorCode::MethodNotAllowed) })
         .with_state(app.clone())
+}
+
+fn reading_router(app: &Arc<App>) -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/channels/{channel}/events", get(read::events).options(read::preflight))
+        .route("/api/channels/{channel}/poll", get(read::poll).options(read::preflight))
+        .route("/api/channels/{channel}/sse", get(sse::stream).options(read::preflight))
+        .route("/api/channels/{channel}/state", get(read::state).options(read::preflight))
+        .route("/api/runs/{run_id}/collaboration/poll", get(collaboration::poll).options(read::preflight))
+        .route("/api/runs/{run_id}/collaboration/replay", get(collaboration::replay).options(read::preflight))
+        .route_layer(axum::middleware::from_fn_with_state(app.clone(), read::cross_origin))
 }
 
 fn operator_router() -> Router<Arc<App>> {

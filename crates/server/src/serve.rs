@@ -28,7 +28,7 @@ use crate::hook::{Hook, HookOptions};
 use crate::seats::Seats;
 use crate::settings::{self, LogFormat, Publishers, Settings};
 use crate::tls::Certificates;
-use crate::{accept, backend, collect, dev, http, random, reload, store, tls};
+use crate::{accept, backend, collect, dev, http, random, reading, reload, store, tls};
 
 /// A server that listens.
 pub struct Running {
@@ -93,7 +93,14 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         ring: RingLimits::default(),
         incarnation: random(),
     };
-    let bus = Arc::new(Bus::new(bus_options, telemetry.clone(), Box::new(hub.clone())));
+    let bounds = reading::readers::Bounds {
+        reads: settings.reading.reads_max,
+        tail_bytes: settings.reading.tail_bytes_max,
+        fallbacks: settings.reading.fallbacks_max,
+    };
+    let readers = Arc::new(reading::Readers::new(bounds, random::source()?));
+    let audience = reading::Audience { hub: hub.clone(), readers: readers.clone() };
+    let bus = Arc::new(Bus::new(bus_options, telemetry.clone(), Box::new(audience)));
     let workers = store::Workers::start(&bus, settings.store.readers)?;
     let (requests, waiting) = backend::queues(shards);
     let requests: Arc<dyn pulsewire_hub::Backend> = Arc::new(requests);
@@ -121,6 +128,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         telemetry,
         bus,
         hub,
+        readers,
         edge,
         tls,
         attempts: Arc::default(),
@@ -136,6 +144,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     });
     waiting.serve(&app);
     let (stop, stopped) = watch::channel(false);
+    tokio::spawn(app.readers.clone().serve(stopped.clone()));
     if collects {
         collect::start(&app, stopped.clone());
     }
@@ -159,6 +168,7 @@ impl Running {
         tracing::info!(connections, deadline_seconds = deadline.as_secs(), "going away");
         let plan = drain_plan(deadline, connections);
         self.app.hub.drain(plan);
+        self.app.readers.drain(plan);
         while self.app.hub.admission.connections() > 0
             && began.elapsed() + Duration::from_millis(500) < deadline
         {

@@ -29,7 +29,8 @@ pub use namespace::{ChannelKind, Durability, Namespace, Publishers, namespace_of
 pub use problem::{Origin, Problem};
 pub use secret::Secret;
 pub use sections::{
-    Auth, Collector, Heartbeat, Hook, Limits, Log, LogFormat, Metrics, Origins, Server, Session, Store, Tls,
+    Auth, Collector, Heartbeat, Hook, Limits, Log, LogFormat, Metrics, Origins, Reading, Server, Session,
+    Store, Tls,
 };
 pub use show::docs_markdown;
 pub use sources::{Flags, Sources};
@@ -57,6 +58,8 @@ pub struct Settings {
     pub session: Session,
     /// What one client, one address and the whole node may use.
     pub limits: Limits,
+    /// Reading over HTTP.
+    pub reading: Reading,
     /// The HTTP hook for client events.
     pub hook: Hook,
     /// The host's own numbers.
@@ -82,6 +85,7 @@ impl Default for Settings {
             heartbeat: Heartbeat::default(),
             session: Session::default(),
             limits: Limits::default(),
+            reading: Reading::default(),
             hook: Hook::default(),
             collector: Collector::default(),
             metrics: Metrics::default(),
@@ -93,7 +97,7 @@ impl Default for Settings {
 }
 
 /// The sections in the order of the documentation: what each is about, and its keys.
-fn sections() -> [(&'static str, &'static [Key<Settings>]); 12] {
+fn sections() -> [(&'static str, &'static [Key<Settings>]); 13] {
     fn of<S: Section<Settings>>() -> (&'static str, &'static [Key<Settings>]) {
         (S::ABOUT, S::KEYS)
     }
@@ -107,6 +111,7 @@ fn sections() -> [(&'static str, &'static [Key<Settings>]); 12] {
         of::<Heartbeat>(),
         of::<Session>(),
         of::<Limits>(),
+        of::<Reading>(),
         of::<Hook>(),
         of::<Collector>(),
         of::<Metrics>(),

@@ -151,6 +151,15 @@ impl SecureStream {
 }
 
 impl Stream {
+    /// The socket.
+    #[must_use]
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Secure(stream) => &stream.tcp,
+        }
+    }
+
     /// The parts for a shard: the socket, the TLS state, and what was decrypted and not read.
     #[must_use]
     pub fn into_parts(self) -> (TcpStream, Option<Box<Tls>>, Bytes) {

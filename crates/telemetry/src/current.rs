@@ -114,6 +114,10 @@ pub struct Current {
     pub tokio_tasks: u64,
     /// Tasks that wait in the runtime's shared queue.
     pub tokio_queue: u64,
+    /// Pages of history that are being read over HTTP.
+    pub history_reads_active: u64,
+    /// Pages of history that wait for their turn.
+    pub history_reads_waiting: u64,
 }
 
 impl Default for Current {
@@ -143,6 +147,8 @@ impl Default for Current {
             store_degraded: false,
             tokio_tasks: 0,
             tokio_queue: 0,
+            history_reads_active: 0,
+            history_reads_waiting: 0,
         }
     }
 }
@@ -204,6 +210,8 @@ impl Current {
         self.store_degraded |= other.store_degraded;
         self.tokio_tasks += other.tokio_tasks;
         self.tokio_queue += other.tokio_queue;
+        self.history_reads_active += other.history_reads_active;
+        self.history_reads_waiting += other.history_reads_waiting;
     }
 
     /// The `top` projects with the most subscriptions and what all others have.

@@ -123,7 +123,7 @@ fn is_token_parameter(name: &str) -> bool {
 }
 
 /// Decodes `%XX` and `+`; what is not UTF-8 becomes U+FFFD and so no token.
-fn decode_percent(text: &str) -> String {
+pub(crate) fn decode_percent(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {

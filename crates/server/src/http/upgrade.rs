@@ -20,7 +20,7 @@ use pulsewire_telemetry::{ConnectionError, HandshakeOutcome, RejectReason, Rejec
 use super::access::{self, Remote, Takes};
 use super::problem::Problem;
 use crate::app::App;
-use crate::stream::Stream;
+use crate::patient::Patient;
 
 /// How much longer than a shard the kernel waits for a peer that takes nothing.
 const KERNEL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -172,7 +172,7 @@ async fn finish(app: Arc<App>, request: Request, arrival: Arrival, began_ns: u64
 async fn take_over(app: &App, request: Request) -> anyhow::Result<Carrier> {
     let upgraded = hyper::upgrade::on(request).await?;
     let parts = upgraded
-        .downcast::<TokioIo<Stream>>()
+        .downcast::<TokioIo<Patient>>()
         .map_err(|_| anyhow::anyhow!("the connection is none that this server accepted"))?;
     let limits = &app.live.load().settings.limits;
     let options = SocketOptions {
@@ -182,7 +182,7 @@ async fn take_over(app: &App, request: Request) -> anyhow::Result<Carrier> {
     };
     // The read buffer must not be kept: even empty it pins hyper's block for the life of the connection.
     let early = bytes::Bytes::copy_from_slice(&parts.read_buf);
-    let (stream, tls, decrypted) = parts.io.into_inner().into_parts();
+    let (stream, tls, decrypted) = parts.io.into_inner().into_inner().into_parts();
     let early = if decrypted.is_empty() { early } else { [early, decrypted].concat().into() };
     Ok(Carrier::new(stream.into_std()?, tls, early, options)?)
 }

@@ -210,6 +210,28 @@ section! {
 }
 
 section! {
+    /// Reading over HTTP: history, polls and event streams.
+    Settings => Reading "reading." |settings| settings.reading;
+
+    /// How long a poll may wait for something to come; a longer `wait` is shortened.
+    wait_max: Span = "30s", range("0s", "10m"), reloadable();
+    /// The pause between polls, and before an event stream is opened again, that clients are told. Above `limits.connections_soft` they are told five times as long.
+    poll_interval: Span = "2s", range("10ms", "10m"), reloadable();
+    /// The time between comments in an event stream that has nothing to say.
+    heartbeat: Span = "15s", range("100ms", "10m"), reloadable();
+    /// Event streams and waiting polls at the same time; more are answered `overloaded`. They count as connections, too.
+    readers_max: Count = "4096", range("1", "8000"), reloadable();
+    /// The largest page of history, in bytes of memory; a page ends behind the event that crosses it.
+    page_bytes_max: Size = "1MiB", range("64KiB", "64MiB"), reloadable();
+    /// Pages of history read at the same time; more wait their turn.
+    reads_max: Count = "64", range("1", "10000");
+    /// Bytes of the newest events of an ephemeral or metric channel that its event streams share; a reader further behind is told how much it missed.
+    tail_bytes_max: Size = "256KiB", range("64KiB", "64MiB");
+    /// Sessions that are remembered to have fallen back to HTTP, so that each is counted once; the oldest is forgotten.
+    fallbacks_max: Count = "10000", range("1", "10000000");
+}
+
+section! {
     /// The HTTP hook that answers the events clients send.
     Settings => Hook "hook." |settings| settings.hook;
 

@@ -431,6 +431,14 @@ impl Socket {
         }
     }
 
+    /// What has come, or comes next; `None` if the peer has closed.
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+        if self.buffer.is_empty() && self.fill() == 0 {
+            return None;
+        }
+        Some(std::mem::take(&mut self.buffer))
+    }
+
     /// Reads the head of an HTTP answer.
     pub(crate) fn head(&mut self) -> Answer {
         let end = loop {

@@ -18,6 +18,7 @@ mod memory;
 mod metrics;
 mod msgpack;
 mod protocol;
+mod reading;
 mod reload;
 mod settings;
 mod slow;

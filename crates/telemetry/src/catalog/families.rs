@@ -625,6 +625,20 @@ pub(crate) const FAMILIES: &[Family] = &[
         Data::Counters(at::STORE_READS),
         "Pages of history, by where they came from.",
     ),
+    gauge(
+        "pulsewire_history_reads_active",
+        "own",
+        &[],
+        Data::Number(|v| v.current.history_reads_active as f64),
+        "Pages of history that are being read over HTTP; at most reading.reads_max.",
+    ),
+    gauge(
+        "pulsewire_history_reads_waiting",
+        "own",
+        &[],
+        Data::Number(|v| v.current.history_reads_waiting as f64),
+        "Pages of history that wait for their turn to be read over HTTP.",
+    ),
     counter(
         "pulsewire_store_corrupt_events_total",
         "own",
