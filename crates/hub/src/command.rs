@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use pulsewire_bus::{Channel, Opened, Page, Publication, Query, ReadLimit, Receipt, Refusal, StateSlice};
 use pulsewire_protocol::{
-    ChannelName, CloseCode, Encoding, ErrorCode, Event, Heartbeat, Interval, Replay, RequestId, Sequence,
-    SessionId, Shape,
+    ChannelName, CloseCode, Encoding, ErrorCode, Event, Gap, Heartbeat, Interval, Position, Replay,
+    RequestId, Sequence, SessionId, Shape,
 };
 use pulsewire_telemetry::Current;
 use serde_json::value::RawValue;
@@ -77,6 +77,15 @@ pub enum Order {
         id: Option<RequestId>,
         /// The channels.
         outcome: Opened,
+    },
+    /// A page of a channel's past was read for a client, or cannot be.
+    History {
+        /// Who asked.
+        conn: ConnKey,
+        /// The request's id.
+        id: Option<RequestId>,
+        /// The page, or why there is none.
+        outcome: Result<Box<HistoryPage>, (ErrorCode, String)>,
     },
     /// A channel's history was found to be another one: its successor takes its listeners.
     Replaced(Arc<Channel>),
@@ -196,6 +205,36 @@ pub struct Wish {
     pub shape: Option<Shape>,
 }
 
+/// What a `get_history` asked for, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryWish {
+    /// Only what follows this.
+    pub since: Option<Position>,
+    /// Only from this time on, Unix milliseconds.
+    pub start_ms: Option<i64>,
+    /// Only up to this time, Unix milliseconds.
+    pub end_ms: Option<i64>,
+    /// At most so many events.
+    pub limit: usize,
+    /// A page ends with the event that makes it larger than this.
+    pub bytes_max: usize,
+}
+
+/// A page of a channel's past.
+#[derive(Debug)]
+pub struct HistoryPage {
+    /// The channel.
+    pub channel: Arc<Channel>,
+    /// Oldest first.
+    pub publications: Vec<Arc<Publication>>,
+    /// What is gone before them.
+    pub gap: Option<Gap>,
+    /// Behind which sequence to read, if the position asked for belongs to another history or lies ahead.
+    pub reset: Option<Sequence>,
+    /// Behind which sequence there is more.
+    pub next: Option<Sequence>,
+}
+
 /// What became of a token.
 pub struct Authenticated {
     /// Who it is, or why not.
@@ -303,6 +342,15 @@ pub enum Work {
         limit: ReadLimit,
         /// To be given back.
         read: u32,
+    },
+    /// Read a page of a channel's past for a client; the principal has been authorised.
+    History {
+        /// The request's id.
+        id: Option<RequestId>,
+        /// The channel; it is one that keeps events.
+        channel: ChannelName,
+        /// Which part.
+        wish: HistoryWish,
     },
     /// Read a page.
     Read {

@@ -236,6 +236,7 @@ impl<N: Net> Shard<N> {
             Order::Page { conn, read, page } => self.page(conn, read, page, now),
             Order::State { conn, read, state } => self.state(conn, read, state, now),
             Order::Opened { conn, wish, id, outcome } => self.opened_channels(conn, *wish, id, outcome, now),
+            Order::History { conn, id, outcome } => self.history_read(conn, id.as_ref(), outcome, now),
             Order::Replaced(channel) => self.replaced(&channel, now),
             Order::Close { target, code, reply } => reply(self.close_all(&target, code, now)),
             Order::Survey(reply) => reply(self.survey(now)),

@@ -180,8 +180,23 @@ pub struct History<'a> {
     /// Complete JSON messages, oldest first: payloads of frames that [`encode_event`] or `encode_grouped`
     /// made.
     pub events: &'a [&'a [u8]],
-    /// Ask again from here for the next page; absent on the last.
+    /// What is gone before the first of the events.
+    pub gap: Option<Gap>,
+    /// The position asked for belongs to another history or lies ahead; what can be read lies behind this.
+    pub reset: Option<Sequence>,
+    /// Ask again for what follows this for the next page; absent on the last.
     pub next_sequence: Option<Sequence>,
+}
+
+/// Publications that are gone, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The first.
+    pub from: Sequence,
+    /// The last.
+    pub to: Sequence,
+    /// Why.
+    pub reason: GapReason,
 }
 
 /// An accepted event and its place in its channel.

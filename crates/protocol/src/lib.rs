@@ -18,7 +18,7 @@ mod session_id;
 pub mod transcode;
 
 pub use answer::{
-    Ack, Answer, Connected, ErrorAnswer, GapReason, History, Publication, Published, Refused, State,
+    Ack, Answer, Connected, ErrorAnswer, Gap, GapReason, History, Publication, Published, Refused, State,
     encode_event,
 };
 pub use channel::{ChannelName, ChannelNameError, ChannelPattern, ChannelPatternError};

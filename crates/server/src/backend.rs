@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::auth::Refusal as Refused;
 use crate::hook::ClientEvent;
 use crate::http::publish::publish_as;
+use crate::reading::history;
 
 /// Requests of one shard that may wait.
 const QUEUE_MAX: usize = 8_192;
@@ -91,6 +92,15 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
             let hub = hub.clone();
             let reply = move |state| hub.order(shard, Order::State { conn, read, state });
             app.bus.state(clock::now(), &channel, after, limit, Box::new(reply));
+        }
+        Work::History { id, channel, wish } => {
+            let app = app.clone();
+            // It may read several pages: what else the shard asks does not wait for it.
+            tokio::spawn(async move {
+                let outcome = history::read(&app, &channel, &wish).await;
+                let outcome = outcome.map(Box::new).map_err(|code| (code, String::new()));
+                app.hub.order(shard, Order::History { conn, id, outcome });
+            });
         }
         Work::Read { channel, query, read } => {
             let hub = hub.clone();

@@ -6,6 +6,7 @@
 //! come from the channel's ring, from pages others have read, or from the store ([`pulsewire_bus::Bus::read`]).
 
 pub mod fallbacks;
+pub mod history;
 pub mod readers;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use pulsewire_bus::{Channel, ChannelKind, Only, Page, Publication, Query, ReadLimit, Variant};
 use pulsewire_edge::clock;
 use pulsewire_protocol::{
-    ChannelName, Encoding, ErrorCode, Frame, GapReason, Position, Sequence, Shape, Tags,
+    ChannelName, Encoding, ErrorCode, Frame, Gap, GapReason, Position, Sequence, Shape, Tags,
 };
 use pulsewire_telemetry::GapReason as GapMetric;
 use tokio::sync::oneshot;
@@ -21,17 +22,6 @@ use tokio::sync::oneshot;
 use crate::app::App;
 
 pub use readers::{Audience, Readers, Seat};
-
-/// Publications that are gone for a reader, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gap {
-    /// The first.
-    pub from: Sequence,
-    /// The last.
-    pub to: Sequence,
-    /// Why.
-    pub reason: GapReason,
-}
 
 /// Which events of a channel a reader wants.
 #[derive(Debug, Clone)]

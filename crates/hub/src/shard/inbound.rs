@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use pulsewire_bus::Now;
+use pulsewire_bus::{Bus, ChannelKind, Now, Variant};
 use pulsewire_protocol::{
-    Answer, ChannelName, Connected, Encoding, ErrorAnswer, ErrorCode, GetHistory, Heartbeat, Kind, Request,
-    RequestError, RequestId, SessionId, Subscribe, parse, request_from_msgpack,
+    Answer, ChannelName, Connected, Encoding, ErrorAnswer, ErrorCode, GetHistory, Heartbeat, History, Kind,
+    Request, RequestError, RequestId, SessionId, Shape, Subscribe, parse, request_from_msgpack,
 };
 use pulsewire_telemetry::{
     AuthFailure, Direction, DropCause, Layer, MemoryPart, MessageError, MessageType, RateScope,
@@ -16,12 +16,18 @@ use pulsewire_telemetry::{
 
 use super::slot::{Flags, Guest, Phase};
 use super::{Shard, closing};
-use crate::command::{After, Authenticated, BackendRequest, ConnectWish, Wish, WishedChannel, Work};
+use crate::command::{
+    After, Authenticated, BackendRequest, ConnectWish, HistoryPage, HistoryWish, Wish, WishedChannel, Work,
+};
 use crate::{Action, Carried, ConnKey, Net, Principal};
 
 /// The longest message of a connection that has not authenticated, in bytes.
 const PENDING_BYTES_MAX: usize = 8 * 1024;
 
+/// Events of a page of history unless the client says otherwise.
+const HISTORY_EVENTS_DEFAULT: usize = 100;
+/// Events of a page of history at most; a larger `limit` is cut down to this (S16).
+const HISTORY_EVENTS_MAX: usize = 1_000;
 /// Messages kept for later, at most.
 const STASHED_MAX: usize = 256;
 
@@ -423,7 +429,7 @@ impl<N: Net> Shard<N> {
                 self.unsubscribe(index, &channels, id.as_ref(), now);
             }
             Kind::Publish(events) => self.client_publish(key, index, id, events, now),
-            Kind::GetHistory(history) => self.history(index, &history, id.as_ref(), now),
+            Kind::GetHistory(history) => self.history(key, index, &history, id, now),
             Kind::Ping { timestamp } => self.answer(index, &Answer::Pong { timestamp }, id.as_ref()),
             Kind::Pong { timestamp } => self.pong_message(index, timestamp, now),
             Kind::Receipt { channel, sequence } => {
@@ -568,7 +574,10 @@ impl<N: Net> Shard<N> {
             return true;
         };
         let id = match refused.work {
-            Work::Publish { id, .. } | Work::ClientEvent { id, .. } | Work::Open { id, .. } => id,
+            Work::Publish { id, .. }
+            | Work::ClientEvent { id, .. }
+            | Work::Open { id, .. }
+            | Work::History { id, .. } => id,
             Work::Authenticate { .. } | Work::Read { .. } | Work::State { .. } => None,
         };
         let error = ErrorAnswer { retry_after_ms: Some(1_000), ..ErrorAnswer::new(ErrorCode::Overloaded) };
@@ -576,27 +585,83 @@ impl<N: Net> Shard<N> {
         false
     }
 
-    fn history(&mut self, index: u32, history: &GetHistory<'_>, id: Option<&RequestId>, now: Now) {
-        let name = match ChannelName::parse(&history.channel) {
-            Ok(name) => name,
-            Err(error) => {
-                self.refuse_with(index, ErrorCode::InvalidChannel, error.to_string(), id, now);
-                return;
-            }
-        };
+    fn history(
+        &mut self,
+        key: ConnKey,
+        index: u32,
+        history: &GetHistory<'_>,
+        id: Option<RequestId>,
+        now: Now,
+    ) {
         let Some(session) = &self.slots[index as usize].session else { return };
-        if self.bus.namespace(&name).is_none() {
-            self.refuse_with(index, ErrorCode::UnknownChannel, "", id, now);
-        } else if !session.principal.may(Action::History, &name) {
-            let detail = format!("your token does not allow to read the history of `{name}`");
-            self.refuse_with(index, ErrorCode::Forbidden, detail, id, now);
-        } else {
-            let detail = format!(
-                "this version keeps no history by time of `{name}`; `log` channels: subscribe with `last`"
-            );
-            self.refuse_with(index, ErrorCode::HistoryUnavailable, detail, id, now);
+        let limits = &self.settings.limits;
+        match history_wish(&self.bus, &session.principal, history, limits.outbox_bytes_max / 2) {
+            Ok((channel, wish)) => {
+                self.ask(key, index, Work::History { id, channel, wish }, now);
+            }
+            Err((code, detail)) => self.refuse_with(index, code, detail, id.as_ref(), now),
         }
     }
+
+    /// A page of a channel's past was read for a client, or cannot be.
+    pub(super) fn history_read(
+        &mut self,
+        conn: ConnKey,
+        id: Option<&RequestId>,
+        outcome: Result<Box<HistoryPage>, (ErrorCode, String)>,
+        now: Now,
+    ) {
+        let Some(index) = self.find(conn) else { return };
+        match outcome {
+            Ok(page) => {
+                let json = Variant { shape: Shape::Grouped, encoding: Encoding::Json };
+                let events: Vec<&[u8]> =
+                    page.publications.iter().map(|event| event.frame(json).payload()).collect();
+                let history = History {
+                    channel: &page.channel.name,
+                    epoch: Some(&page.channel.epoch),
+                    events: &events,
+                    gap: page.gap,
+                    reset: page.reset,
+                    next_sequence: page.next,
+                };
+                self.answer(index, &Answer::History(history), id);
+            }
+            Err((code, detail)) => self.refuse_with(index, code, detail, id, now),
+        }
+    }
+}
+
+/// Checks what a client asks of a channel's past.
+fn history_wish(
+    bus: &Bus,
+    principal: &Principal,
+    history: &GetHistory<'_>,
+    bytes_max: usize,
+) -> Result<(ChannelName, HistoryWish), (ErrorCode, String)> {
+    let name = ChannelName::parse(&history.channel)
+        .map_err(|error| (ErrorCode::InvalidChannel, error.to_string()))?;
+    let namespace = bus.namespace(&name).ok_or((ErrorCode::UnknownChannel, String::new()))?;
+    let open_to_all = namespace.anonymous && principal.is_anonymous();
+    if !open_to_all && !principal.may(Action::History, &name) {
+        let detail = format!("your token does not allow to read the history of `{name}`");
+        return Err((ErrorCode::Forbidden, detail));
+    }
+    if namespace.kind != ChannelKind::Log {
+        return Err((ErrorCode::HistoryUnavailable, format!("`{name}` keeps no events")));
+    }
+    if history.interval.is_some() {
+        let detail = format!("`{name}` is not a metric channel: `aggregation_interval` is for those");
+        return Err((ErrorCode::Unsupported, detail));
+    }
+    let limit = match history.limit {
+        Some(0) => return Err((ErrorCode::BadRequest, "`limit` is at least 1".to_owned())),
+        Some(limit) => usize::try_from(limit).unwrap_or(HISTORY_EVENTS_MAX).min(HISTORY_EVENTS_MAX),
+        None => HISTORY_EVENTS_DEFAULT,
+    };
+    let since = history.since.clone();
+    let (start_ms, end_ms) = (history.start_ms, history.end_ms);
+    Ok((name, HistoryWish { since, start_ms, end_ms, limit, bytes_max }))
 }
 
 fn message_type(kind: &Kind<'_>) -> MessageType {

@@ -229,6 +229,19 @@ fn write_history(history: &History<'_>, object: &mut Object<'_>) {
         object.text("epoch", epoch.as_str());
     }
     json::push_list(object.key("events"), history.events.iter(), |out, event| out.extend_from_slice(event));
+    if let Some(gap) = history.gap {
+        let mut inner = Object::open(object.key("gap"));
+        inner.shown("from", gap.from);
+        inner.shown("to", gap.to);
+        inner.text("reason", gap.reason.name());
+        inner.close();
+    }
+    if let (Some(sequence), Some(epoch)) = (history.reset, history.epoch) {
+        let mut inner = Object::open(object.key("reset"));
+        inner.text("epoch", epoch.as_str());
+        inner.shown("sequence", sequence);
+        inner.close();
+    }
     object.flag("has_more", history.next_sequence.is_some());
     if let Some(next_sequence) = history.next_sequence {
         object.shown("next_sequence", next_sequence);

@@ -1,7 +1,7 @@
 //! What the transcripts do not show about answers.
 
 use pulsewire_protocol::{
-    Ack, Answer, ChannelName, CloseCode, Encoding, ErrorAnswer, ErrorCode, Event, EventType, GapReason,
+    Ack, Answer, ChannelName, CloseCode, Encoding, ErrorAnswer, ErrorCode, Event, EventType, Gap, GapReason,
     History, Publication, Published, Refused, Sequence, encode_event, generated, transcode,
 };
 use serde_json::value::RawValue;
@@ -56,11 +56,13 @@ fn history_holds_the_publications_as_they_were_sent() {
         channel: &event.channel,
         epoch: None,
         events: &[frame.payload(), frame.payload()],
+        gap: Some(Gap { from: Sequence(1), to: Sequence(2), reason: GapReason::Trimmed }),
+        reset: None,
         next_sequence: Some(Sequence(4)),
     });
     let one = r#"{"type":"event","channel":"run:1","sequence":3,"event":"x","data":[1],"timestamp":5}"#;
     let wanted = format!(
-        r#"{{"type":"history","channel":"run:1","events":[{one},{one}],"has_more":true,"next_sequence":4}}"#
+        r#"{{"type":"history","channel":"run:1","events":[{one},{one}],"gap":{{"from":1,"to":2,"reason":"trimmed"}},"has_more":true,"next_sequence":4}}"#
     );
     assert_eq!(json(&history), wanted);
 }
@@ -74,7 +76,14 @@ fn a_payload_of_any_depth_is_written_without_a_panic() {
             Publication { event: &event, sequence: None, previous: None, timestamp_ms: 5, user: None };
         let frame = encode_event(&publication, Encoding::Json);
         let events = [frame.payload()];
-        let history = History { channel: &event.channel, epoch: None, events: &events, next_sequence: None };
+        let history = History {
+            channel: &event.channel,
+            epoch: None,
+            events: &events,
+            gap: None,
+            reset: None,
+            next_sequence: None,
+        };
         let answer = Answer::History(history);
         let packed = answer.encode(None, Encoding::MsgPack);
         assert_eq!(packed.payload()[0], 0x84, "depth {depth}");

@@ -222,6 +222,8 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
             channel: channel.as_ref()?,
             epoch: epoch.as_ref(),
             events: &[],
+            gap: None,
+            reset: None,
             next_sequence: number("next_sequence").map(Sequence),
         }),
         "reconnect" => Answer::Reconnect {

@@ -801,3 +801,86 @@ fn a_server_that_goes_away_ends_its_readers() {
     assert_eq!(stream.next(), None);
     assert_eq!(waiting.join().unwrap().status, 200);
 }
+
+/// R27: a page of the past over WebSocket, by position and by time, in both encodings.
+#[test]
+fn a_client_asks_for_the_past_over_websocket() {
+    over_stores("", |server| {
+        let note = |n: i64| json!({"channel": "run:1", "type": "note", "data": n, "timestamp": 1_700_000_000_000_i64 + n * 1_000});
+        server.publish(&json!((1..=250).map(note).collect::<Vec<_>>()));
+        let mut socket = server.welcomed("ann");
+        let ask = |socket: &mut Socket, more: Value| {
+            let mut message = json!({"type": "get_history", "id": 7, "channel": "run:1"});
+            message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            socket.ask(&message)
+        };
+        let first = ask(&mut socket, json!({}));
+        assert_eq!(
+            (&first["type"], &first["id"], &first["channel"]),
+            (&json!("history"), &json!(7), &json!("run:1"))
+        );
+        assert_eq!(sequences(&first), (1..=100).collect::<Vec<_>>());
+        assert_eq!((&first["has_more"], &first["next_sequence"]), (&json!(true), &json!(100)));
+        let page = read(server, "/api/channels/run:1/events?limit=1");
+        assert_eq!(first["events"][0], page["events"][0], "the same objects as over HTTP");
+        let epoch = first["epoch"].clone();
+        let since =
+            |sequence: u64| json!({"since": {"epoch": epoch, "sequence": sequence}, "limit": 100_000});
+        let rest = ask(&mut socket, since(100));
+        assert_eq!(sequences(&rest), (101..=250).collect::<Vec<_>>());
+        assert_eq!((&rest["has_more"], rest.get("next_sequence")), (&json!(false), None));
+        // Document 004's times, inclusive at both ends.
+        let times =
+            json!({"data": {"start_time": 1_700_000_010_000_i64, "end_time": "2023-11-14T22:13:32Z"}});
+        let mut message = times;
+        message["data"]["channel"] = json!("run:1");
+        message["type"] = json!("get_history");
+        assert_eq!(sequences(&socket.ask(&message)), [10, 11, 12]);
+        let paged = ask(&mut socket, json!({"start_time": 1_700_000_200_000_i64, "limit": 2}));
+        assert_eq!((sequences(&paged), &paged["next_sequence"]), (vec![200, 201], &json!(201)));
+        // Another history, or ahead.
+        let reset = ask(&mut socket, since(251));
+        assert_eq!((sequences(&reset), &reset["reset"]["sequence"]), (vec![], &json!(250)));
+        let other = ask(&mut socket, json!({"since": {"epoch": "other", "sequence": 1}}));
+        assert_eq!(other["reset"], json!({"epoch": epoch, "sequence": 250}));
+        for (more, code) in [
+            (json!({"limit": 0}), "bad_request"),
+            (json!({"channel": "system.metrics"}), "history_unavailable"),
+            (json!({"channel": "upstream:a"}), "history_unavailable"),
+            (json!({"channel": "nowhere"}), "unknown_channel"),
+            (json!({"aggregation_interval": "5s"}), "unsupported"),
+        ] {
+            assert_eq!(ask(&mut socket, more)["code"], code);
+        }
+        // A page is smaller than the outbox, whatever the events' size.
+        let big = |_| json!({"channel": "run:2", "type": "note", "data": "x".repeat(10_000)});
+        server.publish(&json!((0..20).map(big).collect::<Vec<_>>()));
+        let page = ask(&mut socket, json!({"channel": "run:2"}));
+        assert_eq!((sequences(&page), &page["next_sequence"]), (vec![1, 2, 3, 4], &json!(4)));
+    });
+}
+
+/// R12: the path of document 003 is the same endpoint; a late joiner asks for what is critical.
+#[test]
+fn the_collaboration_endpoint_speaks_the_same_protocol() {
+    over_stores("", |server| {
+        for event in ["GRAFT", "note", "FLAG"] {
+            server.publish(&json!({"channel": "run:r1", "type": event, "data": 1}));
+        }
+        let mut socket = server.open("/ws/collaboration/r1", &bearer(&server.token("ann", Role::User)));
+        assert_eq!(socket.json()["type"], "welcome");
+        socket.say(&json!({"type": "subscribe", "channels": [{"channel": "run:r1", "replay": "critical"}]}));
+        assert_eq!(socket.json()["type"], "subscribed");
+        let mut found = Vec::new();
+        loop {
+            let message = socket.json();
+            if message["type"] == "replay_end" {
+                break;
+            }
+            found.push(message["sequence"].as_u64().unwrap());
+        }
+        assert_eq!(found, [1, 3]);
+        server.publish(&json!({"channel": "run:r1", "type": "note", "data": 2}));
+        assert_eq!(socket.json()["sequence"], json!(4));
+    });
+}

@@ -478,6 +478,10 @@ impl World {
                     self.bus.state(self.now, &channel, after, limit, Box::new(tell));
                     continue;
                 }
+                Work::History { id, .. } => {
+                    let outcome = Err((ErrorCode::HistoryUnavailable, String::new()));
+                    Order::History { conn, id, outcome }
+                }
                 Work::Read { channel, query, read } => {
                     let done = self.done.clone();
                     let tell = move |page| done.lock().push((shard, Order::Page { conn, read, page }));

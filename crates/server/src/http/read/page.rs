@@ -5,11 +5,11 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use pulsewire_bus::{Keyed, StateSlice};
-use pulsewire_protocol::{ChannelName, Encoding, Publication, encode_event};
+use pulsewire_protocol::{ChannelName, Encoding, Gap, Publication, encode_event};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
-use crate::reading::{Cursor, Gap, Step};
+use crate::reading::{Cursor, Step};
 
 /// The answer to a reader: the events and where it stands, with what it has to know of what is not there.
 pub fn respond(
