@@ -206,6 +206,14 @@ pub fn retry_after_ms(app: &App, step: &Step) -> u64 {
     if step.has_more() { 0 } else { u64::try_from(pause(app).as_millis()).unwrap_or(u64::MAX) }
 }
 
+/// How many readers there may be: as many as are set, and half of the HTTP connections at most, so that streams
+/// leave room for requests, scrapes and handshakes.
+#[must_use]
+pub fn readers_max(app: &App) -> usize {
+    let live = app.live.load();
+    live.settings.reading.readers_max.min(live.share.http_max / 2)
+}
+
 /// The pause that clients are told to make; longer when there are many of them (003-36).
 #[must_use]
 pub fn pause(app: &App) -> Duration {
@@ -237,7 +245,7 @@ pub async fn poll_from(
         transport: Transport::Polling,
         principal: &reader.principal,
         address: remote,
-        readers_max: app.live.load().settings.reading.readers_max,
+        readers_max: readers_max(app),
     };
     let mut seat = app.readers.sit(&cursor.channel, &guest, &app.hub.admission, &app.telemetry)?;
     loop {

@@ -74,7 +74,7 @@ pub async fn stream(
         transport: Transport::Sse,
         principal: &reader.principal,
         address: remote.ip(),
-        readers_max: app.live.load().settings.reading.readers_max,
+        readers_max: read::readers_max(&app),
     };
     let seat = app.readers.sit(&channel, &guest, &app.hub.admission, &app.telemetry)?;
     read::note_fallback(&app, &reader);

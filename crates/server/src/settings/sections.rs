@@ -219,7 +219,7 @@ section! {
     poll_interval: Span = "2s", range("10ms", "10m"), reloadable();
     /// The time between comments in an event stream that has nothing to say.
     heartbeat: Span = "15s", range("100ms", "10m"), reloadable();
-    /// Event streams and waiting polls at the same time; more are answered `overloaded`. They count as connections, too.
+    /// Event streams and waiting polls at the same time; more are answered `overloaded`. They count as connections, too, and leave half of the HTTP connections free.
     readers_max: Count = "4096", range("1", "8000"), reloadable();
     /// The largest page of history, in bytes of memory; a page ends behind the event that crosses it.
     page_bytes_max: Size = "1MiB", range("64KiB", "64MiB"), reloadable();
