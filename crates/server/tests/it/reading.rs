@@ -1,4 +1,4 @@
-//! Reading over HTTP: pages, polls and event streams, over both stores (docs/protocol.md, R80 to R96).
+//! Reading over HTTP: pages, polls and event streams, over both stores (docs/protocol.md, R80 to R94).
 //!
 //! The clients here write requests and read bytes; the event stream's reader is a few lines of its own, so the
 //! server does not check itself.
@@ -477,8 +477,8 @@ fn who_may_not_read_is_answered_the_same_everywhere() {
         assert_eq!(status(&bearer(&reader)), 200, "{path}");
         let from = |origin: &str| status(&format!("{}Origin: {origin}\r\n", bearer(&reader)));
         assert_eq!((from("https://app.example"), from("https://evil.example")), (200, 403), "{path}");
-        let token = path.contains('?').then_some('&').unwrap_or('?');
-        let carried = server.http("GET", &format!("{}{token}token={elsewhere}", path), "", "");
+        let and = if path.contains('?') { '&' } else { '?' };
+        let carried = server.http("GET", &format!("{path}{and}token={elsewhere}"), "", "");
         assert_eq!((carried.status, &carried.json()["code"]), (403, &json!("forbidden")), "{path}");
     }
     // Before the question whether the channel exists comes the one who asks.
