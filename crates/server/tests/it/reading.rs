@@ -511,7 +511,7 @@ fn without_a_token_only_open_namespaces_are_read() {
 #[test]
 fn a_stream_that_is_not_read_is_bounded_and_closed() {
     let server = Server::start(
-        "[limits]\noutbox_bytes_max = \"16KiB\"\nkernel_unsent_bytes = \"4KiB\"\nslow_after = \"300ms\"\n",
+        "[limits]\noutbox_bytes_max = \"16KiB\"\nkernel_unsent_bytes = \"4KiB\"\nslow_after = \"2s\"\n",
     );
     let mut fast = Stream::of(&server, "/api/channels/project:1/sse", "");
     let headers = bearer(&server.token("slow", Role::User));
