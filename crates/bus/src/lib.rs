@@ -26,7 +26,7 @@ pub use bus::{Audience, Bus, Opened, Options, StoreStatus};
 pub use channel::{Channel, ChannelId};
 pub use lane::{Lane, Turn};
 pub use mutant::Mutant;
-pub use namespace::{ChannelKind, Namespace, NamespaceId, Namespaces};
+pub use namespace::{ChannelKind, Namespace, NamespaceId, Namespaces, PresenceRules};
 pub use page::Page;
 pub use publication::{Body, Publication, Variant};
 pub use publish::{NamedBy, Publisher, Receipt, Refusal, Reply};

@@ -19,6 +19,33 @@ pub enum ChannelKind {
     Metrics,
 }
 
+/// How the presence of a channel is kept and told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PresenceRules {
+    /// How long a member stays whose connection broke, milliseconds. Default 5 s.
+    pub grace_ms: u64,
+    /// How long a member stays whose connection shows no sign of life, milliseconds. Default 15 s.
+    pub ttl_ms: u64,
+    /// Members of a channel; one more is refused. Default 1,000.
+    pub members_max: usize,
+    /// The longest cursor in bytes of JSON; a longer one is refused. Default 1 KiB.
+    pub cursor_bytes_max: usize,
+    /// The shortest time between two tellings of a channel, milliseconds. Default 100.
+    pub interval_ms: u64,
+}
+
+impl Default for PresenceRules {
+    fn default() -> Self {
+        Self {
+            grace_ms: 5_000,
+            ttl_ms: 15_000,
+            members_max: 1_000,
+            cursor_bytes_max: 1_024,
+            interval_ms: 100,
+        }
+    }
+}
+
 /// The settings of one namespace.
 #[derive(Debug, Clone)]
 pub struct Namespace {
@@ -40,6 +67,8 @@ pub struct Namespace {
     pub durability: Durability,
     /// How many keys the state of a `log` channel keeps; 0, the default, keeps no state.
     pub state_max: usize,
+    /// How presence is kept; none if its channels have none.
+    pub presence: Option<PresenceRules>,
     /// Whether sessions without a token may subscribe.
     pub anonymous: bool,
     /// Whether clients and applications may not publish, because the server itself does.

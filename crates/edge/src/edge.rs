@@ -24,6 +24,8 @@ pub struct EdgeOptions {
     pub ledger_max: usize,
     /// Bounds of what a peer may send.
     pub limits: Limits,
+    /// Names this node and its incarnation to clients; letters and digits.
+    pub node: String,
 }
 
 /// Shards that have inboxes but no threads yet: what is needed to build the bus.
@@ -56,7 +58,8 @@ impl Prepared {
             polls.push(poll);
         }
         let inboxes: Arc<[_]> = inboxes.into();
-        let hub = Hub::new(inboxes.clone(), admission, Arc::new(Ledger::new(options.ledger_max)));
+        let ledger = Arc::new(Ledger::new(options.ledger_max));
+        let hub = Hub::new(inboxes.clone(), admission, ledger, &options.node);
         Ok(Self { polls, inboxes, options, hub })
     }
 }

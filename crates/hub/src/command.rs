@@ -9,13 +9,12 @@ use std::sync::Arc;
 
 use pulsewire_bus::{Channel, Opened, Page, Publication, Query, ReadLimit, Receipt, Refusal, StateSlice};
 use pulsewire_protocol::{
-    ChannelName, CloseCode, Encoding, ErrorCode, Event, Gap, Heartbeat, Interval, Position, Replay,
-    RequestId, Sequence, SessionId, Shape,
+    Attend, ChannelName, CloseCode, Encoding, ErrorCode, Event, Gap, Heartbeat, Interval, Position, Replay, RequestId, Sequence, SessionId, Shape,
 };
 use pulsewire_telemetry::Current;
 use serde_json::value::RawValue;
 
-use crate::{ConnKey, HubSettings, Principal};
+use crate::{ConnKey, HubSettings, Notice, Principal};
 
 /// A one-time answer to whoever asked.
 pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
@@ -104,6 +103,8 @@ pub enum Order {
     List(Reply<Vec<ConnectionInfo>>),
     /// Asks every client to come back later and closes all connections.
     Drain(Drain),
+    /// Who came to a channel, went, or points where.
+    Presence(Arc<Notice>),
     /// Replaces the settings.
     Settings(Arc<HubSettings>),
 }
@@ -188,6 +189,8 @@ pub struct WishedChannel {
     pub replay: Replay,
     /// Whether its keyed state comes first.
     pub state: bool,
+    /// What is wanted of its presence.
+    pub attend: Attend,
 }
 
 /// What a `subscribe` asked for.

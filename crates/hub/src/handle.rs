@@ -10,7 +10,8 @@ use pulsewire_protocol::CloseCode;
 use pulsewire_telemetry::Current;
 
 use crate::command::{Order, Target};
-use crate::{Admission, Command, ConnectionInfo, Drain, HubSettings, Inbox, Ledger, Reply};
+use crate::presence::Shards;
+use crate::{Admission, Command, ConnectionInfo, Drain, HubSettings, Inbox, Ledger, Notice, Presence, Reply};
 
 /// The hub of one process: its shards' inboxes and the tables they share.
 pub struct Hub<S> {
@@ -19,21 +20,31 @@ pub struct Hub<S> {
     pub admission: Arc<Admission>,
     /// The connections that closed.
     pub ledger: Arc<Ledger>,
+    /// Who is in which channel.
+    pub presence: Arc<Presence>,
 }
 
 impl<S> Clone for Hub<S> {
     fn clone(&self) -> Self {
-        Self { inboxes: self.inboxes.clone(), admission: self.admission.clone(), ledger: self.ledger.clone() }
+        Self {
+            inboxes: self.inboxes.clone(),
+            admission: self.admission.clone(),
+            ledger: self.ledger.clone(),
+            presence: self.presence.clone(),
+        }
+    }
+}
+
+impl<S: Send + 'static> Hub<S> {
+    /// A hub whose shards read these inboxes. `node` names it, and its incarnation, where it counts versions.
+    #[must_use]
+    pub fn new(inboxes: Arc<[Inbox<S>]>, admission: Arc<Admission>, ledger: Arc<Ledger>, node: &str) -> Self {
+        let presence = Arc::new(Presence::new(node, Box::new(inboxes.clone())));
+        Self { inboxes, admission, ledger, presence }
     }
 }
 
 impl<S: Send> Hub<S> {
-    /// A hub whose shards read these inboxes.
-    #[must_use]
-    pub fn new(inboxes: Arc<[Inbox<S>]>, admission: Arc<Admission>, ledger: Arc<Ledger>) -> Self {
-        Self { inboxes, admission, ledger }
-    }
-
     /// How many shards there are.
     #[must_use]
     pub fn shards(&self) -> usize {
@@ -75,6 +86,16 @@ impl<S: Send> Hub<S> {
     /// Replaces the settings in all shards.
     pub fn configure(&self, settings: &Arc<HubSettings>) {
         (0..self.shards()).for_each(|shard| self.order(shard, Order::Settings(settings.clone())));
+    }
+}
+
+impl<S: Send> Shards for Arc<[Inbox<S>]> {
+    fn has_room(&self, shard: usize) -> bool {
+        self[shard].has_room()
+    }
+
+    fn tell(&self, shard: usize, notice: Arc<Notice>) {
+        self[shard].push(Command::Order(Order::Presence(notice)));
     }
 }
 

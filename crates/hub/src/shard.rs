@@ -15,6 +15,7 @@ mod flush;
 mod heartbeat;
 mod inbound;
 mod outbox;
+mod presence;
 mod probe;
 mod queue;
 mod slot;
@@ -34,7 +35,9 @@ use smallvec::SmallVec;
 pub use closing::Violated;
 
 use crate::command::{ConnectWish, Order};
-use crate::{Admission, Arrival, Backend, Carried, ConnKey, HubSettings, Ledger, Net, Principal, Resume};
+use crate::{
+    Admission, Arrival, Backend, Carried, ConnKey, HubSettings, Ledger, Net, Presence, Principal, Resume,
+};
 use feed::Feed;
 use flush::Scratch;
 use probe::Probes;
@@ -57,6 +60,8 @@ pub struct ShardOptions {
     pub admission: Arc<Admission>,
     /// The process's record of closed connections.
     pub ledger: Arc<Ledger>,
+    /// The process's table of who is in which channel.
+    pub presence: Arc<Presence>,
     /// Unpredictable numbers, for session ids and spreading.
     pub random: Box<dyn FnMut() -> u64 + Send>,
 }
@@ -81,6 +86,9 @@ pub struct Shard<N: Net> {
     metric_type: EventTypeId,
     admission: Arc<Admission>,
     ledger: Arc<Ledger>,
+    presence: Arc<Presence>,
+    /// Who here watches whom.
+    attending: presence::Attending,
     random: Box<dyn FnMut() -> u64 + Send>,
     slots: Slab<Slot>,
     stamp: u32,
@@ -136,6 +144,8 @@ impl<N: Net> Shard<N> {
             metric_type,
             admission: options.admission,
             ledger: options.ledger,
+            presence: options.presence,
+            attending: presence::Attending::default(),
             random: options.random,
             slots: Slab::new(),
             stamp: 0,
@@ -242,6 +252,7 @@ impl<N: Net> Shard<N> {
             Order::Survey(reply) => reply(self.survey(now)),
             Order::List(reply) => reply(self.list(now)),
             Order::Drain(drain) => self.begin_drain(drain, now),
+            Order::Presence(notice) => self.presence_told(&notice),
             Order::Settings(settings) => self.settings = settings,
         }
     }

@@ -7,6 +7,7 @@
 mod write;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
@@ -56,6 +57,8 @@ pub enum Answer<'a> {
     State(State<'a>),
     /// Answer to `get_history`.
     History(History<'a>),
+    /// Who is there, or what has changed about it.
+    Presence(Presence<'a>),
     /// Come back after `retry_ms`; the connection will be closed with `code`.
     Reconnect { retry_ms: u32, code: CloseCode },
     /// Send `refresh` before the token runs out.
@@ -197,6 +200,59 @@ pub struct Gap {
     pub to: Sequence,
     /// Why.
     pub reason: GapReason,
+}
+
+/// Who is in a channel, as the node that tells it knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Presence<'a> {
+    /// The channel.
+    pub channel: &'a ChannelName,
+    /// The node that counts the versions, and its incarnation.
+    pub node: &'a str,
+    /// Grows by one with every change that is told.
+    pub version: u64,
+    /// What is told.
+    pub change: PresenceChange<'a>,
+}
+
+/// What is told of a channel's presence.
+#[derive(Debug, Clone, Copy)]
+pub enum PresenceChange<'a> {
+    /// Everybody who is there.
+    Snapshot(&'a [Member]),
+    /// What has changed since the version before. Each part is left out when it is empty; each value is the
+    /// new one, whatever it was before.
+    Diff {
+        /// Users who were not there before.
+        joined: &'a [Member],
+        /// Users who are not there any more.
+        left: &'a [Arc<str>],
+        /// New counts of sessions, of users who were there before.
+        sessions: &'a [(Arc<str>, u32)],
+        /// New cursors of users who were there before; none for a cursor that is gone.
+        cursors: &'a [(Arc<str>, Option<Arc<RawValue>>)],
+    },
+}
+
+/// A user who is in a channel, with however many sessions.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The token's `sub`.
+    pub user: Arc<str>,
+    /// In how many sessions.
+    pub sessions: u32,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: i64,
+    /// The newest cursor, as its session wrote it.
+    pub cursor: Option<Arc<RawValue>>,
+}
+
+impl PartialEq for Member {
+    fn eq(&self, other: &Self) -> bool {
+        let cursor = |member: &Self| member.cursor.as_ref().map(|cursor| cursor.get().to_owned());
+        (&self.user, self.sessions, self.since_ms) == (&other.user, other.sessions, other.since_ms)
+            && cursor(self) == cursor(other)
+    }
 }
 
 /// An accepted event and its place in its channel.

@@ -18,8 +18,7 @@ mod session_id;
 pub mod transcode;
 
 pub use answer::{
-    Ack, Answer, Connected, ErrorAnswer, Gap, GapReason, History, Publication, Published, Refused, State,
-    encode_event,
+    Ack, Answer, Connected, ErrorAnswer, Gap, GapReason, History, Member, Presence, PresenceChange, Publication, Published, Refused, State, encode_event,
 };
 pub use channel::{ChannelName, ChannelNameError, ChannelPattern, ChannelPatternError};
 pub use code::{CloseCode, ErrorCode, Reconnect};
@@ -29,8 +28,8 @@ pub use json::DEPTH_MAX;
 pub use metric::{Interval, MetricKind, MetricSet, Number, Sample, Shape, encode_grouped, encode_points};
 pub use position::{Epoch, Position, PositionError, Sequence};
 pub use request::{
-    Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId, Subscribe, Wanted, parse,
-    parse_text, request_from_msgpack,
+    Attend, Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId, Subscribe,
+    Wanted, parse, parse_text, request_from_msgpack,
 };
 pub use session_id::{SessionId, SessionIdError};
 

@@ -73,6 +73,8 @@ pub enum Kind<'a> {
     Pong { timestamp: Option<f64> },
     /// The application has handled this channel up to here.
     Receipt { channel: Cow<'a, str>, sequence: Sequence },
+    /// Set or clear one's cursor, or without one: who is there?
+    Presence { channel: Cow<'a, str>, cursor: Option<&'a RawValue> },
     /// Any other `type`: for the application's hook, if the settings allow it.
     ClientEvent { event_type: Cow<'a, str>, channel: Option<Cow<'a, str>>, data: &'a RawValue },
 }
@@ -123,6 +125,20 @@ pub struct Wanted<'a> {
     pub replay: Replay,
     /// Whether to send the channel's keyed state before that.
     pub state: bool,
+    /// Whether to take part in the channel's presence.
+    pub attend: Attend,
+}
+
+/// What a subscriber wants of a channel's presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Attend {
+    /// Nothing.
+    #[default]
+    No,
+    /// To see who is there.
+    Watch,
+    /// To see, and to be seen.
+    Join,
 }
 
 /// What a subscriber gets before live publications.

@@ -92,6 +92,8 @@ impl App {
         current.connections_hard_limit = share.connections_max as u64;
         current.connections_soft_limit = share.connections_soft as u64;
         current.channels = self.bus.channels() as u64;
+        let (channels, members) = self.hub.presence.count();
+        (current.presence_channels, current.presence_members) = (channels as u64, members as u64);
         current.kernel_socket_bytes = current.kernel_unsent_bytes + current.kernel_unacked_bytes;
         current.heap_allocated_bytes = crate::memory::Heap::now().map_or(0, |heap| heap.allocated);
         current.tls_certificate_expiry_seconds = self.tls.in_force().map(|pair| pair.expiry_seconds);

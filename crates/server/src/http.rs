@@ -6,6 +6,7 @@ pub mod body;
 pub mod collaboration;
 pub mod health;
 pub mod metrics;
+pub mod presence;
 pub mod problem;
 pub mod publish;
 pub mod read;
@@ -31,6 +32,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/ws/collaboration/{run_id}", any(upgrade::websocket))
         .route("/api/publish", post(publish::publish))
         .route("/api/channels/{channel}/events", post(publish::publish_to))
+        .route("/api/channels/{channel}/presence", get(presence::page))
         .route("/api/metrics/custom", post(metrics::custom))
         .merge(reading_router(app))
         .merge(operator_router())

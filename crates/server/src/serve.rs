@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use pulsewire_bus::{Bus, ChannelKind, Durability, Namespace, Namespaces, Options, RingLimits};
+use pulsewire_bus::{
+    Bus, ChannelKind, Durability, Namespace, Namespaces, Options, PresenceRules, RingLimits,
+};
 use pulsewire_edge::handshake::{MissingOrigin, OriginPolicy};
 use pulsewire_edge::{Edge, EdgeOptions, Prepared, clock, codec};
 use pulsewire_hub::{Admission, Drain, ShardOptions};
@@ -67,6 +69,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         limits.connections_per_address,
         limits.connections_per_user,
     ));
+    let mut random = random::source()?;
     let options = EdgeOptions {
         shards,
         inbox_max: limits.inbox_max,
@@ -77,10 +80,10 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
             control_frames_per_second: u32::try_from(limits.control_frames_per_second).unwrap_or(u32::MAX),
             ..codec::Limits::default()
         },
+        node: format!("{:012x}", random() >> 16),
     };
     let prepared = Prepared::new(options, admission.clone()).context("preparing the shards")?;
     let hub = prepared.hub.clone();
-    let mut random = random::source()?;
     let mut epoch = || Epoch::parse(&format!("{:012x}", random() >> 16)).context("making an epoch");
     let bus_options = Options {
         namespaces: namespaces(&settings),
@@ -115,6 +118,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         telemetry: telemetry.clone(),
         admission: admission.clone(),
         ledger: hub.ledger.clone(),
+        presence: hub.presence.clone(),
         random: sources.lock().pop().expect("one source for each shard"),
     })
     .context("starting the shards")?;
@@ -329,6 +333,7 @@ fn remote_keys(
 }
 
 fn namespaces(settings: &Settings) -> Namespaces {
+    let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let namespace = |from: &settings::Namespace| Namespace {
         name: from.name.as_str().into(),
         pattern: from.pattern.clone(),
@@ -347,6 +352,13 @@ fn namespaces(settings: &Settings) -> Namespaces {
             settings::Durability::Memory => Durability::Memory,
         },
         state_max: from.state_max,
+        presence: from.presence.then(|| PresenceRules {
+            grace_ms: ms(from.presence_grace),
+            ttl_ms: ms(from.presence_ttl),
+            members_max: from.presence_members_max,
+            cursor_bytes_max: from.presence_cursor_max,
+            interval_ms: ms(from.presence_interval),
+        }),
         anonymous: from.anonymous,
         read_only: from.publish == Publishers::Server,
     };

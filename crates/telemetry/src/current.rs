@@ -84,6 +84,10 @@ pub struct Current {
     pub connection_age_ms: Spread,
     /// Channels with an audience or a log.
     pub channels: u64,
+    /// Users present in channels.
+    pub presence_members: u64,
+    /// Channels with somebody present.
+    pub presence_channels: u64,
     /// Attributed memory by class, indexed by [`MemoryClass`], bytes.
     pub memory_bytes: [u64; MemoryClass::COUNT],
     /// Bytes the kernel has accepted and not sent, at each connection's last sample.
@@ -132,6 +136,8 @@ impl Default for Current {
             outbound_queue_bytes: Spread::new(&QUEUE_BYTES.upper),
             connection_age_ms: Spread::new(&DURATION_MS.upper),
             channels: 0,
+            presence_members: 0,
+            presence_channels: 0,
             memory_bytes: [0; MemoryClass::COUNT],
             kernel_unsent_bytes: 0,
             kernel_unacked_bytes: 0,
@@ -193,6 +199,8 @@ impl Current {
         self.outbound_queue_bytes.merge(&other.outbound_queue_bytes);
         self.connection_age_ms.merge(&other.connection_age_ms);
         self.channels = self.channels.max(other.channels);
+        self.presence_members = self.presence_members.max(other.presence_members);
+        self.presence_channels = self.presence_channels.max(other.presence_channels);
         self.kernel_unsent_bytes += other.kernel_unsent_bytes;
         self.kernel_unacked_bytes += other.kernel_unacked_bytes;
         self.kernel_socket_bytes += other.kernel_socket_bytes;

@@ -143,6 +143,7 @@ labels! {
         History = "history",
         Receipt = "receipt",
         Refresh = "refresh",
+        Presence = "presence",
         Other = "other",
     }
 
@@ -185,6 +186,18 @@ labels! {
         Connect = "connect",
         Http = "http",
         Scrape = "scrape",
+    }
+
+    /// What watchers were told of a channel's members.
+    PresenceEvent { Joined = "joined", Left = "left", Cursor = "cursor" }
+
+    /// What of presence was not taken, or not told: a member or a cursor beyond a limit, a cursor that a newer
+    /// one has replaced, a change for a reader who lags and gets the newest state instead.
+    PresenceDrop {
+        MembersMax = "members_max",
+        CursorBytesMax = "cursor_bytes_max",
+        Conflated = "conflated",
+        Lagging = "lagging",
     }
 
     /// Why a reader was told of missing events.

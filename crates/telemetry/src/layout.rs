@@ -8,8 +8,9 @@
 use crate::labels::{
     AuthFailure, CLOSE_CODE_NAMES, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
     HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryPart, MessageError,
-    MessageType, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason,
-    RejectStage, ReloadOutcome, RepairSource, SlowAction, Status, StoreFailure, TlsResult,
+    MessageType, PresenceDrop, PresenceEvent, PublishOutcome, PublishSource, RateScope, ReadSource,
+    ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SlowAction, Status,
+    StoreFailure, TlsResult,
 };
 
 /// Upper bounds of buckets, and where to begin the search for a value's bucket.
@@ -179,6 +180,8 @@ places! { FIXED @ 0;
     MEMORY_LIMITED: MemoryPart::COUNT,
     RATE_LIMITED: RateScope::COUNT,
     GAPS: GapReason::COUNT,
+    PRESENCE: PresenceEvent::COUNT,
+    PRESENCE_DROPPED: PresenceDrop::COUNT,
     PUBLISH: PublishSource::COUNT * PublishOutcome::COUNT,
     HOOK: HookOutcome::COUNT * histogram(&LATENCY_NS),
     RELOADS: ReloadOutcome::COUNT,

@@ -30,9 +30,9 @@ pub use event_types::{EventTypeId, EventTypes};
 pub use labels::{
     AuthFailure, AuthOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
     HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryClass, MemoryPart,
-    MessageError, MessageType, Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome,
-    RejectReason, RejectStage, ReloadOutcome, RepairSource, SelfCheck, SeriesSet, SlowAction, Stage, Status,
-    StoreFailure, TlsResult, Transport,
+    MessageError, MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope,
+    ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SelfCheck,
+    SeriesSet, SlowAction, Stage, Status, StoreFailure, TlsResult, Transport,
 };
 pub use process::Process;
 pub use protobuf::render_protobuf;

@@ -14,9 +14,10 @@ use crate::block::Block;
 use crate::event_types::EventTypeId;
 use crate::labels::{
     AuthFailure, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome,
-    HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryPart, MessageError, MessageType, Proof,
-    PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage,
-    ReloadOutcome, RepairSource, SlowAction, Status, StoreFailure, TlsResult, close_code_index,
+    HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryPart, MessageError, MessageType,
+    PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
+    ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SlowAction, Status,
+    StoreFailure, TlsResult, close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 
@@ -312,6 +313,18 @@ impl<W: Writer> Recorder<W> {
     /// A reader was told that events are missing.
     pub fn gap(&self, reason: GapReason) {
         self.add(at::GAPS + reason as usize, 1);
+    }
+
+    // --- presence ---
+
+    /// Watchers of a channel were told of `n` members who came or went, or of `n` cursors.
+    pub fn presence_told(&self, event: PresenceEvent, n: u64) {
+        self.add(at::PRESENCE + event as usize, n);
+    }
+
+    /// `n` changes of presence were refused, replaced or not told.
+    pub fn presence_dropped(&self, why: PresenceDrop, n: u64) {
+        self.add(at::PRESENCE_DROPPED + why as usize, n);
     }
 
     // --- heartbeat and kernel ---

@@ -56,7 +56,7 @@ impl<N: Net> Shard<N> {
         }
     }
 
-    fn outbox(&mut self, index: u32, now: Now) -> &mut Outbox {
+    pub(super) fn outbox(&mut self, index: u32, now: Now) -> &mut Outbox {
         let slot = &mut self.slots[index as usize];
         if !slot.flags.has(Flags::WATCHED) {
             slot.flags.set(Flags::WATCHED);
@@ -70,6 +70,10 @@ impl<N: Net> Shard<N> {
         let bytes_max = self.settings.limits.outbox_bytes_max;
         let class = self.queue.item(item).class;
         let feed = match class {
+            Class::Presence { watched } => {
+                self.keep_presence(index, item, len, watched, now);
+                return;
+            }
             Class::Answer => None,
             Class::Log { feed, .. } | Class::Ephemeral { feed } | Class::Metrics { feed } => Some(feed),
         };
@@ -350,7 +354,7 @@ impl<N: Net> Shard<N> {
         outbox.bytes = outbox.entries.front().map_or(0, |(_, len)| *len as usize - outbox.written);
         let mut failed = 0;
         for (item, _) in dropped {
-            failed += u32::from(self.queue.item(item).class != Class::Answer);
+            failed += u32::from(self.queue.item(item).class.counts());
             self.queue.forget(item);
         }
         self.failed(index, failed);

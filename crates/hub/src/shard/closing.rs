@@ -16,6 +16,7 @@ use super::Shard;
 use super::slot::{Detached, Flags, NONE, Phase};
 use crate::command::{Drain, Target};
 use crate::ledger::Closed;
+use crate::presence::Parting;
 use crate::{ConnKey, Net};
 
 /// How long before a token's end its client is told, in milliseconds.
@@ -269,20 +270,23 @@ impl<N: Net> Shard<N> {
         let keep =
             resumable && session.is_some() && !entry.user.is_empty() && self.settings.resume_window_ms > 0;
         self.ledger.write(entry);
+        // Whoever is sent away by somebody is meant to go; all else that can be resumed may be an accident.
+        let sent_away = matches!(reason, DisconnectReason::ServerClose | DisconnectReason::Revoked);
+        let how = if resumable && !sent_away { Parting::Broke } else { Parting::Left };
         if keep {
-            self.park(index, &undelivered, now);
+            self.park(index, &undelivered, how, now);
         } else {
-            self.end_session(index);
+            self.end_session(index, how, now);
         }
     }
 
     /// Takes a session out of all feeds and lets it wait. What was not delivered it will read again: it
     /// may reach the client on this connection yet, but nobody would know.
-    fn park(&mut self, index: u32, undelivered: &[(u32, u64)], now: Now) {
+    fn park(&mut self, index: u32, undelivered: &[(u32, u64)], how: Parting, now: Now) {
         let feeds = self.slots[index as usize].session.as_ref().map_or_else(Vec::new, |session| {
             session.subscriptions.iter().map(|subscription| subscription.feed).collect()
         });
-        let mut parked = self.leave_all(index);
+        let mut parked = self.leave_all(index, how, now);
         for (feed, parked) in feeds.into_iter().zip(&mut parked) {
             if let Some((_, first)) = undelivered.iter().find(|(of, _)| *of == feed) {
                 parked.next = parked.next.min(*first);
@@ -298,12 +302,15 @@ impl<N: Net> Shard<N> {
         self.detached.push_back((until_ns, index, id));
         self.detached_count += 1;
         while self.detached_count > self.settings.limits.detached_max {
-            self.expire_oldest();
+            self.expire_oldest(now);
         }
     }
 
-    fn end_session(&mut self, index: u32) {
-        self.leave_all(index);
+    fn end_session(&mut self, index: u32, how: Parting, now: Now) {
+        self.leave_all(index, how, now);
+        if how == Parting::Left {
+            self.parked_leave(index, now);
+        }
         if let Some(session) = self.slots[index as usize].session.take()
             && session.detached.is_some()
         {
@@ -311,20 +318,21 @@ impl<N: Net> Shard<N> {
         }
     }
 
-    fn expire_oldest(&mut self) {
+    fn expire_oldest(&mut self, now: Now) {
         let Some((until_ns, index, id)) = self.detached.pop_front() else { return };
-        self.expire(index, id, until_ns);
+        self.expire(index, id, until_ns, now);
     }
 
     /// Ends a waiting session if it still waits for the same moment: it may have been resumed meanwhile.
-    fn expire(&mut self, index: u32, id: pulsewire_protocol::SessionId, until_ns: u64) {
+    fn expire(&mut self, index: u32, id: pulsewire_protocol::SessionId, until_ns: u64, now: Now) {
         let Some(slot) = self.slots.get(index as usize) else { return };
         let waits = |session: &super::slot::Session| {
             session.id == id
                 && session.detached.as_ref().is_some_and(|detached| detached.until_ns == until_ns)
         };
         if slot.session.as_deref().is_some_and(waits) {
-            self.end_session(index);
+            // Where it was a member, it is one until its grace is over.
+            self.end_session(index, Parting::Broke, now);
             self.release(index);
         }
     }
@@ -379,7 +387,7 @@ impl<N: Net> Shard<N> {
                 break;
             }
             self.detached.pop_front();
-            self.expire(index, id, until);
+            self.expire(index, id, until, now);
         }
         self.expire_tokens(now);
         self.drain_some(now);
@@ -457,7 +465,7 @@ impl<N: Net> Shard<N> {
                 closed += 1;
                 self.close_because(index, Cause::Asked(code), now);
             } else if code.reconnect() == Reconnect::No {
-                self.end_session(index);
+                self.end_session(index, Parting::Left, now);
                 self.release(index);
             }
         }

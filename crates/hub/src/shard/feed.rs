@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use pulsewire_bus::{Body, Bus, Channel, Publication};
-use pulsewire_protocol::{Interval, MetricSet, Shape};
+use pulsewire_protocol::{Attend, Interval, MetricSet, Shape};
 
 /// A set of tags that must all be equal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -229,5 +229,7 @@ pub(crate) struct Parked {
     pub(crate) channel: Arc<Channel>,
     pub(crate) view: View,
     pub(crate) msgpack: bool,
+    /// What it wanted of the channel's presence.
+    pub(crate) attend: Attend,
     pub(crate) next: u64,
 }

@@ -7,7 +7,7 @@ use pulsewire_bus::Now;
 use pulsewire_protocol::Frame;
 
 use super::Shard;
-use super::queue::{Chain, Class, ItemRef};
+use super::queue::{Chain, ItemRef};
 use super::slot::{NONE, Phase};
 use crate::{Net, Write};
 use pulsewire_telemetry::{Direction, DropCause, Layer};
@@ -283,7 +283,7 @@ impl<N: Net> Shard<N> {
         let mut failed = 0;
         loop {
             let (item, next) = self.queue.step(node);
-            failed += u32::from(self.queue.item(item).class != Class::Answer);
+            failed += u32::from(self.queue.item(item).class.counts());
             self.queue.forget(item);
             if node == chain.last {
                 break;

@@ -28,15 +28,16 @@ impl<N: Net> Shard<N> {
     /// How long the loop may sleep at most, in milliseconds.
     #[must_use]
     pub fn sleep_ms(&self, now: Now) -> u64 {
-        match self.probes.next_look_ns() {
-            Some(look_ns) => (look_ns.saturating_sub(now.mono_ns) / 1_000_000).clamp(1, TICK_MS),
-            None => TICK_MS,
-        }
+        let look_ms =
+            self.probes.next_look_ns().map(|look_ns| look_ns.saturating_sub(now.mono_ns) / 1_000_000);
+        let wait_ms = [look_ms, self.presence.wait_ms(now)].into_iter().flatten().min();
+        wait_ms.map_or(TICK_MS, |wait_ms| wait_ms.clamp(1, TICK_MS))
     }
 
     /// Time has passed. Call it at least every [`Shard::sleep_ms`].
     pub fn tick(&mut self, now: Now) {
         self.check_probes(now);
+        self.presence.tick(now, &self.metrics);
         let tick = now.mono_ns / (TICK_MS * 1_000_000);
         if tick == self.swept.ticks {
             return;
@@ -58,6 +59,7 @@ impl<N: Net> Shard<N> {
             self.check_progress(now);
             self.retries.append(&mut self.retries_later);
             self.tell_positions();
+            self.check_members(now);
         }
     }
 
@@ -95,6 +97,15 @@ impl<N: Net> Shard<N> {
                 self.queue.seal(item, receivers);
             }
         }
+    }
+
+    /// Pings one connection now, whatever its turn.
+    pub(super) fn ping_now(&mut self, index: u32, now: Now) {
+        let slot = &mut self.slots[index as usize];
+        slot.flags.set(Flags::AWAITING_PONG);
+        slot.pinged_ns = now.mono_ns;
+        self.metrics.heartbeat_sent();
+        self.send_item(index, ping_item(0, now, self.metric_type), false);
     }
 
     fn close_silent(&mut self, phase: u64, interval: u64, now: Now) {

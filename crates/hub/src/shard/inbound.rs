@@ -19,6 +19,7 @@ use super::{Shard, closing};
 use crate::command::{
     After, Authenticated, BackendRequest, ConnectWish, HistoryPage, HistoryWish, Wish, WishedChannel, Work,
 };
+use crate::presence::Parting;
 use crate::{Action, Carried, ConnKey, Net, Principal};
 
 /// The longest message of a connection that has not authenticated, in bytes.
@@ -352,6 +353,7 @@ impl<N: Net> Shard<N> {
         if !lost.is_empty() {
             self.unsubscribe(index, &lost, None, now);
         }
+        self.enforce_presence(index, &principal, now);
     }
 
     /// A connection has its session: says so, and goes on with what it asked for.
@@ -443,6 +445,9 @@ impl<N: Net> Shard<N> {
                     None => self.refuse_with(index, ErrorCode::NotSubscribed, "receipt", id.as_ref(), now),
                 }
             }
+            Kind::Presence { channel, cursor } => {
+                self.presence_request(index, &channel, cursor, id, now);
+            }
             Kind::ClientEvent { event_type, channel, data } => {
                 self.client_event(key, index, id, &event_type, channel.as_deref(), data, now);
             }
@@ -464,7 +469,7 @@ impl<N: Net> Shard<N> {
         let mut wish = connect_wish(id, connect);
         let moves = wish.session.is_some_and(|wanted| wanted != own) && !principal.is_anonymous();
         if moves && self.is_written(key, now) {
-            self.leave_all(index);
+            self.leave_all(index, Parting::Left, now);
             let slot = &mut self.slots[index as usize];
             let Some(session) = slot.session.take() else { return };
             let bytes_received = session.counters.bytes_received;
@@ -675,6 +680,7 @@ fn message_type(kind: &Kind<'_>) -> MessageType {
         Kind::Ping { .. } => MessageType::Ping,
         Kind::Pong { .. } => MessageType::Pong,
         Kind::Receipt { .. } => MessageType::Receipt,
+        Kind::Presence { .. } => MessageType::Presence,
         Kind::ClientEvent { .. } => MessageType::Event,
     }
 }
@@ -698,6 +704,7 @@ fn wish(subscribe: &Subscribe<'_>) -> Wish {
                 name: wanted.channel.as_ref().into(),
                 replay: wanted.replay.clone(),
                 state: wanted.state,
+                attend: wanted.attend,
             })
             .collect(),
         tags: subscribe

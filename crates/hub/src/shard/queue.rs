@@ -25,6 +25,15 @@ pub(crate) enum Class {
     Ephemeral { feed: u32 },
     /// Values of a `metrics` feed: the newest replace the older.
     Metrics { feed: u32 },
+    /// Who came or went in a channel: a reader who lags gets the newest state instead.
+    Presence { watched: u32 },
+}
+
+impl Class {
+    /// Whether the client counts on it: what is made up for in another way does not count as failed.
+    pub(crate) fn counts(self) -> bool {
+        !matches!(self, Self::Answer | Self::Presence { .. })
+    }
 }
 
 /// Where an item's frame comes from.

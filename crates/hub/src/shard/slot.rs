@@ -56,6 +56,9 @@ impl Flags {
     /// It waits for channels to be brought to hand; what it says meanwhile is stashed.
     pub(crate) const OPENING: Self = Self(1 << 9);
 
+    /// It takes part in the presence of some channel, or did so on this connection.
+    pub(crate) const ATTENDS: Self = Self(1 << 10);
+
     /// A read of its found no room at the backend and will be tried again.
     pub(crate) const RETRIES: Self = Self(1 << 15);
 

@@ -10,8 +10,8 @@ use pulsewire_bus::{
     Accepted, Channel, ChannelKind, Keyed, Now, Only, Opened, Page, Query, ReadLimit, StateSlice,
 };
 use pulsewire_protocol::{
-    Answer, ChannelName, Encoding, ErrorCode, Frame, GapReason, Position, Publication, Replay, RequestId,
-    Sequence, Shape, State, encode_event,
+    Answer, Attend, ChannelName, Encoding, ErrorCode, Frame, GapReason, Position, Publication, Replay,
+    RequestId, Sequence, Shape, State, encode_event,
 };
 use pulsewire_telemetry::{GapReason as GapMetric, InitialStage, MessageType, ReconnectOutcome, Sent};
 
@@ -20,6 +20,7 @@ use super::feed::{Feed, Feeding, Listener, Parked, Subscription, TagFilter, View
 use super::queue::{Class, Item, Source};
 use super::slot::{Flags, Phase};
 use crate::command::{BackendRequest, Wish, WishedChannel, Work};
+use crate::presence::Parting;
 use crate::{Action, ConnKey, Net};
 
 /// Why a wish cannot be granted, or not yet.
@@ -36,6 +37,7 @@ struct Checked {
     view: View,
     replay: Replay,
     state: bool,
+    attend: Attend,
 }
 
 impl<N: Net> Shard<N> {
@@ -86,6 +88,10 @@ impl<N: Net> Shard<N> {
                 return;
             }
         };
+        if let Err((code, detail)) = self.join_presence(slot, &checked, now) {
+            self.refuse_with(slot, code, detail, id.as_ref(), now);
+            return;
+        }
         let id = id.as_ref();
         let channels: Vec<ChannelName> = checked.iter().map(|wish| wish.channel.name.clone()).collect();
         let mut joined = Vec::with_capacity(checked.len());
@@ -114,7 +120,24 @@ impl<N: Net> Shard<N> {
             if begins {
                 self.start(slot, feed, &wish, msgpack, now);
             }
+            self.attend(slot, &wish.channel, wish.attend, now);
         }
+    }
+
+    /// Makes a session a member of the channels where it wants to be one: of all of them, or of none.
+    fn join_presence(&mut self, slot: u32, wishes: &[Checked], now: Now) -> Result<(), (ErrorCode, String)> {
+        let mut joined = Vec::new();
+        for wish in wishes.iter().filter(|wish| wish.attend == Attend::Join) {
+            match self.join_as_member(slot, &wish.channel, now) {
+                Ok(true) => joined.push(wish.channel.name.clone()),
+                Ok(false) => {}
+                Err(full) => {
+                    joined.iter().for_each(|name| self.part_as_member(slot, name, Parting::Left, now));
+                    return Err(full);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Channels that were asked for are at hand, or cannot be had.
@@ -174,7 +197,7 @@ impl<N: Net> Shard<N> {
         if session.subscriptions.len() + wish.channels.len() > limit.saturating_mul(2) {
             return refused(ErrorCode::LimitExceeded, format!("more than {limit} subscriptions"));
         }
-        for WishedChannel { name, replay, state } in &wish.channels {
+        for WishedChannel { name, replay, state, attend } in &wish.channels {
             let name = match ChannelName::parse(name) {
                 Ok(name) => name,
                 Err(error) => return refused(ErrorCode::InvalidChannel, error.to_string()),
@@ -188,6 +211,19 @@ impl<N: Net> Shard<N> {
             let reads = *state || !matches!(replay, Replay::Live);
             if !may(Action::Subscribe) || (reads && !may(Action::History)) {
                 return refused(ErrorCode::Forbidden, format!("your token does not allow to read `{name}`"));
+            }
+            if *attend != Attend::No {
+                if namespace.presence.is_none() {
+                    return refused(ErrorCode::Unsupported, format!("`{name}` has no presence"));
+                }
+                if !session.principal.may(Action::Presence, &name) {
+                    let detail = format!("your token does not allow to see who is in `{name}`");
+                    return refused(ErrorCode::Forbidden, detail);
+                }
+                if *attend == Attend::Join && session.principal.is_anonymous() {
+                    let detail = "only users are members; without a token `\"presence\":\"watch\"` may do";
+                    return refused(ErrorCode::Forbidden, detail.to_owned());
+                }
             }
             let metrics = kind == ChannelKind::Metrics;
             if !metrics && wish.interval.is_some() {
@@ -226,7 +262,7 @@ impl<N: Net> Shard<N> {
             let shape = if metrics { wish.shape.unwrap_or(default) } else { Shape::Grouped };
             let interval = wish.interval.filter(|interval| metrics && interval.duration().as_secs() > 1);
             let view = View { shape, tags: tags.clone(), interval };
-            checked.push(Checked { channel, view, replay, state: *state });
+            checked.push(Checked { channel, view, replay, state: *state, attend: *attend });
         }
         let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");
         let known = |wish: &Checked| {
@@ -440,9 +476,11 @@ impl<N: Net> Shard<N> {
             match index {
                 Some(index) => {
                     let feed = session.subscriptions[index].feed;
-                    channels.push(self.feeds[feed as usize].channel.name.clone());
+                    let name = self.feeds[feed as usize].channel.name.clone();
                     self.withdraw(slot, feed);
                     self.leave_feed(slot, index);
+                    self.unattend(slot, &name, Parting::Left, now);
+                    channels.push(name);
                 }
                 None => unknown = Some(name),
             }
@@ -486,7 +524,7 @@ impl<N: Net> Shard<N> {
     }
 
     /// Takes a session out of every feed; says what it would have received next.
-    pub(super) fn leave_all(&mut self, slot: u32) -> Vec<Parked> {
+    pub(super) fn leave_all(&mut self, slot: u32, how: Parting, now: Now) -> Vec<Parked> {
         let mut parked = Vec::new();
         loop {
             let Some(session) = &self.slots[slot as usize].session else { return parked };
@@ -499,13 +537,11 @@ impl<N: Net> Shard<N> {
                 Feeding::Live => feed.cursor + 1,
                 _ => subscription.next,
             };
-            parked.push(Parked {
-                channel: feed.channel.clone(),
-                view: feed.view.clone(),
-                msgpack: feed.listeners[subscription.listener as usize].is_msgpack(),
-                next,
-            });
+            let (channel, view) = (feed.channel.clone(), feed.view.clone());
+            let msgpack = feed.listeners[subscription.listener as usize].is_msgpack();
             let last = session.subscriptions.len() - 1;
+            let attend = self.unattend(slot, &channel.name, how, now);
+            parked.push(Parked { channel, view, msgpack, attend, next });
             self.leave_feed(slot, last);
         }
     }
@@ -516,7 +552,7 @@ impl<N: Net> Shard<N> {
         let mut positions = Vec::new();
         let mut outcome = ReconnectOutcome::Resumed;
         let mut joined = Vec::new();
-        for Parked { channel, view, msgpack, next } in parked {
+        for Parked { channel, view, msgpack, attend, next } in parked {
             let epoch = channel.epoch.clone();
             let channel = newest(&channel).unwrap_or(channel);
             let (feed, _) = self.join_feed(slot, channel.clone(), view.clone(), msgpack);
@@ -531,7 +567,7 @@ impl<N: Net> Shard<N> {
                 }
                 positions.push((channel.name.clone(), position));
             }
-            joined.push((feed, Checked { channel, view, replay, state: false }, msgpack));
+            joined.push((feed, Checked { channel, view, replay, state: false, attend }, msgpack));
         }
         self.count_resumed(outcome);
         if channels.is_empty() {
@@ -540,6 +576,7 @@ impl<N: Net> Shard<N> {
         self.answer(slot, &Answer::Subscribed { channels: &channels, positions: &positions }, None);
         for (feed, wish, msgpack) in joined {
             self.start(slot, feed, &wish, msgpack, now);
+            self.attend_again(slot, &wish.channel, wish.attend, now);
         }
     }
 
@@ -753,6 +790,7 @@ impl<N: Net> Shard<N> {
 
     /// A connection's outbox has drained: everyone who was held back goes on.
     pub(super) fn catch_up(&mut self, slot: u32) {
+        self.presence_catches_up(slot);
         let Some(session) = &self.slots[slot as usize].session else { return };
         for index in 0..session.subscriptions.len() {
             let entry = *self.subscription_mut(slot, index);

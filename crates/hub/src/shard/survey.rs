@@ -74,7 +74,7 @@ impl<N: Net> Shard<N> {
         memory[MemoryClass::Connections as usize] =
             (self.slots.capacity() * size_of::<Slot>() + self.queue.bytes()) as u64;
         memory[MemoryClass::Sessions as usize] = sessions as u64;
-        memory[MemoryClass::Subscriptions as usize] = subscriptions as u64;
+        memory[MemoryClass::Subscriptions as usize] = (subscriptions + self.attending.bytes()) as u64;
         memory[MemoryClass::Outboxes as usize] = outboxes as u64;
         memory[MemoryClass::ReadBuffers as usize] =
             (self.net.held_bytes() + self.scratch.held_bytes()) as u64;
@@ -183,12 +183,13 @@ impl<N: Net> Shard<N> {
             .map(|session| session.subscriptions.len())
             .sum();
         assert_eq!(listeners, subscriptions, "every subscription is a listener of its feed");
+        self.audit_presence();
     }
 
     /// Whether nothing is left: no connection, no session, no feed, nothing waiting.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty() && self.feeds.is_empty() && self.queue.is_empty()
+        self.slots.is_empty() && self.feeds.is_empty() && self.queue.is_empty() && self.attending.is_empty()
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::{Ack, Answer, Connected, ErrorAnswer, History, Publication, Published, Refused, State};
+use super::{
+    Ack, Answer, Connected, ErrorAnswer, History, Member, Presence, PresenceChange, Publication, Published,
+    Refused, State,
+};
 use crate::channel::ChannelName;
 use crate::frame::{Encoding, Frame};
 use crate::json::{self, Object};
@@ -77,6 +80,7 @@ impl Answer<'_> {
             Self::ReplayEnd { .. } => "replay_end",
             Self::State(_) => "state",
             Self::History(_) => "history",
+            Self::Presence(_) => "presence",
             Self::Reconnect { .. } => "reconnect",
             Self::TokenExpiring { .. } => "token_expiring",
         }
@@ -146,6 +150,7 @@ impl Answer<'_> {
             }
             Self::State(state) => write_state(state, object),
             Self::History(history) => write_history(history, object),
+            Self::Presence(presence) => write_presence(presence, object),
             Self::Reconnect { retry_ms, code } => {
                 object.shown("retry_ms", retry_ms);
                 object.text("reason", code.name());
@@ -246,6 +251,51 @@ fn write_history(history: &History<'_>, object: &mut Object<'_>) {
     if let Some(next_sequence) = history.next_sequence {
         object.shown("next_sequence", next_sequence);
     }
+}
+
+fn write_presence(presence: &Presence<'_>, object: &mut Object<'_>) {
+    object.text("channel", presence.channel.as_str());
+    object.text("node", presence.node);
+    object.shown("version", presence.version);
+    match presence.change {
+        PresenceChange::Snapshot(members) => write_members(members, object.key("members")),
+        PresenceChange::Diff { joined, left, sessions, cursors } => {
+            if !joined.is_empty() {
+                write_members(joined, object.key("joined"));
+            }
+            if !left.is_empty() {
+                object.texts("left", left.iter().map(|user| &**user));
+            }
+            if !sessions.is_empty() {
+                let mut inner = Object::open(object.key("sessions"));
+                sessions.iter().for_each(|(user, count)| inner.shown(user, count));
+                inner.close();
+            }
+            if !cursors.is_empty() {
+                let mut inner = Object::open(object.key("cursors"));
+                for (user, cursor) in cursors {
+                    match cursor {
+                        Some(cursor) => inner.payload(user, cursor),
+                        None => inner.raw(user, b"null"),
+                    }
+                }
+                inner.close();
+            }
+        }
+    }
+}
+
+fn write_members(members: &[Member], out: &mut Vec<u8>) {
+    json::push_list(out, members.iter(), |out, member| {
+        let mut object = Object::open(out);
+        object.text("user", &member.user);
+        object.shown("sessions", member.sessions);
+        object.shown("since", member.since_ms);
+        if let Some(cursor) = &member.cursor {
+            object.payload("cursor", cursor);
+        }
+        object.close();
+    });
 }
 
 /// Document 004's control frames carry float seconds.

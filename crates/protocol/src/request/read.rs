@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId, Subscribe, Wanted,
+    Attend, Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId, Subscribe, Wanted,
 };
 use crate::code::ErrorCode;
 use crate::event::{self, EventError, EventType, RawEvent, Tags, present};
@@ -47,7 +47,7 @@ raw_message! {
     heartbeat "heartbeat" channels "channels" channel "channel" tags "tags"
     interval "aggregation_interval" compression "compression" shape "shape" events "events" event "event"
     message_id "message_id" key "key" critical "critical" timestamp "timestamp" since "since"
-    start_time "start_time" end_time "end_time" limit "limit" sequence "sequence"
+    start_time "start_time" end_time "end_time" limit "limit" sequence "sequence" cursor "cursor"
 }
 
 /// A refusal before the request's id is put to it.
@@ -81,8 +81,8 @@ fn kind(mut raw: Raw<'_>) -> Result<Kind<'_>, Refusal> {
     let name = text(raw.kind.take(), "type")?.ok_or_else(|| bad("`type` is missing"))?;
     match &*name {
         "publish" => return publish(&raw),
-        "connect" | "refresh" | "subscribe" | "unsubscribe" | "get_history" | "ping" | "pong" | "receipt" => {
-        }
+        "connect" | "refresh" | "subscribe" | "unsubscribe" | "get_history" | "ping" | "pong" | "receipt"
+        | "presence" => {}
         _ => return client_event(name, &raw),
     }
     if let Some(data) = raw.data.take() {
@@ -101,6 +101,7 @@ fn kind(mut raw: Raw<'_>) -> Result<Kind<'_>, Refusal> {
         "get_history" => get_history(&raw),
         "ping" => Ok(Kind::Ping { timestamp: timestamp(&raw)? }),
         "pong" => Ok(Kind::Pong { timestamp: timestamp(&raw)? }),
+        "presence" => Ok(Kind::Presence { channel: required(raw.channel, "channel")?, cursor: raw.cursor }),
         _ => Ok(Kind::Receipt {
             channel: required(raw.channel, "channel")?,
             sequence: sequence(raw.sequence)?,
@@ -166,7 +167,7 @@ fn filter(raw: &RawValue) -> Result<Vec<(Text<'_>, Text<'_>)>, Refusal> {
     })
 }
 
-/// `"run:1"`, or an object with the channel and one of `since`, `last` and `replay`.
+/// `"run:1"`, or an object with the channel, one of `since`, `last` and `replay`, and `presence`.
 fn wanted(raw: &RawValue) -> Result<Wanted<'_>, Refusal> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -181,9 +182,11 @@ fn wanted(raw: &RawValue) -> Result<Wanted<'_>, Refusal> {
         replay: Option<&'a RawValue>,
         #[serde(borrow, default, deserialize_with = "present")]
         state: Option<&'a RawValue>,
+        #[serde(borrow, default, deserialize_with = "present")]
+        presence: Option<&'a RawValue>,
     }
     if let Some(channel) = text_of(raw) {
-        return Ok(Wanted { channel, replay: Replay::Live, state: false });
+        return Ok(Wanted { channel, replay: Replay::Live, state: false, attend: Attend::No });
     }
     if !raw.get().starts_with('{') {
         return Err(bad("a channel is a text or an object"));
@@ -206,7 +209,13 @@ fn wanted(raw: &RawValue) -> Result<Wanted<'_>, Refusal> {
         Some("true") => true,
         Some(_) => return Err(bad("`state` is not true or false")),
     };
-    Ok(Wanted { channel, replay, state })
+    let attend = match item.presence.map(RawValue::get) {
+        None | Some("false") => Attend::No,
+        Some("true") => Attend::Join,
+        Some(_) if item.presence.and_then(text_of).as_deref() == Some("watch") => Attend::Watch,
+        Some(_) => return Err(bad("`presence` is not true, false or \"watch\"")),
+    };
+    Ok(Wanted { channel, replay, state, attend })
 }
 
 fn names<'a>(raw: &Raw<'a>) -> Result<Vec<Text<'a>>, Refusal> {

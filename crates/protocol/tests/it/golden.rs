@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use pulsewire_protocol::{
     Ack, Answer, ChannelName, CloseCode, Connected, Encoding, Epoch, ErrorAnswer, ErrorCode, Event,
-    EventType, Frame, GapReason, History, Kind, MessageId, MetricKind, MetricSet, Number, Position,
-    Publication, Published, Refused, RequestId, Sample, Sequence, SessionId, State, Tags, encode_event,
-    encode_grouped, encode_points, parse, request_from_msgpack, transcode,
+    EventType, Frame, GapReason, History, Kind, Member, MessageId, MetricKind, MetricSet, Number, Position,
+    Presence, PresenceChange, Publication, Published, Refused, RequestId, Sample, Sequence, SessionId, State,
+    Tags, encode_event, encode_grouped, encode_points, parse, request_from_msgpack, transcode,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -148,6 +149,7 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
     let values: Vec<Box<RawValue>> =
         raw.get("values").map_or(Vec::new(), |values| serde_json::from_str(values.get()).unwrap());
     let values: Vec<&[u8]> = values.iter().map(|value| value.get().as_bytes()).collect();
+    let (everybody, joined, left, sessions, cursors);
     let error_detail;
     let answer = match name.as_deref()? {
         "welcome" => Answer::Welcome {
@@ -226,6 +228,42 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
             reset: None,
             next_sequence: number("next_sequence").map(Sequence),
         }),
+        "presence" => {
+            joined = members(&raw, "joined");
+            left = value["left"].as_array().map_or(Vec::new(), |users| {
+                users.iter().map(|user| user.as_str().unwrap().into()).collect::<Vec<Arc<str>>>()
+            });
+            let map = |key: &str| -> Vec<(Arc<str>, Box<RawValue>)> {
+                raw.get(key).map_or(Vec::new(), |map| {
+                    let map: BTreeMap<String, Box<RawValue>> = serde_json::from_str(map.get()).unwrap();
+                    map.into_iter().map(|(user, value)| (user.into(), value)).collect()
+                })
+            };
+            sessions = map("sessions")
+                .into_iter()
+                .map(|(user, count)| (user, count.get().parse().unwrap()))
+                .collect::<Vec<(Arc<str>, u32)>>();
+            cursors = map("cursors")
+                .into_iter()
+                .map(|(user, cursor)| (user, (cursor.get() != "null").then(|| cursor.into())))
+                .collect::<Vec<(Arc<str>, Option<Arc<RawValue>>)>>();
+            everybody = members(&raw, "members");
+            Answer::Presence(Presence {
+                channel: channel.as_ref()?,
+                node: value["node"].as_str()?,
+                version: number("version")?,
+                change: if raw.contains_key("members") {
+                    PresenceChange::Snapshot(&everybody)
+                } else {
+                    PresenceChange::Diff {
+                        joined: &joined,
+                        left: &left,
+                        sessions: &sessions,
+                        cursors: &cursors,
+                    }
+                },
+            })
+        }
         "reconnect" => Answer::Reconnect {
             retry_ms: number("retry_ms")? as u32,
             code: CloseCode::from_u16(number("code")? as u16)?,
@@ -235,6 +273,24 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
     };
     assert_eq!(answer.name(), name?);
     Some(answer.encode(id.as_ref(), encoding))
+}
+
+fn members(raw: &BTreeMap<String, Box<RawValue>>, key: &str) -> Vec<Member> {
+    #[derive(serde::Deserialize)]
+    struct Shown {
+        user: String,
+        sessions: u32,
+        since: i64,
+        cursor: Option<Box<RawValue>>,
+    }
+    let list: Vec<Shown> = raw.get(key).map_or(Vec::new(), |list| serde_json::from_str(list.get()).unwrap());
+    let member = |shown: Shown| Member {
+        user: shown.user.into(),
+        sessions: shown.sessions,
+        since_ms: shown.since,
+        cursor: shown.cursor.map(Into::into),
+    };
+    list.into_iter().map(member).collect()
 }
 
 fn outcome(value: &Value) -> Result<Published, Refused> {

@@ -7,7 +7,7 @@
 use pulsewire_protocol::{ChannelName, ChannelPattern};
 
 use super::{
-    kind::{Choice, Count, Flag, Pattern, Span, Text, Texts, words},
+    kind::{Choice, Count, Flag, Pattern, Size, Span, Text, Texts, words},
     table::section,
 };
 
@@ -67,6 +67,18 @@ section! {
     durability: Choice<Durability> = "strict";
     /// Keys of a log channel's state: the newest event of each `key` is kept and sent to late joiners; 0 keeps no state.
     state_max: Count = "0", range("0", "1000000");
+    /// Whether its channels have presence: who is there, and their cursors.
+    presence: Flag = "false";
+    /// How long a member whose connection broke stays, so that coming back is no news.
+    presence_grace: Span = "5s", range("0s", "10m");
+    /// How long a member whose connection shows no sign of life stays, where the heartbeat does not find out earlier.
+    presence_ttl: Span = "15s", range("1s", "1h");
+    /// Members of a channel; one more is answered `limit_exceeded`.
+    presence_members_max: Count = "1000", range("1", "100000");
+    /// The longest cursor, as JSON; a longer one is answered `too_large`.
+    presence_cursor_max: Size = "1KiB", range("16B", "16KiB");
+    /// The shortest time between two tellings of who is there in a channel; cursors that change faster are merged.
+    presence_interval: Span = "100ms", range("10ms", "1m");
     /// Whether a connection without a token may subscribe.
     anonymous: Flag = "false";
     /// Who may publish: `granted` or `server`.
@@ -88,6 +100,7 @@ impl Namespace {
             Self {
                 critical_types: critical,
                 state_max: 1_000,
+                presence: true,
                 ..Self::shipped("run", "run:*", ChannelKind::Log)
             },
             Self::shipped("project", "project:*", ChannelKind::Log),

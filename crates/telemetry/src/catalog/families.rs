@@ -5,9 +5,9 @@ use super::{Buckets, Family, Kind, Label, Values};
 use crate::labels::{
     AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, Codec, ConnectionError, Direction, DisconnectReason,
     DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer,
-    MemoryClass, MemoryPart, MessageError, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
-    ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SelfCheck, SeriesSet,
-    SlowAction, Stage, Status, StoreFailure, TlsResult, Transport,
+    MemoryClass, MemoryPart, MessageError, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource,
+    RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource,
+    SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure, TlsResult, Transport,
 };
 use crate::layout as at;
 use crate::layout::histogram;
@@ -687,6 +687,35 @@ pub(crate) const FAMILIES: &[Family] = &[
         &[],
         Data::Counters(at::CONFLATED),
         "Messages replaced by newer ones before they were sent.",
+    ),
+    // --- presence, own ---
+    gauge(
+        "pulsewire_presence_members",
+        "own",
+        &[],
+        Data::Number(|v| v.current.presence_members as f64),
+        "Users present in channels; a user in two channels counts twice.",
+    ),
+    gauge(
+        "pulsewire_presence_channels",
+        "own",
+        &[],
+        Data::Number(|v| v.current.presence_channels as f64),
+        "Channels with somebody present.",
+    ),
+    counter(
+        "pulsewire_presence_events_total",
+        "own",
+        &[label("event", PresenceEvent::NAMES)],
+        Data::Counters(at::PRESENCE),
+        "Changes of presence as they were told, once for each channel whatever the number of its watchers.",
+    ),
+    counter(
+        "pulsewire_presence_dropped_total",
+        "own",
+        &[label("cause", PresenceDrop::NAMES)],
+        Data::Counters(at::PRESENCE_DROPPED),
+        "Members and cursors refused, cursors replaced before they were told, and changes not sent to lagging readers.",
     ),
     // --- network, own ---
     spread(

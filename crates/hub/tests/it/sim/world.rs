@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use pulsewire_bus::store;
 use pulsewire_bus::{
     Bus, ChannelKind, Durability, MemoryStore, NamedBy, Namespace, Namespaces, Now, Options, Page,
-    Publication, Publisher, Receipt, Refusal, Reply, RingLimits, Store, Turn,
+    PresenceRules, Publication, Publisher, Receipt, Refusal, Reply, RingLimits, Store, Turn,
 };
 use pulsewire_hub::{
     Admission, Arrival, Authenticated, Command, ConnectionInfo, EventAnswer, Hub, HubSettings, Inbox, Ledger,
@@ -131,7 +131,7 @@ impl World {
         let (node, address, user) = plan.bounds;
         let admission = Arc::new(Admission::new(node, address, user));
         let ledger = Arc::new(Ledger::new(100_000));
-        let hub = Hub::new(inboxes.clone(), admission.clone(), ledger.clone());
+        let hub = Hub::new(inboxes.clone(), admission.clone(), ledger.clone(), "n1");
         let options = Options {
             namespaces: namespaces(plan.history_max),
             shards: plan.shards,
@@ -171,6 +171,7 @@ impl World {
                     telemetry: telemetry.clone(),
                     admission: admission.clone(),
                     ledger: ledger.clone(),
+                    presence: hub.presence.clone(),
                     random: Box::new(move || random.next()),
                 };
                 Shard::new(net, options)
@@ -1002,11 +1003,15 @@ fn namespaces(history_max: usize) -> Namespaces {
         critical_ttl_ms: 0,
         durability: Durability::Strict,
         state_max: 0,
+        presence: None,
         anonymous: false,
         read_only: false,
     };
     Namespaces::new(vec![
-        namespace("run", "run:*", ChannelKind::Log),
+        Namespace {
+            presence: Some(PresenceRules { members_max: 8, ..PresenceRules::default() }),
+            ..namespace("run", "run:*", ChannelKind::Log)
+        },
         namespace("project", "project:*", ChannelKind::Log),
         namespace("workspace", "workspace", ChannelKind::Log),
         namespace("metrics", "*.metrics", ChannelKind::Metrics),

@@ -1,0 +1,87 @@
+//! Who is in a channel, over HTTP: what a subscriber's snapshot says, for those who only look.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, header};
+use pulsewire_edge::clock;
+use pulsewire_hub::{Action, PresenceSnapshot};
+use pulsewire_protocol::{ChannelName, ErrorCode, Member};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::access::{self, Remote, Takes};
+use super::problem::Problem;
+use crate::app::App;
+
+/// `GET /api/channels/{channel}/presence`: everybody who is there, and the version a subscriber would see.
+pub async fn page(
+    State(app): State<Arc<App>>,
+    Extension(Remote(remote)): Extension<Remote>,
+    Path(channel): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if app.blocks.is_blocked(remote.ip(), clock::now().wall_ms) {
+        let detail = "an operator has shut your address out for a time";
+        return Err(Problem::new(ErrorCode::Forbidden, detail));
+    }
+    let principal =
+        access::required(&app, &headers, query.as_deref(), remote.ip(), Takes::TokensAndKeys).await?;
+    let channel = ChannelName::parse(&channel)
+        .map_err(|error| Problem::new(ErrorCode::InvalidChannel, error.to_string()))?;
+    let namespace = app.bus.namespace(&channel).ok_or(ErrorCode::UnknownChannel)?;
+    if !principal.may(Action::Presence, &channel) {
+        let detail = format!("this credential does not allow to see who is in `{channel}`");
+        return Err(Problem::new(ErrorCode::Forbidden, detail));
+    }
+    if namespace.presence.is_none() {
+        return Err(Problem::new(ErrorCode::Unsupported, format!("`{channel}` has no presence")));
+    }
+    let mut answer = Json(Shown::of(&channel, &snapshot(&app, &channel))).into_response();
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(answer)
+}
+
+/// Who is in a channel now. Whoever asks must have been authorised.
+#[must_use]
+pub fn snapshot(app: &App, channel: &ChannelName) -> PresenceSnapshot {
+    app.hub.presence.snapshot(channel)
+}
+
+/// The body of the answer.
+#[derive(Serialize)]
+struct Shown<'a> {
+    channel: &'a str,
+    node: &'a str,
+    version: u64,
+    members: Vec<ShownMember<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShownMember<'a> {
+    user: &'a str,
+    sessions: u32,
+    since: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<&'a RawValue>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(channel: &'a ChannelName, snapshot: &'a PresenceSnapshot) -> Self {
+        let member = |member: &'a Member| ShownMember {
+            user: &member.user,
+            sessions: member.sessions,
+            since: member.since_ms,
+            cursor: member.cursor.as_deref(),
+        };
+        Self {
+            channel: channel.as_str(),
+            node: &snapshot.node,
+            version: snapshot.version,
+            members: snapshot.members.iter().map(member).collect(),
+        }
+    }
+}
