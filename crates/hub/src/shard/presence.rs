@@ -338,6 +338,9 @@ impl<N: Net> Shard<N> {
                         asked.push((*slot, std::mem::take(&mut watcher.asked)));
                     }
                 }
+                Knows::Behind if notice.has_changes() => {
+                    self.metrics.presence_dropped(PresenceDrop::Lagging, 1);
+                }
                 Knows::Nothing { .. } | Knows::Behind => {}
             }
         }

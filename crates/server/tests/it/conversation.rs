@@ -75,6 +75,11 @@ fn the_transcript_of_resuming_is_served() {
 }
 
 #[test]
+fn the_transcript_of_presence_is_served() {
+    play_simply("presence", "");
+}
+
+#[test]
 fn the_transcript_of_errors_is_served() {
     play_simply("errors", "");
 }

@@ -17,6 +17,7 @@ mod lifecycle;
 mod memory;
 mod metrics;
 mod msgpack;
+mod presence;
 mod protocol;
 mod reading;
 mod reload;
