@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use pulsewire_protocol::{Position, Sequence};
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backoff::Backoff;
 use crate::message::{Ack, Event, Narrow, NewEvent, ServerError};
+use crate::presence::PresenceUpdate;
 use crate::session::{Command, Session};
 use crate::state::{Reason, State};
 use crate::tracker::Start;
@@ -99,7 +101,9 @@ pub enum Delivery {
     },
     /// A publication, each at most once and in order.
     Event(Event),
-    /// A frame that is no publication: a metric, presence, statistics.
+    /// Somebody came to a channel, went, or points somewhere else.
+    Presence(PresenceUpdate),
+    /// A frame that is no publication: a metric, statistics.
     Message {
         /// Its `type`.
         kind: String,
@@ -224,6 +228,17 @@ impl Client {
         let command = Command::Publish { event: Box::new(event), reply };
         self.commands.send(command).await.map_err(|_| PublishError::Closed)?;
         answer.await.unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// Puts this user's cursor in a channel somewhere, for everybody who watches; `null` takes it away. It needs
+    /// [`Attend::Join`](crate::Attend). While the connection is down the newest one waits.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::Closed`]. What the server refuses comes as [`Delivery::Refused`].
+    pub async fn place_cursor(&self, channel: &str, cursor: Box<RawValue>) -> Result<(), PublishError> {
+        let command = Command::Cursor { channel: channel.to_owned(), cursor };
+        self.commands.send(command).await.map_err(|_| PublishError::Closed)
     }
 
     /// Says goodbye to the server and ends the client; waits until publishes are answered, at most

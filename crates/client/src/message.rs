@@ -6,10 +6,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use pulsewire_protocol::{Epoch, Position, Sequence};
+use pulsewire_protocol::{Attend, Epoch, Position, Sequence};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::presence::Told;
 use crate::tracker::Start;
 
 /// A publication as it was delivered.
@@ -89,6 +90,7 @@ pub(crate) enum Incoming {
     Passed { channel: String, sequence: Sequence },
     ReplayEnd { channel: String, sequence: Option<Sequence> },
     Reconnect { retry_ms: u64 },
+    Presence(Told),
     Quiet,
     Other { kind: String, channel: Option<String> },
 }
@@ -248,6 +250,7 @@ pub(crate) fn read(text: &str) -> Option<Incoming> {
         "pos" => Incoming::Passed { channel: wire.channel?, sequence: Sequence(wire.sequence?) },
         "replay_end" => Incoming::ReplayEnd { channel: wire.channel?, sequence: wire.sequence.map(Sequence) },
         "reconnect" => Incoming::Reconnect { retry_ms: wire.retry_ms.unwrap_or_default() },
+        "presence" => Incoming::Presence(serde_json::from_str(text).ok()?),
         _ => Incoming::Other { kind: wire.kind.into_owned(), channel: wire.channel },
     })
 }
@@ -295,12 +298,28 @@ pub struct NewEvent {
 #[serde(untagged)]
 enum Wanted<'a> {
     Live(&'a str),
-    Last { channel: &'a str, last: u32 },
-    Since { channel: &'a str, since: WirePosition },
-    Critical { channel: &'a str, replay: &'static str },
+    From {
+        channel: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        last: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        since: Option<WirePosition>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        replay: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        presence: Option<WirePresence>,
+    },
 }
 
-/// The narrowing of all subscriptions of a client.
+/// `true` or `"watch"`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum WirePresence {
+    Join(bool),
+    Watch(&'static str),
+}
+
+/// The narrowing of all subscriptions of a client, and what they want beside events.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Narrow {
     /// Only events with all of these tags.
@@ -309,6 +328,9 @@ pub struct Narrow {
     /// The roll-up of metric channels: `1s 5s 1m 5m 1h`.
     #[serde(rename = "aggregation_interval", skip_serializing_if = "Option::is_none")]
     pub interval: Option<String>,
+    /// Whether to see who is in the channels, or to be seen there, too.
+    #[serde(skip)]
+    pub presence: Attend,
 }
 
 #[derive(Serialize)]
@@ -335,13 +357,25 @@ struct Connect<'a> {
 }
 
 fn subscribe<'a>(wanted: &'a [(&'a str, Start)], narrow: &'a Narrow) -> Subscribe<'a> {
+    let presence = || match narrow.presence {
+        Attend::No => None,
+        Attend::Watch => Some(WirePresence::Watch("watch")),
+        Attend::Join => Some(WirePresence::Join(true)),
+    };
     let channels = wanted
         .iter()
-        .map(|(channel, start)| match start {
-            Start::Live | Start::After(_) => Wanted::Live(channel),
-            Start::Last(last) => Wanted::Last { channel, last: *last },
-            Start::Since(since) => Wanted::Since { channel, since: WirePosition::of(since) },
-            Start::Critical => Wanted::Critical { channel, replay: "critical" },
+        .map(|(channel, start)| {
+            let (mut last, mut since, mut replay) = (None, None, None);
+            match start {
+                Start::Live | Start::After(_) if narrow.presence == Attend::No => {
+                    return Wanted::Live(channel);
+                }
+                Start::Live | Start::After(_) => {}
+                Start::Last(count) => last = Some(*count),
+                Start::Since(position) => since = Some(WirePosition::of(position)),
+                Start::Critical => replay = Some("critical"),
+            }
+            Wanted::From { channel, last, since, replay, presence: presence() }
         })
         .collect();
     Subscribe { channels, narrow }
@@ -406,6 +440,19 @@ pub(crate) fn write_publish(id: &str, event: &NewEvent) -> String {
         critical: *critical,
     };
     serde_json::to_string(&publish).unwrap_or_default()
+}
+
+/// Asks who is in a channel, or puts the cursor somewhere.
+pub(crate) fn write_presence(channel: &str, cursor: Option<&RawValue>) -> String {
+    #[derive(Serialize)]
+    struct Presence<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        channel: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cursor: Option<&'a RawValue>,
+    }
+    serde_json::to_string(&Presence { kind: "presence", channel, cursor }).unwrap_or_default()
 }
 
 pub(crate) fn write_pong(timestamp: Option<&RawValue>) -> String {

@@ -3,16 +3,18 @@
 //! One task owns everything: the socket, the cursors and the publishes that wait for an answer. It talks to the
 //! application through two bounded queues only.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use pulsewire_protocol::Sequence;
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::client::{Delivery, Options, PUBLISHES_WAITING_MAX, PublishError};
 use crate::link::{Link, Read, RetryAdvice};
 use crate::message::{self, Ack, Incoming, NewEvent};
+use crate::presence::{Heard, Rosters};
 use crate::random::Random;
 use crate::state::{Next, Reason, State};
 use crate::tracker::{Start, Step, Subscribed, Tracker};
@@ -28,6 +30,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Command {
     Publish { event: Box<NewEvent>, reply: oneshot::Sender<Result<Ack, PublishError>> },
+    Cursor { channel: String, cursor: Box<RawValue> },
     Close,
 }
 
@@ -46,6 +49,11 @@ pub(crate) struct Session {
     state: watch::Sender<State>,
     random: Random,
     tracker: Tracker,
+    rosters: Rosters,
+    /// The channels that the server has confirmed on this connection.
+    subscribed: BTreeSet<String>,
+    /// The cursors this client has placed, and whether the server has been told.
+    cursors: BTreeMap<String, (Box<RawValue>, bool)>,
     session: Option<String>,
     waiting: VecDeque<Waiting>,
     requests: u64,
@@ -74,6 +82,9 @@ impl Session {
             state,
             random: Random::default(),
             tracker,
+            rosters: Rosters::default(),
+            subscribed: BTreeSet::new(),
+            cursors: BTreeMap::new(),
             session: None,
             waiting: VecDeque::new(),
             requests: 0,
@@ -119,6 +130,7 @@ impl Session {
                 () = self.deliveries.closed() => return true,
                 command = self.commands.recv() => match command {
                     Some(Command::Publish { event, reply }) => self.accept(*event, reply),
+                    Some(Command::Cursor { channel, cursor }) => self.place(channel, cursor),
                     Some(Command::Close) => return true,
                     None => return std::future::pending().await,
                 }
@@ -141,6 +153,8 @@ impl Session {
         };
         self.enter(State::Greeting, None).await;
         self.tracker.reconnecting();
+        self.rosters.reconnecting();
+        self.subscribed.clear();
         let wanted: Vec<(&str, Start)> = self.tracker.wanted().collect();
         let id = next_id(&mut self.requests);
         let hello = message::write_connect(&id, self.session.as_deref(), &wanted, &self.options.narrow);
@@ -196,6 +210,7 @@ impl Session {
                 },
                 command = self.commands.recv(), if commands_open => match command {
                     Some(Command::Publish { event, reply }) => self.accept(*event, reply),
+                    Some(Command::Cursor { channel, cursor }) => self.place(channel, cursor),
                     Some(Command::Close) => self.closing = Some(Instant::now() + self.options.timeouts.flush),
                     None => commands_open = false,
                 },
@@ -279,12 +294,18 @@ impl Session {
             }
             Incoming::Subscribed { channels, mut positions } => {
                 for channel in channels {
+                    // A session that could not be resumed has lost its cursors.
+                    if let Some((_, told)) = self.cursors.get_mut(&channel) {
+                        *told = false;
+                    }
+                    self.subscribed.insert(channel.clone());
                     let position = positions.remove(&channel);
                     if self.tracker.subscribed(&channel, position.as_ref()) == Subscribed::Ask {
                         self.ask_again(link, &channel).await?;
                     }
                     self.deliver(Delivery::Subscribed { channel, position }).await;
                 }
+                self.send_cursors(link).await?;
             }
             Incoming::Event { mut event, previous } => {
                 event.frame = text;
@@ -320,6 +341,13 @@ impl Session {
                 self.deliver(Delivery::ReplayEnd { channel }).await;
             }
             Incoming::Reconnect { retry_ms } => self.advice = Some(Duration::from_millis(retry_ms)),
+            Incoming::Presence(told) => match self.rosters.hear(told, text) {
+                Heard::Update(update) => self.deliver(Delivery::Presence(update)).await,
+                Heard::Ask(channel) => {
+                    link.text(&message::write_presence(&channel, None), &mut self.random).await?;
+                }
+                Heard::Nothing => {}
+            },
             Incoming::Quiet => {}
             Incoming::Other { kind, channel } => {
                 self.deliver(Delivery::Message { kind, channel, text }).await;
@@ -384,12 +412,31 @@ impl Session {
         self.waiting.push_back(Waiting { id, frame, attempts: 0, due: None, reply });
     }
 
+    /// Keeps a cursor until it can be sent; the newest of a channel is enough.
+    fn place(&mut self, channel: String, cursor: Box<RawValue>) {
+        if self.options.channels.iter().any(|(wanted, _)| *wanted == channel) {
+            self.cursors.insert(channel, (cursor, false));
+        }
+    }
+
     async fn send_waiting(&mut self, link: &mut Link) -> std::io::Result<()> {
         let due = Instant::now() + self.options.timeouts.ack;
         for waiting in self.waiting.iter_mut().filter(|waiting| waiting.due.is_none()) {
             waiting.attempts += 1;
             waiting.due = Some(due);
             link.text(&waiting.frame, &mut self.random).await?;
+        }
+        self.send_cursors(link).await
+    }
+
+    async fn send_cursors(&mut self, link: &mut Link) -> std::io::Result<()> {
+        let subscribed = &self.subscribed;
+        let waits =
+            |(channel, (_, told)): &(&String, &mut (_, bool))| !*told && subscribed.contains(*channel);
+        let placed = self.cursors.iter_mut().filter(waits);
+        for (channel, (cursor, told)) in placed {
+            *told = true;
+            link.text(&message::write_presence(channel, Some(cursor)), &mut self.random).await?;
         }
         Ok(())
     }

@@ -300,3 +300,32 @@ async fn an_http_connection_is_kept_and_replaced_when_it_is_gone() {
     server.answer_http(1, "201 Created").await;
     assert_eq!(asking.await.unwrap(), [200, 200, 201]);
 }
+
+#[tokio::test]
+async fn a_cursor_waits_for_the_subscription_and_presence_is_told_as_differences() {
+    let server = Server::start().await;
+    let mut options = options(&server);
+    options.narrow.presence = pulsewire_client::Attend::Join;
+    let (client, mut deliveries) = Client::start(options);
+    let cursor = |json: &str| RawValue::from_string(json.to_owned()).unwrap();
+    client.place_cursor("run:1", cursor("1")).await.unwrap();
+    client.place_cursor("run:1", cursor("2")).await.unwrap();
+    let mut peer = greet(&server, 0).await;
+    assert!(peer.hello.contains(r#"{"channel":"run:1","presence":true}"#), "{}", peer.hello);
+    assert_eq!(peer.read_text().await, r#"{"type":"presence","channel":"run:1","cursor":2}"#);
+    let told = |version, change: &str| {
+        format!(r#"{{"type":"presence","channel":"run:1","node":"n","version":{version},{change}}}"#)
+    };
+    let ada = r#"{"user":"ada","sessions":1,"since":1}"#;
+    peer.text(&told(1, &format!(r#""members":[{ada}]"#))).await;
+    peer.text(&told(3, r#""left":["ada"]"#)).await;
+    assert_eq!(peer.read_text().await, r#"{"type":"presence","channel":"run:1"}"#);
+    peer.text(&told(3, r#""members":[]"#)).await;
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        if let Delivery::Presence(update) = deliveries.next().await.unwrap() {
+            heard.push((update.first, update.joined.len(), update.left.len()));
+        }
+    }
+    assert_eq!(heard, [(true, 1, 0), (false, 0, 1)]);
+}

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use pulsewire_client::{
-    Client, Deliveries, Delivery, Narrow, Options, Reason, Sequence, ServerError, Start, State,
+    Attend, Client, Deliveries, Delivery, Narrow, Options, PresenceUpdate, Reason, Sequence, ServerError,
+    Start, State,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -45,6 +46,9 @@ pub struct Tail {
     /// Stop after N events.
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
+    /// Show who is in the channels, who comes and who goes.
+    #[arg(long)]
+    pub presence: bool,
     /// Print each frame as the JSON it came as.
     #[arg(long)]
     pub raw: bool,
@@ -87,8 +91,11 @@ impl Tail {
         options.trust = connection.trust.clone();
         options.token = Some(connection.token.clone());
         options.channels = self.channels.iter().map(|channel| (channel.clone(), start.clone())).collect();
-        options.narrow =
-            Narrow { tags: self.tags.iter().cloned().collect(), interval: self.interval.clone() };
+        options.narrow = Narrow {
+            tags: self.tags.iter().cloned().collect(),
+            interval: self.interval.clone(),
+            presence: if self.presence { Attend::Watch } else { Attend::No },
+        };
         options
     }
 }
@@ -175,6 +182,7 @@ impl<'c> Following<'c> {
                     terminal.data(self.lines.event(&event, latency));
                 }
             }
+            Delivery::Presence(update) => self.presence(&update, terminal),
             Delivery::Message { kind, channel, text } => {
                 self.summary.event(None);
                 if self.command.raw {
@@ -202,6 +210,21 @@ impl<'c> Following<'c> {
             Delivery::Subscribed { .. } => {}
         }
         None
+    }
+
+    /// Who was there, came and went; where they point changes too often for lines.
+    fn presence(&mut self, update: &PresenceUpdate, terminal: &mut Terminal<'_>) {
+        if self.command.raw {
+            terminal.data(&update.frame);
+        } else if !self.command.stats {
+            let came = if update.first { "present" } else { "joined" };
+            for member in &update.joined {
+                terminal.data(self.lines.member(came, &update.channel, &member.user));
+            }
+            for member in &update.left {
+                terminal.data(self.lines.member("left", &update.channel, &member.user));
+            }
+        }
     }
 
     fn state(&mut self, to: State, reason: Option<Reason>, terminal: &mut Terminal<'_>) -> Option<Exit> {

@@ -1,4 +1,4 @@
-//! Presence and cursors over real connections (R63 to R69 of docs/protocol.md; R9 of the fault catalogue).
+//! Presence and cursors over real connections (R54 to R59 of docs/protocol.md).
 //!
 //! A [`Watcher`] does what the protocol page asks of a client: it takes a snapshot, applies every change to it,
 //! and fails if a version is missing. Spans are either so short that waiting for what they bring is nothing, or
@@ -307,7 +307,7 @@ fn a_member_who_does_not_come_back_has_left_when_the_grace_is_over() {
     assert_eq!((watcher.joined, watcher.left), (2, 1));
 }
 
-/// R9: whoever comes back within the grace is no news, with the old session or with a new one.
+/// Whoever comes back within the grace is no news, with the old session or with a new one.
 #[test]
 fn two_hundred_members_who_reconnect_are_no_news() {
     const USERS: usize = 200;

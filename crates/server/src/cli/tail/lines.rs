@@ -46,6 +46,11 @@ impl Lines {
         self.line(&self.clock(sent), "", channel, kind, "", &data, "")
     }
 
+    /// Somebody who came or went.
+    pub(super) fn member(&mut self, what: &str, channel: &str, user: &str) -> String {
+        self.line(&self.clock(Timestamp::now()), "", channel, what, user, "", "")
+    }
+
     fn clock(&self, time: Timestamp) -> String {
         Zoned::new(time, self.zone.clone()).strftime("%H:%M:%S%.3f").to_string()
     }
@@ -124,6 +129,12 @@ mod tests {
         let live = Event { replayed: false, ..event() };
         assert!(lines.event(&live, Some(Duration::from_millis(4))).ends_with("  4 ms"));
         assert!(lines.header().starts_with("TIME            SEQ  TYPE     USER      DATA"));
+    }
+
+    #[test]
+    fn who_comes_and_goes_has_a_line() {
+        let line = lines(true).member("joined", "run:42", "ada");
+        assert!(line.ends_with("run:42   joined  ada"), "{line}");
     }
 
     #[test]
