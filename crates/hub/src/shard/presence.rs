@@ -197,7 +197,7 @@ impl<N: Net> Shard<N> {
         }
     }
 
-    /// Ends what a new token no longer allows.
+    /// Ends what a new token no longer allows, and says so.
     pub(super) fn enforce_presence(&mut self, slot: u32, principal: &Principal, now: Now) {
         if !self.slots.get(slot as usize).is_some_and(|slot| slot.flags.has(Flags::ATTENDS)) {
             return;
@@ -210,6 +210,10 @@ impl<N: Net> Shard<N> {
             .collect();
         for channel in lost {
             self.unattend(slot, &channel, Parting::Left, now);
+            let detail = "your token does not allow any more to see who is there".into();
+            let channel = Some(channel.as_str().into());
+            let error = ErrorAnswer { detail, channel, ..ErrorAnswer::new(ErrorCode::Forbidden) };
+            self.answer(slot, &Answer::Error(error), None);
         }
     }
 

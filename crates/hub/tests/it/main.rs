@@ -5,5 +5,6 @@
 mod hostile;
 mod inbox;
 mod mutants;
+mod presence;
 mod scenarios;
 mod sim;

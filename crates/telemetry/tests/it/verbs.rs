@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use pulsewire_telemetry::{
     AuthFailure, Closed, Codec, ConnectionError, Current, Direction, DisconnectReason, DropCause,
     EventTypeId, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MemoryPart,
-    MessageError, MessageType, Options, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
-    ReconnectOutcome, RejectReason, RejectStage, RepairSource, ShardMetrics, SlowAction, StoreFailure,
-    Telemetry, Transport, numbers,
+    MessageError, MessageType, Options, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource,
+    RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, RepairSource, ShardMetrics,
+    SlowAction, StoreFailure, Telemetry, Transport, numbers,
 };
 
 fn seen(telemetry: &Telemetry, now: &Current) -> BTreeMap<String, f64> {
@@ -176,6 +176,12 @@ fn publication_and_delivery() {
         "p_slow_events_total{action=close} 1 | w_slow_consumer_total{action=close} 1",
     );
     check(|m| m.gap(GapReason::Trimmed), "p_gaps_total{reason=trimmed} 1");
+}
+
+#[test]
+fn presence() {
+    check(|m| m.presence_told(PresenceEvent::Left, 3), "p_presence_events_total{event=left} 3");
+    check(|m| m.presence_dropped(PresenceDrop::Conflated, 2), "p_presence_dropped_total{cause=conflated} 2");
 }
 
 #[test]

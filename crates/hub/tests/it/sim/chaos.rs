@@ -273,6 +273,7 @@ fn say_connect(world: &mut World, client: usize, token: Option<String>, session:
                     replays: true,
                     host: '*',
                     interval: false,
+                    presence: None,
                     low: 0,
                 });
             }
@@ -304,13 +305,18 @@ fn ask(world: &mut World, client: usize, asked: Asked, kind: &str, fields: &str)
 }
 
 fn channels_json(wanted: &[Wanted], last: Option<usize>) -> String {
-    let one = |wanted: &Wanted| match (&wanted.since, wanted.replays) {
-        (Some((epoch, sequence)), _) => format!(
-            r#"{{"channel":"{}","since":{{"epoch":"{epoch}","sequence":{sequence}}}}}"#,
-            wanted.channel
-        ),
-        (None, true) => format!(r#"{{"channel":"{}","last":{}}}"#, wanted.channel, last.unwrap_or(1)),
-        (None, false) => format!(r#""{}""#, wanted.channel),
+    let one = |wanted: &Wanted| {
+        let channel = &wanted.channel;
+        let presence =
+            wanted.presence.map(|presence| format!(r#","presence":{presence}"#)).unwrap_or_default();
+        match (&wanted.since, wanted.replays) {
+            (Some((epoch, sequence)), _) => format!(
+                r#"{{"channel":"{channel}","since":{{"epoch":"{epoch}","sequence":{sequence}}}{presence}}}"#
+            ),
+            (None, true) => format!(r#"{{"channel":"{channel}","last":{}{presence}}}"#, last.unwrap_or(1)),
+            (None, false) if presence.is_empty() => format!(r#""{channel}""#),
+            (None, false) => format!(r#"{{"channel":"{channel}"{presence}}}"#),
+        }
     };
     wanted.iter().map(one).collect::<Vec<_>>().join(",")
 }
@@ -323,7 +329,16 @@ fn speak(world: &mut World, client: usize) {
             let fields = format!(r#","channels":["{channel}"]"#);
             ask(world, client, Asked::Unsubscribe, "unsubscribe", &fields);
         }
-        52..=74 => publish(world, client),
+        52..=56 => {
+            let channel = *world.rng.pick(&[LOGS[0], LOGS[1]]);
+            let cursor = match world.rng.below(4) {
+                0 => String::new(),
+                1 => r#","cursor":null"#.into(),
+                _ => format!(r#","cursor":{}"#, world.rng.below(100)),
+            };
+            ask(world, client, Asked::Anything, "presence", &format!(r#","channel":"{channel}"{cursor}"#));
+        }
+        57..=74 => publish(world, client),
         75..=78 => ask(world, client, Asked::Ping, "ping", r#","timestamp":1.5"#),
         79..=80 => world.say(client, Say::Ping(b"hello".to_vec())),
         81 => world.say(client, Say::Pong(b"12345678".to_vec())),
@@ -420,8 +435,12 @@ fn subscribe(world: &mut World, client: usize) {
             replays: false,
             host: hosts,
             interval,
+            presence: None,
             channel,
         };
+        if wish.channel.starts_with("run:") && world.rng.chance(60) {
+            wish.presence = Some(*world.rng.pick(&["true", "true", r#""watch""#]));
+        }
         if kind(&wish.channel) == Kind::Log {
             match world.rng.below(4) {
                 0 => wish.replays = true,
@@ -514,6 +533,7 @@ fn evening(world: &mut World) {
             world.clients[index].check_complete(&world.truth);
         }
     }
+    world.check_presence();
 }
 
 /// Everybody leaves; nothing may remain.

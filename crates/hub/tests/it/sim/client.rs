@@ -31,6 +31,8 @@ pub struct Wanted {
     /// Which samples are wanted: `a`, `b`, or `*` for all.
     pub host: char,
     pub interval: bool,
+    /// What is wanted of the channel's presence: nothing, `"watch"` or `true`.
+    pub presence: Option<&'static str>,
     /// Ephemeral publications that had certainly been dealt with when this was asked.
     pub low: u64,
 }
@@ -71,6 +73,14 @@ fn skips(host: char, channel: &str, range: std::ops::Range<u64>, truth: &Truth) 
     }
 }
 
+/// What the client knows of who is in a channel.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct View {
+    pub version: u64,
+    /// Sessions and cursor of each user.
+    pub members: BTreeMap<String, (u64, Value)>,
+}
+
 /// How the client reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
@@ -102,6 +112,8 @@ pub struct Client {
     pub session: Option<String>,
     pub epoch: String,
     pub subs: BTreeMap<String, Sub>,
+    /// Who is in the channels whose presence it watches.
+    pub presence: BTreeMap<String, View>,
     /// What it knew of its `log` channels when it lost its connection.
     pub known: BTreeMap<String, u64>,
     /// Channels that it once listened to with a filter.
@@ -149,6 +161,7 @@ impl Client {
             session: None,
             epoch: String::new(),
             subs: BTreeMap::new(),
+            presence: BTreeMap::new(),
             known: BTreeMap::new(),
             filtered: BTreeSet::new(),
             unsure: false,
@@ -218,6 +231,7 @@ impl Client {
             }
         }
         self.subs.clear();
+        self.presence.clear();
         self.asked.clear();
     }
 
@@ -350,6 +364,7 @@ impl Client {
                 self.answered(value);
                 for channel in texts(&value["channels"]) {
                     self.subs.remove(&channel);
+                    self.presence.remove(&channel);
                     self.known.remove(&channel);
                 }
             }
@@ -371,6 +386,7 @@ impl Client {
                 }
             }
             "reconnect" | "token_expiring" => {}
+            "presence" => self.on_presence(channel, value),
             _ if value["channel"].is_string() || value["metric"].is_string() => self.on_values(value, truth),
             _ => {
                 // A grouped metric document has no `type` of the protocol.
@@ -409,9 +425,11 @@ impl Client {
         }
         if !resumed && other {
             self.subs.clear();
+            self.presence.clear();
             self.known.clear();
         } else if resumed {
             self.subs.clear();
+            self.presence.clear();
         }
         self.session = session;
         if let Some(Asked::Connect(wishes)) = asked
@@ -436,6 +454,9 @@ impl Client {
         };
         for channel in texts(&value["channels"]) {
             let wish = wishes.iter().flatten().find(|wish| wish.channel == channel).cloned();
+            if wish.as_ref().is_some_and(|wish| wish.presence.is_none()) {
+                self.presence.remove(&channel);
+            }
             if wishes.is_some() && wish.is_none() {
                 self.fault(format!("subscribed to {channel}, which was not asked for"));
             }
@@ -640,6 +661,47 @@ impl Client {
         }
     }
 
+    fn on_presence(&mut self, channel: &str, value: &Value) {
+        if !value["id"].is_null() {
+            self.answered(value);
+        }
+        if !self.subs.contains_key(channel) {
+            self.fault(format!("presence of {channel}, to which it does not listen"));
+            return;
+        }
+        let version = value["version"].as_u64().unwrap_or(0);
+        let user = |member: &Value| member["user"].as_str().unwrap_or_default().to_owned();
+        let shown = |member: &Value| (member["sessions"].as_u64().unwrap_or(0), member["cursor"].clone());
+        if let Some(members) = value["members"].as_array() {
+            let members = members.iter().map(|member| (user(member), shown(member))).collect();
+            self.presence.insert(channel.to_owned(), View { version, members });
+            return;
+        }
+        let Some(mut view) = self.presence.remove(channel) else {
+            self.fault(format!("{channel}: a change of presence before who is there: {value}"));
+            return;
+        };
+        let mut right = view.version + 1 == version;
+        view.version = version;
+        for gone in texts(&value["left"]) {
+            right &= view.members.remove(&gone).is_some();
+        }
+        for member in value["joined"].as_array().into_iter().flatten() {
+            right &= view.members.insert(user(member), shown(member)).is_none();
+        }
+        for (user, sessions) in value["sessions"].as_object().into_iter().flatten() {
+            let member = view.members.get_mut(user);
+            right &= member.map(|member| member.0 = sessions.as_u64().unwrap_or(0)).is_some();
+        }
+        for (user, cursor) in value["cursors"].as_object().into_iter().flatten() {
+            right &= view.members.get_mut(user).map(|member| member.1 = cursor.clone()).is_some();
+        }
+        if !right {
+            self.fault(format!("{channel}: {value} does not follow what was told before"));
+        }
+        self.presence.insert(channel.to_owned(), view);
+    }
+
     fn on_dropped(&mut self, channel: &str, value: &Value, truth: &Truth) {
         let count = value["count"].as_u64().unwrap_or(0);
         match self.subs.get_mut(channel) {
@@ -826,6 +888,21 @@ pub fn short(value: &Value) -> String {
             }
         },
         "welcome" | "ping" | "pong" | "refreshed" | "token_expiring" | "reconnect" | "history" => kind.into(),
+        "presence" => {
+            let users = |key: &str, sign: &str| -> String {
+                let name = |user: &Value| user["user"].as_str().or(user.as_str()).unwrap_or("?").to_owned();
+                let list = value[key].as_array().into_iter().flatten();
+                list.map(|user| format!(" {sign}{}", name(user))).collect()
+            };
+            let all = |key: &str, sign: &str| -> String {
+                let map = value[key].as_object().into_iter().flatten();
+                map.map(|(user, value)| format!(" {user}{sign}{value}")).collect()
+            };
+            let (members, joined, left) = (users("members", ""), users("joined", "+"), users("left", "-"));
+            let (sessions, cursors) = (all("sessions", "="), all("cursors", "@"));
+            let is = if value["members"].is_array() { ":" } else { "" };
+            format!("presence{}{is}{members}{joined}{left}{sessions}{cursors}", field("channel"))
+        }
         _ => format!("values{}{}{}", field("channel"), field("n"), field("value")),
     }
 }

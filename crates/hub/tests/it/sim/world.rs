@@ -24,7 +24,7 @@ use pulsewire_protocol::{
 use pulsewire_telemetry::{Current, Telemetry, numbers};
 
 use super::backend::{SimBackend, verify};
-use super::client::{Client, Reading};
+use super::client::{Client, Reading, View};
 use super::net::{Say, SimNet, Wire, Wires};
 use super::rng::Rng;
 use super::truth::{EPHEMERAL, LOGS, METRICS, Truth, host_has, host_of};
@@ -800,6 +800,37 @@ impl World {
         std::mem::take(&mut *total)
     }
 
+    /// Once all is quiet, every watcher knows who is there; and nobody is there without a connection.
+    pub fn check_presence(&mut self) {
+        for client in &self.clients {
+            for (channel, view) in &client.presence {
+                let name = ChannelName::parse(channel).expect("a name");
+                let snapshot = self.hub.presence.snapshot(&name);
+                let shown = |member: &pulsewire_protocol::Member| {
+                    let cursor = member.cursor.as_ref().map_or("null", |cursor| cursor.get());
+                    let cursor = serde_json::from_str(cursor).expect("JSON");
+                    (member.user.to_string(), (u64::from(member.sessions), cursor))
+                };
+                let members = snapshot.members.iter().map(shown).collect();
+                let expected = View { version: snapshot.version, members };
+                if *view != expected {
+                    self.faults.push(format!(
+                        "client {} knows {view:?} of {channel}, and it is {expected:?}",
+                        client.number
+                    ));
+                }
+            }
+        }
+        for channel in LOGS {
+            let snapshot = self.hub.presence.snapshot(&ChannelName::parse(channel).expect("a name"));
+            let sessions: u32 = snapshot.members.iter().map(|member| member.sessions).sum();
+            let active: usize = self.shards.iter().map(Shard::active).sum();
+            if sessions as usize > active {
+                self.faults.push(format!("{sessions} are in {channel}, of {active} who are connected"));
+            }
+        }
+    }
+
     /// No outbox holds more than it may.
     pub fn check_outboxes(&mut self) {
         let max = self.plan.settings.limits.outbox_bytes_max as u64;
@@ -861,6 +892,9 @@ impl World {
             if !shard.is_empty() {
                 self.faults.push(format!("shard {index} is not empty"));
             }
+        }
+        if !self.hub.presence.is_empty() {
+            self.faults.push("somebody is still present".to_owned());
         }
         let (connections, tables) = (self.hub.admission.connections(), self.hub.admission.tables());
         if connections != 0 || tables != (0, 0) {
