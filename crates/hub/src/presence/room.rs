@@ -28,7 +28,7 @@ pub(crate) struct Full;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placed {
     /// Watchers will be told.
-    Placed,
+    Fresh,
     /// It replaces one of which they have not been told.
     Replaced,
     /// The session is no member.
@@ -199,7 +199,7 @@ impl Room {
         self.touch(&user);
         let present = self.members.get_mut(&user).expect("it was found");
         present.cursor = cursor.map(|cursor| (session, cursor));
-        if told == Some(false) { Placed::Replaced } else { Placed::Placed }
+        if told == Some(false) { Placed::Replaced } else { Placed::Fresh }
     }
 
     /// Takes an entry out, its cursor with it, and the member if it was the last. The user must be touched.
@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(room.place("a", session(1), cursor("1")), Placed::NotThere);
         room.join("a", session(1), at(0)).expect("there is room");
         room.tell();
-        assert_eq!(room.place("a", session(1), cursor("1")), Placed::Placed);
+        assert_eq!(room.place("a", session(1), cursor("1")), Placed::Fresh);
         assert_eq!(room.place("a", session(1), cursor("2")), Placed::Replaced);
         assert_eq!(room.place("a", session(2), cursor("2")), Placed::NotThere);
     }

@@ -268,7 +268,7 @@ impl<N: Net> Shard<N> {
         let who = (&*principal.sub, session);
         let cursor = (cursor.get() != "null").then(|| Arc::from(cursor.to_owned()));
         match self.presence.place(&name, who, cursor.clone()) {
-            Placed::Placed => {}
+            Placed::Fresh => {}
             Placed::Replaced => self.metrics.presence_dropped(PresenceDrop::Conflated, 1),
             // It showed no sign of life for too long, and does now.
             Placed::NotThere => {
