@@ -1,7 +1,7 @@
 //! Who is told of whom, in virtual time: what the protocol page promises with its spans of milliseconds and minutes.
 
 use pulsewire_hub::{HubSettings, Limits, Target};
-use pulsewire_protocol::{ChannelName, CloseCode};
+use pulsewire_protocol::{ChannelName, CloseCode, SessionId};
 
 use crate::sim::client::{Client, Reading};
 use crate::sim::net::Say;
@@ -32,7 +32,7 @@ impl Scene {
         let mut client = Client::new(number, user);
         client.heard = Some(Vec::new());
         self.world.clients.push(client);
-        let session = session.map(|session| session.parse_session());
+        let session = session.map(|session| SessionId::parse(session).expect("a session id"));
         let with = Connecting { token: Some(user.into()), session, ..Connecting::default() };
         self.world.connect(number, with).expect("admission has no bounds here");
         self.world.settle();
@@ -69,16 +69,6 @@ impl Scene {
 
     fn session(&self, client: usize) -> String {
         self.world.clients[client].session.clone().expect("it was welcomed")
-    }
-}
-
-trait ParseSession {
-    fn parse_session(&self) -> pulsewire_protocol::SessionId;
-}
-
-impl ParseSession for str {
-    fn parse_session(&self) -> pulsewire_protocol::SessionId {
-        pulsewire_protocol::SessionId::parse(self).expect("a session id")
     }
 }
 
