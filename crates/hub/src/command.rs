@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use pulsewire_bus::{Channel, Opened, Page, Publication, Query, ReadLimit, Receipt, Refusal, StateSlice};
 use pulsewire_protocol::{
-    Attend, ChannelName, CloseCode, Encoding, ErrorCode, Event, Gap, Heartbeat, Interval, Position, Replay, RequestId, Sequence, SessionId, Shape,
+    Attend, ChannelName, CloseCode, Encoding, ErrorCode, Event, Gap, Heartbeat, Interval, Position, Replay,
+    RequestId, Sequence, SessionId, Shape,
 };
 use pulsewire_telemetry::Current;
 use serde_json::value::RawValue;

@@ -18,7 +18,8 @@ mod session_id;
 pub mod transcode;
 
 pub use answer::{
-    Ack, Answer, Connected, ErrorAnswer, Gap, GapReason, History, Member, Presence, PresenceChange, Publication, Published, Refused, State, encode_event,
+    Ack, Answer, Connected, ErrorAnswer, Gap, GapReason, History, Member, Presence, PresenceChange,
+    Publication, Published, Refused, State, encode_event,
 };
 pub use channel::{ChannelName, ChannelNameError, ChannelPattern, ChannelPatternError};
 pub use code::{CloseCode, ErrorCode, Reconnect};

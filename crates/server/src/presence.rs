@@ -1,7 +1,4 @@
-//! Who is in a channel, as HTTP answers show it.
-//!
-//! This is the one place where reading over HTTP asks for presence. No table of members exists yet, so every
-//! channel is shown without any.
+//! Who is in a channel, in the shape that document 003's answers have it.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +18,14 @@ pub struct Snapshot {
 
 /// Who is in a channel now.
 #[must_use]
-pub fn snapshot(_app: &App, _channel: &ChannelName) -> Snapshot {
-    Snapshot::default()
+pub fn snapshot(app: &App, channel: &ChannelName) -> Snapshot {
+    let mut shown = Snapshot::default();
+    for member in app.hub.presence.snapshot(channel).members {
+        // A cursor is the JSON that its client wrote, so it reads.
+        if let Some(cursor) = member.cursor.and_then(|cursor| serde_json::from_str(cursor.get()).ok()) {
+            shown.cursor_positions.insert(member.user.to_string(), cursor);
+        }
+        shown.active_users.push(member.user.to_string());
+    }
+    shown
 }
