@@ -478,3 +478,21 @@ fn a_channel_without_presence_says_so() {
     assert_eq!(status("/api/channels/project:1/presence"), 400);
     assert_eq!(status("/api/channels/nowhere/presence"), 404);
 }
+
+/// Document 003's poll shows what a subscriber's snapshot says.
+#[test]
+fn a_client_that_polls_sees_who_is_there_and_where_they_point() {
+    let server = server("");
+    let mut ada = member(&server, "ada");
+    let _bob = member(&server, "bob");
+    place(&mut ada, &json!({"x": 1}));
+    let headers = format!("Authorization: Bearer {}\r\n", server.token("carl", Role::User));
+    let mut shown = Value::Null;
+    until("the cursor is shown", || {
+        let answer = server.http("GET", "/api/runs/1/collaboration/poll?afterSequence=0", &headers, "");
+        shown = answer.json();
+        shown["cursorPositions"]["ada"].is_object()
+    });
+    assert_eq!(shown["activeUsers"], json!(["ada", "bob"]));
+    assert_eq!(shown["cursorPositions"], json!({"ada": {"x": 1}}));
+}
