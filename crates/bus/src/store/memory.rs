@@ -107,25 +107,33 @@ impl MemoryStore {
 }
 
 impl Kept {
-    /// Removes the oldest events of one sort while they are too many or too old. Returns the last that went.
+    /// Removes the oldest events of one sort: what is too many, and everything up to the last that is too old.
+    /// Returns the last that went.
     fn cut(&mut self, critical: bool, max: usize, older_than_ms: Option<i64>) -> Option<u64> {
-        let mut count = if critical { self.critical } else { self.ordinary };
-        let mut gone = Vec::new();
-        for (sequence, (accepted, at_ms)) in &self.events {
-            let old = older_than_ms.is_some_and(|limit| *at_ms < limit);
-            if count <= max && !old {
+        let count = if critical { &mut self.critical } else { &mut self.ordinary };
+        let excess = count.saturating_sub(max);
+        let of_sort = self.events.iter().filter(|(_, (accepted, _))| accepted.is_critical() == critical);
+        let mut last = None;
+        for (index, (sequence, (_, at_ms))) in of_sort.enumerate() {
+            // A clock may have gone back, so an older one can stand behind a younger.
+            if index < excess || older_than_ms.is_some_and(|limit| *at_ms < limit) {
+                last = Some(*sequence);
+            } else if older_than_ms.is_none() {
                 break;
             }
+        }
+        let up_to = last?;
+        let mut gone = Vec::new();
+        for (sequence, (accepted, _)) in self.events.range(..=up_to) {
             if accepted.is_critical() == critical {
                 gone.push(*sequence);
-                count -= 1;
             }
         }
-        for sequence in &gone {
-            self.events.remove(sequence);
+        *count -= gone.len();
+        for sequence in gone {
+            self.events.remove(&sequence);
         }
-        *(if critical { &mut self.critical } else { &mut self.ordinary }) = count;
-        gone.last().copied()
+        last
     }
 }
 

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod conformance;
+mod folder;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 mod cluster;
 #[path = "../../../hub/tests/it/sim/rng.rs"]
