@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use pulsewire_protocol::ChannelName;
@@ -47,6 +48,8 @@ pub struct Lane {
     events_max: usize,
     pub(crate) committing: Mutex<Committing>,
     trouble: Mutex<Option<Trouble>>,
+    /// Whether the store has to show that it works before anybody needs it: at the start, and when a read failed.
+    doubted: AtomicBool,
 }
 
 #[derive(Default)]
@@ -102,6 +105,7 @@ impl Lane {
             events_max,
             committing: Mutex::default(),
             trouble: Mutex::default(),
+            doubted: AtomicBool::new(true),
         }
     }
 
@@ -143,6 +147,7 @@ impl Lane {
         if now.mono_ns < not_before_ns {
             return Attempt::Later(not_before_ns);
         }
+        let asked_before = committing.unknown.is_some();
         let (batch, submissions, since_ns) = match committing.unknown.take() {
             Some(unknown) => unknown,
             None => match self.take(now) {
@@ -155,7 +160,11 @@ impl Lane {
                 self.recovered();
                 Attempt::Kept(batch, submissions, decisions)
             }
-            Err(error) => {
+            Err(mut error) => {
+                if asked_before {
+                    // That nothing was kept now says nothing of the time before.
+                    error.outcome = Outcome::Unknown;
+                }
                 telemetry.shared().store_failed(failure_label(error.failure));
                 let not_before_ns = self.failed(&error, now);
                 if error.outcome == Outcome::Unknown && now.since_ns(since_ns) < UNKNOWN_NS {
@@ -164,6 +173,32 @@ impl Lane {
                 }
                 Attempt::Refused(submissions, error)
             }
+        }
+    }
+
+    /// Has the store show that it works, if that is in doubt and nothing else would show it. Returns when to try
+    /// again if it does not: so it is found working, and not only by the next publisher.
+    pub(crate) fn probe(&self, now: Now, telemetry: &Telemetry) -> Option<u64> {
+        if self.trouble.lock().is_none() && !self.doubted.load(Ordering::Relaxed) {
+            return None;
+        }
+        match self.store.probe() {
+            Ok(()) => {
+                self.doubted.store(false, Ordering::Relaxed);
+                self.recovered();
+                None
+            }
+            Err(error) => {
+                telemetry.shared().store_failed(failure_label(error.failure));
+                Some(self.failed(&error, now))
+            }
+        }
+    }
+
+    /// A read failed.
+    pub(crate) fn doubt(&self) {
+        if !self.doubted.swap(true, Ordering::Relaxed) {
+            self.bell.ring();
         }
     }
 

@@ -173,7 +173,10 @@ impl Bus {
         }
         let attempt = lane.attempt(&mut committing, now, &self.telemetry);
         match attempt {
-            Attempt::Nothing => self.trim_one(lane, &mut committing, now),
+            Attempt::Nothing => match lane.probe(now, &self.telemetry) {
+                Some(until_ns) => Turn::Pause(until_ns),
+                None => self.trim_one(lane, &mut committing, now),
+            },
             Attempt::Later(until_ns) => Turn::Pause(until_ns),
             Attempt::Refused(submissions, error) => {
                 if error.outcome == Outcome::Unknown {

@@ -225,6 +225,9 @@ impl Bus {
     pub(crate) fn unreadable(&self, error: &StoreError) -> ErrorCode {
         self.telemetry.shared().store_failed(failure_label(error.failure));
         tracing::debug!(%error, "the store could not be read");
+        if let Some(lane) = self.durable_lane() {
+            lane.doubt();
+        }
         ErrorCode::StoreUnavailable
     }
 }

@@ -6,6 +6,8 @@
 //! is how an outcome nobody heard of is resolved.
 
 mod memory;
+mod postgres;
+mod row;
 mod sqlite;
 
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use pulsewire_protocol::{ChannelName, Epoch, Event, Position, Sequence};
 
 pub use memory::MemoryStore;
+pub use postgres::{PostgresOptions, PostgresStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
 
 /// An event as a channel accepts it, but for its place.
@@ -278,6 +281,15 @@ pub trait Store: Send + Sync {
     /// Whether it answers at once, so that whoever publishes may commit itself.
     fn is_instant(&self) -> bool {
         false
+    }
+
+    /// Whether it could keep something now; what that takes is not seen by anybody.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not.
+    fn probe(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// Where channels stand, in the order asked. One that was never written to begins with sequence 1.

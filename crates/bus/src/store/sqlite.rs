@@ -255,6 +255,10 @@ impl Store for SqliteStore {
         self.epoch.clone()
     }
 
+    fn probe(&self) -> Result<(), StoreError> {
+        self.writing(true, |transaction, _| rows::probe(transaction).map_err(failed))
+    }
+
     fn extents(&self, channels: &[ChannelName]) -> Result<Vec<Extent>, StoreError> {
         self.reading(|connection| {
             channels.iter().map(|name| self.extent(connection, name).map(|(_, extent)| extent)).collect()

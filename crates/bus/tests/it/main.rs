@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod conformance;
+mod database;
 mod folder;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -4,6 +4,7 @@ use pulsewire_protocol::{ChannelName, Event, EventType, MessageId, Tags};
 use rusqlite::{Connection, OptionalExtension as _, Result, Row, params};
 use serde_json::value::RawValue;
 
+use crate::store::row::{self, tags_of, tags_text};
 use crate::store::{Accepted, Append, DedupKey, Extent, Retention};
 
 /// Columns: sequence, type, data, id, user, key, tags, timestamp, critical, crc.
@@ -24,6 +25,13 @@ pub(super) fn int(number: u64) -> i64 {
 
 pub(super) fn sequence(row: &Row<'_>, column: usize) -> Result<u64> {
     row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or(0))
+}
+
+/// Writes something that nobody reads.
+pub(super) fn probe(connection: &Connection) -> Result<()> {
+    let sql = "INSERT INTO meta (key, value) VALUES ('probed', '1')
+               ON CONFLICT (key) DO UPDATE SET value = value + 1";
+    connection.execute(sql, []).map(drop)
 }
 
 /// Where and with which payload a key stands.
@@ -194,24 +202,5 @@ fn forget_ids(
 
 /// Over what must not change unseen: place, type, payload and key.
 fn checksum(sequence: u64, event_type: &str, data: &str, key: Option<&str>) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&sequence.to_le_bytes());
-    for part in [event_type, data, key.unwrap_or("")] {
-        hasher.update(part.as_bytes());
-        hasher.update(&[0]);
-    }
-    hasher.finalize()
-}
-
-/// Tags as JSON, the pairs in order; `None` if there are none.
-fn tags_text(tags: &Tags) -> Option<String> {
-    if tags.is_empty() {
-        return None;
-    }
-    serde_json::to_string(&tags.iter().collect::<Vec<_>>()).ok()
-}
-
-fn tags_of(text: &str) -> Option<Tags> {
-    let pairs: Vec<(String, String)> = serde_json::from_str(text).ok()?;
-    Tags::new(pairs.iter().map(|(key, value)| (&**key, &**value)))
+    row::checksum(&sequence.to_le_bytes(), &[event_type, data, key.unwrap_or("")])
 }

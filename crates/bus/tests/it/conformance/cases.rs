@@ -8,6 +8,7 @@ macro_rules! conformance {
      functions { $($function:ident $path:path;)* }) => {
         conformance!(@store memory Memory; $($script $text)*; $($function $path;)*);
         conformance!(@store sqlite Sqlite; $($script $text)* $($durable $lasting)*; $($function $path;)*);
+        conformance!(@store postgres Postgres; $($script $text)* $($durable $lasting)*; $($function $path;)*);
     };
     (@store $store:ident $kind:ident; $($script:ident $text:literal)*; $($function:ident $path:path;)*) => {
         mod $store {

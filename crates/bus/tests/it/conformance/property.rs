@@ -11,7 +11,8 @@ use super::subject::{Kind, Subject};
 
 /// Runs as many scripts as `PROPTEST_CASES` says, in one store, in channels of their own.
 pub(super) fn hold(kind: Kind) {
-    let subject = RefCell::new((Subject::new(kind), 0));
+    let Some(subject) = Subject::new(kind) else { return };
+    let subject = RefCell::new((subject, 0));
     let mut runner =
         TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() });
     let outcome = runner.run(&vec(command(), 1..24), |commands| {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use pulsewire_bus::store::{SqliteOptions, SqliteStore};
+use pulsewire_bus::store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 use pulsewire_bus::{
     Accepted, Append, Batch, Decision, Declined, Extent, MemoryStore, Only, Query, ReadLimit, Retention,
     Store, StoredPage,
@@ -14,6 +14,7 @@ use pulsewire_bus::{
 use pulsewire_protocol::{ChannelName, Epoch, Event, EventType, MessageId, Sequence};
 use serde_json::value::RawValue;
 
+use crate::database::Database;
 use crate::folder::Folder;
 
 /// Which store.
@@ -21,12 +22,14 @@ use crate::folder::Folder;
 pub(super) enum Kind {
     Memory,
     Sqlite,
+    Postgres,
 }
 
 /// What of a store is left when it is closed.
 enum Place {
     Memory,
     Sqlite(Folder),
+    Postgres(&'static Database, String),
 }
 
 pub(super) struct Subject {
@@ -39,14 +42,19 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    pub(super) fn new(kind: Kind) -> Self {
+    /// `None` if a store of this kind is to be left out.
+    pub(super) fn new(kind: Kind) -> Option<Self> {
         let place = match kind {
             Kind::Memory => Place::Memory,
             Kind::Sqlite => Place::Sqlite(Folder::new("sqlite")),
+            Kind::Postgres => {
+                let database = Database::shared()?;
+                Place::Postgres(database, database.fresh_url())
+            }
         };
         let mut subject = Self { store: None, place, at_ms: 1, opened: 0, scope: String::new() };
         subject.open();
-        subject
+        Some(subject)
     }
 
     /// Another store than one that is opened here.
@@ -73,6 +81,11 @@ impl Subject {
             Place::Sqlite(folder) => {
                 let path = folder.path().join("test.db");
                 Box::new(SqliteStore::open(SqliteOptions { path, epoch, busy_ms: 5_000 }).unwrap())
+            }
+            Place::Postgres(_, url) => {
+                let url = url.clone();
+                let options = PostgresOptions { url, epoch, readers: 2, synchronous_replication: false };
+                Box::new(PostgresStore::new(options).unwrap())
             }
         });
     }
@@ -235,6 +248,10 @@ impl Subject {
             Place::Sqlite(folder) => {
                 let connection = rusqlite::Connection::open(folder.path().join("test.db")).unwrap();
                 assert_eq!(connection.execute(&sql, []).unwrap(), 1);
+            }
+            Place::Postgres(database, url) => {
+                let (_, schema) = url.split_once("schema=").unwrap();
+                database.sql(&format!("SET search_path = {schema}; {sql}"));
             }
         }
     }

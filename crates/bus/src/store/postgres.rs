@@ -1,0 +1,233 @@
+//! Events kept in a PostgreSQL database that several nodes share.
+//!
+//! A batch is one call of one function in a transaction of its own, so a node that is stopped in the middle holds no
+//! lock while others wait for it; the function gives the sequences while it holds the channels' rows. Nothing is
+//! connected before it is needed: a database that is not there yet is tried again by whoever asks next, and a
+//! connection that failed is dropped with everything on it. Nobody is notified inside of a transaction: that would
+//! make all commits of the database queue behind one lock.
+
+mod failure;
+mod link;
+mod options;
+mod rows;
+mod schema;
+mod tls;
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use pulsewire_protocol::{ChannelName, Epoch, Sequence};
+use tokio_postgres::types::ToSql;
+
+use super::{
+    Batch, Decision, Extent, Failure, Keyed, Only, Outcome, Query, ReadLimit, Retention, StateSlice, Store,
+    StoreError, StoredPage,
+};
+use failure::{commit_failed, failed};
+use link::{Link, Links};
+pub use options::PostgresOptions;
+use rows::Columns;
+
+/// A store in a database.
+pub struct PostgresStore {
+    links: Links,
+    readers: usize,
+    /// As the database last said; before that, one that no channel has.
+    epoch: RwLock<Epoch>,
+    writer: Mutex<Option<Link>>,
+    idle: Mutex<Vec<Link>>,
+}
+
+impl PostgresStore {
+    /// A store that connects when it is first used.
+    ///
+    /// # Errors
+    ///
+    /// If the address is none, or names a file that cannot be read.
+    pub fn new(options: PostgresOptions) -> Result<Self, StoreError> {
+        let (epoch, readers) = (RwLock::new(options.epoch.clone()), options.readers);
+        let links = Links::new(options)?;
+        Ok(Self { links, readers, epoch, writer: Mutex::default(), idle: Mutex::default() })
+    }
+
+    /// Runs something on the writing connection, which is dropped if that fails in a way it may not survive.
+    fn writing<T>(&self, write: impl FnOnce(&mut Link) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut writer = self.writer.lock();
+        let mut link = match writer.take().filter(Link::is_open) {
+            Some(link) => link,
+            None => self.links.connect()?,
+        };
+        let result = write(&mut link);
+        if result.as_ref().err().is_none_or(survived) {
+            *writer = Some(link);
+        }
+        result
+    }
+
+    /// Lends a connection that reads.
+    fn reading<T>(&self, read: impl FnOnce(&mut Link) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = self.idle.lock().pop().filter(Link::is_open);
+        let mut link = match idle {
+            Some(link) => link,
+            None => self.links.connect()?,
+        };
+        let result = read(&mut link);
+        let mut idle = self.idle.lock();
+        if result.as_ref().err().is_none_or(survived) && idle.len() < self.readers {
+            idle.push(link);
+        }
+        result
+    }
+
+    fn learned(&self, text: &str) -> Result<Epoch, StoreError> {
+        let known = self.epoch.read();
+        if known.as_str() == text {
+            return Ok(known.clone());
+        }
+        drop(known);
+        let epoch = Epoch::parse(text).map_err(|error| {
+            StoreError::new(Failure::Corrupt, format!("the epoch in the database: {error}"))
+        })?;
+        *self.epoch.write() = epoch.clone();
+        Ok(epoch)
+    }
+}
+
+/// Whether the connection may be used again: the database answered, and said that it did nothing.
+fn survived(error: &StoreError) -> bool {
+    error.outcome == Outcome::NotKept && error.failure == Failure::Busy
+}
+
+impl Store for PostgresStore {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch.read().clone()
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn probe(&self) -> Result<(), StoreError> {
+        self.writing(|link| link.rows(rows::PROBE, &[]).map(drop))
+    }
+
+    fn extents(&self, channels: &[ChannelName]) -> Result<Vec<Extent>, StoreError> {
+        let names: Vec<&str> = channels.iter().map(ChannelName::as_str).collect();
+        self.reading(|link| {
+            let found = link.rows(rows::EXTENTS, &[&names])?;
+            found.iter().map(|row| self.extent(row)).collect()
+        })
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<Vec<Decision>, StoreError> {
+        let columns = Columns::of(batch);
+        if columns.is_empty() {
+            return Ok(batch.requests.iter().map(|_| Ok(Vec::new())).collect());
+        }
+        let row = self.writing(|link| link.keep(&columns.parameters(batch)))?;
+        // From here on it is kept, and an answer that cannot be read says only that.
+        let epoch = self
+            .learned(row.try_get(0).map_err(commit_failed)?)
+            .map_err(|error| StoreError { outcome: Outcome::Unknown, ..error })?;
+        columns.decisions(batch, &epoch, &row).map_err(commit_failed)
+    }
+
+    fn read(&self, channel: &ChannelName, query: &Query) -> Result<StoredPage, StoreError> {
+        let sql = match query.only {
+            Only::All => rows::READ_ALL,
+            Only::Critical => rows::READ_CRITICAL,
+        };
+        // One more than wanted, to know whether there is one.
+        let limit = rows::int(query.limit.publications as u64).saturating_add(1);
+        let (after, bytes) = (rows::int(query.after.0), rows::int(query.limit.bytes as u64));
+        let parameters: [&(dyn ToSql + Sync); 4] = [&channel.as_str(), &after, &limit, &bytes];
+        let found = self.reading(|link| link.rows(sql, &parameters))?;
+        let Some(first) = found.first() else { return Err(failure::missing("the epoch")) };
+        let extent = self.extent(first)?;
+        let mut last = match query.only {
+            Only::All => query.after.max(extent.floor),
+            Only::Critical => query.after,
+        };
+        let mut page = StoredPage { events: Vec::new(), corrupt: Vec::new(), through: extent.head, extent };
+        let mut bytes = 0;
+        for row in &found {
+            let Some(sequence) = rows::sequence(row, 4).map_err(failed)? else { break };
+            if page.events.len() + page.corrupt.len() >= query.limit.publications || bytes > query.limit.bytes
+            {
+                page.through = last;
+                break;
+            }
+            last = sequence;
+            match rows::accepted(row, channel) {
+                Some(accepted) => {
+                    bytes += accepted.bytes();
+                    page.events.push((sequence, Arc::new(accepted)));
+                }
+                None => page.corrupt.push(sequence),
+            }
+        }
+        Ok(page)
+    }
+
+    fn state(
+        &self,
+        channel: &ChannelName,
+        after: Option<&str>,
+        limit: ReadLimit,
+    ) -> Result<StateSlice, StoreError> {
+        let after = after.unwrap_or("").as_bytes();
+        let (most, most_bytes) =
+            (rows::int(limit.publications as u64).saturating_add(1), rows::int(limit.bytes as u64));
+        let parameters: [&(dyn ToSql + Sync); 4] = [&channel.as_str(), &after, &most, &most_bytes];
+        let found = self.reading(|link| link.rows(rows::STATE, &parameters))?;
+        let Some(first) = found.first() else { return Err(failure::missing("the epoch")) };
+        let mut slice = StateSlice { values: Vec::new(), more: false, extent: self.extent(first)? };
+        let mut bytes = 0;
+        for row in &found {
+            let Some(sequence) = rows::sequence(row, 4).map_err(failed)? else { break };
+            if slice.values.len() == limit.publications || bytes > limit.bytes {
+                slice.more = true;
+                break;
+            }
+            if let Some(accepted) = rows::accepted(row, channel) {
+                bytes += accepted.bytes();
+                slice.values.push(Keyed { sequence, accepted: Arc::new(accepted) });
+            }
+        }
+        Ok(slice)
+    }
+
+    fn trim(&self, channel: &ChannelName, retention: &Retention, now_ms: i64) -> Result<Extent, StoreError> {
+        let count = |number: usize| rows::int(number as u64);
+        let (history, critical) = (count(retention.history_max), count(retention.critical_max));
+        let (state, ids) = (count(retention.state_max), count(retention.ids_max));
+        let parameters: [&(dyn ToSql + Sync); 8] = [
+            &channel.as_str(),
+            &history,
+            &critical,
+            &retention.critical_ttl_ms,
+            &state,
+            &retention.ids_ms,
+            &ids,
+            &now_ms,
+        ];
+        self.writing(|link| {
+            link.rows(rows::TRIM, &parameters)?;
+            let found = link.rows(rows::EXTENTS, &[&vec![channel.as_str()]])?;
+            found.first().map_or_else(|| Err(failure::missing("the epoch")), |row| self.extent(row))
+        })
+    }
+}
+
+impl PostgresStore {
+    /// The extent in the first four columns of a row.
+    fn extent(&self, row: &tokio_postgres::Row) -> Result<Extent, StoreError> {
+        let epoch = self.learned(row.try_get(0).map_err(failed)?)?;
+        let at = |column| Ok(rows::sequence(row, column).map_err(failed)?.unwrap_or(Sequence::ZERO));
+        Ok(Extent { epoch, head: at(1)?, floor: at(2)?, critical_floor: at(3)? })
+    }
+}

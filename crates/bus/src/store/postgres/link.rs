@@ -1,0 +1,136 @@
+//! One connection, and how one is made.
+//!
+//! The protocol runs on one thread of its own; whoever asks waits for it, but never longer than a deadline: a host
+//! that vanished without a word must not stop the node for as long as TCP hopes.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, Error, NoTls, Row, Statement};
+
+use super::failure::{commit_failed, failed, missing, silent};
+use super::options::{Address, PostgresOptions};
+use super::{rows, schema, tls};
+use crate::store::{Failure, Outcome, StoreError};
+
+/// How long an answer may take, seconds: longer than the database itself lets a statement run.
+const ANSWER_S: u64 = 8;
+/// How long connecting may take, seconds, the tables made or brought up to date included.
+const CONNECT_S: u64 = 90;
+
+/// What connections are made of.
+pub(super) struct Links {
+    config: Config,
+    schema: String,
+    synchronous: bool,
+    tls: Option<tls::Connector>,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Links {
+    pub(super) fn new(options: PostgresOptions) -> Result<Self, StoreError> {
+        let Address { config, schema, tls, roots } = Address::parse(&options.url)?;
+        let tls = tls.then(|| tls::Connector::new(roots.as_deref())).transpose()?;
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("store-postgres").enable_all().build();
+        let runtime = runtime.map_err(|error| StoreError::new(Failure::Other, error.to_string()))?;
+        let synchronous = options.synchronous_replication;
+        Ok(Self { config, schema, synchronous, tls, runtime: Some(runtime) })
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("it is taken only when this is dropped")
+    }
+
+    /// Connects, and makes the tables if there are none.
+    pub(super) fn connect(&self) -> Result<Link, StoreError> {
+        let connecting = async {
+            let client = match &self.tls {
+                None => {
+                    let (client, connection) = self.config.connect(NoTls).await.map_err(failed)?;
+                    tokio::spawn(connection);
+                    client
+                }
+                Some(tls) => {
+                    let (client, connection) = self.config.connect(tls.clone()).await.map_err(failed)?;
+                    tokio::spawn(connection);
+                    client
+                }
+            };
+            schema::enter(&client, &self.schema, self.synchronous).await?;
+            Ok(client)
+        };
+        let handle = self.runtime().handle().clone();
+        let client = handle
+            .block_on(async { tokio::time::timeout(Duration::from_secs(CONNECT_S), connecting).await })
+            .unwrap_or_else(|_| Err(silent(CONNECT_S)))?;
+        Ok(Link { client, statements: HashMap::new(), runtime: handle })
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Whoever drops the store may be a task itself, which must not wait.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A connection and what was prepared on it.
+pub(super) struct Link {
+    client: Client,
+    statements: HashMap<&'static str, Statement>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Link {
+    pub(super) fn is_open(&self) -> bool {
+        !self.client.is_closed()
+    }
+
+    /// Asks something that keeps nothing, or nothing that matters.
+    pub(super) fn rows(
+        &mut self,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, StoreError> {
+        self.prepare(sql)?;
+        let statement = &self.statements[sql];
+        within(&self.runtime, self.client.query(statement, parameters))
+            .map_err(|error| error.map_or_else(|| silent(ANSWER_S), failed))
+    }
+
+    /// Keeps a batch. The answer is complete only when the transaction is committed.
+    pub(super) fn keep(&mut self, parameters: &[&(dyn ToSql + Sync)]) -> Result<Row, StoreError> {
+        self.prepare(rows::KEEP)?;
+        let statement = &self.statements[rows::KEEP];
+        let rows = within(&self.runtime, self.client.query(statement, parameters)).map_err(|error| {
+            let unknown = || StoreError { outcome: Outcome::Unknown, ..silent(ANSWER_S) };
+            error.map_or_else(unknown, commit_failed)
+        })?;
+        rows.into_iter().next().ok_or_else(|| missing("the answer"))
+    }
+
+    fn prepare(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        if !self.statements.contains_key(sql) {
+            let prepared = within(&self.runtime, self.client.prepare(sql))
+                .map_err(|error| error.map_or_else(|| silent(ANSWER_S), failed))?;
+            self.statements.insert(sql, prepared);
+        }
+        Ok(())
+    }
+}
+
+/// Waits for an answer; the error is `None` if none came in time.
+fn within<T>(
+    runtime: &tokio::runtime::Handle,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Option<Error>> {
+    let answered =
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(ANSWER_S), answer).await });
+    answered.map_err(|_| None)?.map_err(Some)
+}
