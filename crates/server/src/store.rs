@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use pulsewire_bus::store::{SqliteOptions, SqliteStore};
+use pulsewire_bus::store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 use pulsewire_bus::{Bus, Store, Turn};
 use pulsewire_edge::clock;
 use pulsewire_protocol::Epoch;
@@ -27,15 +27,25 @@ const TICK: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 ///
-/// If the URL names no store, or the file cannot be used.
+/// If the URL names no store, or the file cannot be used. A database is not asked yet.
 pub fn open(settings: &Settings, epoch: Epoch) -> anyhow::Result<Option<Arc<dyn Store>>> {
     let url = settings.store.url.as_ref().map_or("sqlite", |url| url.expose());
     let path = match url {
         "memory" | "memory:" => return Ok(None),
+        url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+            let options = PostgresOptions {
+                url: url.to_owned(),
+                epoch,
+                readers: settings.store.readers,
+                synchronous_replication: settings.store.synchronous_replication,
+            };
+            let store = PostgresStore::new(options).context("store.url")?;
+            return Ok(Some(Arc::new(store)));
+        }
         "sqlite" | "sqlite:" => settings.server.data_dir.join(FILE),
         other => match other.strip_prefix("sqlite:") {
             Some(path) => path.trim_start_matches("//").into(),
-            None => bail!("store.url: expected `sqlite`, `sqlite:FILE` or `memory`"),
+            None => bail!("store.url: expected `sqlite`, `sqlite:FILE`, `postgres://…` or `memory`"),
         },
     };
     let busy_ms = u64::try_from(settings.store.busy_timeout.as_millis()).unwrap_or(u64::MAX);

@@ -14,9 +14,8 @@ use super::{
 const NOT_SETTINGS: [&str; 4] = ["PULSEWIRE_CONFIG", "PULSEWIRE_URL", "PULSEWIRE_TOKEN", "PULSEWIRE_CONTEXT"];
 
 /// Variables of the documents for parts that this build does not have.
-const NOT_BUILT: [(&str, &str); 3] = [
+const NOT_BUILT: [(&str, &str); 2] = [
     ("REDIS_URL", "cannot join other nodes through Redis"),
-    ("DATABASE_URL", "cannot keep events in PostgreSQL"),
     ("USE_NEW_WS_MANAGER", "cannot manage upstream WebSockets"),
 ];
 

@@ -61,7 +61,7 @@ section! {
     /// Where the events of log channels are kept.
     Settings => Store "store." |settings| settings.store;
 
-    /// `sqlite`: a file in `server.data_dir`; `sqlite:FILE`; or `memory`: gone when the server stops.
+    /// `sqlite`: a file in `server.data_dir`; `sqlite:FILE`; `postgres://USER:PASSWORD@HOST/DATABASE`, which several nodes may share (see [operate/postgres.md](operate/postgres.md)); or `memory`: gone when the server stops.
     url: Optional<SecretText> = "", documents(&[variable("DATABASE_URL")]), secret();
     /// Events that may wait to be kept; publishers beyond are answered `overloaded`.
     queue_max: Count = "16384", range("1", "1000000");
@@ -69,8 +69,10 @@ section! {
     busy_timeout: Span = "5s", range("10ms", "1m");
     /// How large the SQLite file may become; publishers beyond are answered `store_unavailable` until something was trimmed. 0 means as large as the disk lets it.
     bytes_max: Size = "0";
-    /// Threads that read history.
+    /// Threads that read history; with PostgreSQL, each has a connection.
     readers: Count = "2", range("1", "64");
+    /// PostgreSQL only: a server that takes over always has everything that was acknowledged. Without it, a server that takes over gets a new epoch, and subscribers are told `reset`.
+    synchronous_replication: Flag = "false";
 }
 
 section! {

@@ -181,6 +181,7 @@ fn other_values() -> Vec<(&'static str, &'static str)> {
         ("store.busy_timeout", "9s"),
         ("store.bytes_max", "9MiB"),
         ("store.readers", "9"),
+        ("store.synchronous_replication", "true"),
         ("log.format", "json"),
         ("log.level", "debug"),
         ("auth.secret", "3b7d1c0a59e84f26b1d7c3e5f9a0482c6d5e"),

@@ -82,16 +82,18 @@ fn the_variables_of_the_documents_are_understood() {
 
 #[test]
 fn variables_for_parts_that_are_not_built_are_refused_rather_than_ignored() {
-    for (name, value) in [
-        ("REDIS_URL", "redis://localhost"),
-        ("DATABASE_URL", "postgres://localhost/x"),
-        ("USE_NEW_WS_MANAGER", "true"),
-    ] {
+    for (name, value) in [("REDIS_URL", "redis://localhost"), ("USE_NEW_WS_MANAGER", "true")] {
         refused(
             &World::new().env(name, value),
             &[name, "this build cannot", "yet", &format!("env -u {name}")],
         );
     }
+}
+
+#[test]
+fn the_documents_variable_names_the_database() {
+    let settings = World::new().env("DATABASE_URL", "postgres://localhost/x").settings();
+    assert_eq!(settings.store.url.unwrap().expose(), "postgres://localhost/x");
 }
 
 #[test]
