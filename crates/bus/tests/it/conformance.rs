@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use pulsewire_bus::{Append, Batch, Only, Query, ReadLimit};
 use pulsewire_protocol::{MessageId, Sequence, Tags};
+pub(crate) use subject::append;
 use subject::{Kind, Subject, name};
 
 /// Runs a script: every line is a command and, behind an arrow, its answer.

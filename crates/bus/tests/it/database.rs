@@ -3,7 +3,10 @@
 //! It belongs to the test program: a watcher that reads from it stops the server and removes the folder when the
 //! program ends, however it ends. As root the server runs as `postgres`, as it refuses to run as root.
 
+#![allow(dead_code, reason = "shared by test programs that use different parts")]
+
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -33,6 +36,11 @@ impl Database {
 
     /// A server with these settings, for what others would feel.
     pub(crate) fn start(settings: &[&str]) -> Option<Self> {
+        Self::start_with(settings, &[])
+    }
+
+    /// A server with these settings and files; settings name them relative to its data.
+    pub(crate) fn start_with(settings: &[&str], files: &[(&str, &str)]) -> Option<Self> {
         if std::env::var_os(WITHOUT).is_some_and(|value| value != "0") {
             println!("LEFT OUT: {WITHOUT} is set");
             return None;
@@ -69,6 +77,14 @@ impl Database {
             TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
         let database = Self { programs, folder, port, _watcher: watcher };
         database.initialise(settings);
+        for (name, text) in files {
+            let path = database.data().join(name);
+            std::fs::write(&path, text).expect("a file for the server");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+            if is_root() {
+                run(Command::new("chown").arg("postgres").arg(&path));
+            }
+        }
         database.start_again();
         Some(database)
     }
@@ -101,7 +117,6 @@ impl Database {
     }
 
     /// Stops the server: `fast` ends its sessions, `immediate` is as good as a crash.
-    #[allow(dead_code, reason = "for who shares this file")]
     pub(crate) fn stop(&self, mode: &str) {
         self.control(&["stop", "-w", "-t", "60", "-m", mode]);
     }
@@ -123,9 +138,18 @@ impl Database {
 
     /// What a statement answers, as psql shows it without ornaments.
     pub(crate) fn sql(&self, sql: &str) -> String {
-        let mut psql = Command::new(self.programs.join("psql"));
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "pulsewire"]);
-        run(psql.args(["-p", &self.port.to_string(), "-d", "postgres", "-c", sql]))
+        let words = self.psql(sql);
+        run(Command::new(&words[0]).args(&words[1..]))
+    }
+
+    /// The command that runs a statement in a session of its own.
+    pub(crate) fn psql(&self, sql: &str) -> Vec<String> {
+        let program = self.programs.join("psql").display().to_string();
+        let options = "-X -q -A -t -v ON_ERROR_STOP=1 -h 127.0.0.1 -U pulsewire -d postgres -p";
+        let mut words = vec![program];
+        words.extend(options.split(' ').map(str::to_owned));
+        words.extend([self.port.to_string(), "-c".to_owned(), sql.to_owned()]);
+        words
     }
 }
 

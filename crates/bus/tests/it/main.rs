@@ -5,6 +5,7 @@
 mod conformance;
 mod database;
 mod folder;
+mod postgres;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 mod cluster;
@@ -233,4 +234,14 @@ fn channels_that_keep_something_are_not_forgotten_for_others() {
     assert_eq!(publish(&bus, "a", &["run:2 x"]), "1", "the idle ones made room");
     assert_eq!(publish(&bus, "a", &["run:3 x"]), "1");
     assert_eq!(publish(&bus, "a", &["run:4 x"]), "Some(0) limit_exceeded");
+}
+
+/// Waits until a condition holds; `what` says which one did not.
+#[track_caller]
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "waited in vain: {what}");
+        std::thread::yield_now();
+    }
 }

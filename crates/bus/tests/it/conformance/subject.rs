@@ -258,7 +258,7 @@ impl Subject {
 }
 
 /// An ordinary event, not keyed, whose key for duplicates is its id.
-pub(super) fn append(channel: ChannelName, id: &str, data: &str) -> Append {
+pub(crate) fn append(channel: ChannelName, id: &str, data: &str) -> Append {
     let data = RawValue::from_string(data.to_owned()).unwrap();
     let mut event = Event::new(channel, EventType::parse("GRAFT").unwrap(), data);
     event.id = MessageId::parse(id);
