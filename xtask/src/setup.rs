@@ -2,7 +2,6 @@
 //!
 //! Only what is missing is installed, only as root, and only by `apt-get`; anybody else is told the command.
 
-use std::path::Path;
 use std::process::Command;
 
 /// A package of the system and what it is for.
@@ -16,13 +15,18 @@ pub struct Package {
 }
 
 /// Everything any test needs.
-pub const PACKAGES: [Package; 2] = [
+pub const PACKAGES: [Package; 3] = [
     Package {
         name: "valgrind",
         program: "valgrind",
         needed_for: "budgets: instructions per delivery (callgrind)",
     },
     Package { name: "strace", program: "strace", needed_for: "budgets: system calls per delivery" },
+    Package {
+        name: "postgresql",
+        program: "initdb",
+        needed_for: "cargo: the PostgreSQL store; its tests FAIL, or are left out with PULSEWIRE_WITHOUT_POSTGRES=1",
+    },
 ];
 
 /// Installs what is missing where that is possible, and returns what is missing still.
@@ -42,10 +46,12 @@ pub fn ensure() -> Vec<&'static Package> {
     missing.into_iter().filter(|package| !installed(package.program)).collect()
 }
 
-/// Whether a program is found on the path.
+/// Whether a program is found on the path, or where Debian keeps those of PostgreSQL's server.
 pub fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
+    let servers = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut folders = std::env::split_paths(&path).chain(servers.map(|version| version.path().join("bin")));
+    folders.any(|folder| folder.join(program).is_file())
 }
 
 fn is_root() -> bool {

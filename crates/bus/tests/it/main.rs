@@ -2,17 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod cluster;
 mod conformance;
 mod database;
 mod folder;
 mod postgres;
-
-use std::sync::atomic::{AtomicBool, Ordering};
-mod cluster;
 #[path = "../../../hub/tests/it/sim/rng.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulation of the hub")]
 mod rng;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 use parking_lot::Mutex;

@@ -8,6 +8,8 @@ mod auth;
 mod child;
 mod cli;
 mod conversation;
+#[path = "../../../bus/tests/it/database.rs"]
+mod database;
 mod durable;
 mod exhaustion;
 mod harness;
@@ -18,6 +20,7 @@ mod memory;
 mod metrics;
 mod msgpack;
 mod presence;
+mod postgres;
 mod protocol;
 mod reading;
 mod reload;

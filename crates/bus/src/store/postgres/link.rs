@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Error, NoTls, Row, Statement};
 
@@ -17,8 +18,10 @@ use crate::store::{Failure, Outcome, StoreError};
 
 /// How long an answer may take, seconds: longer than the database itself lets a statement run.
 const ANSWER_S: u64 = 8;
-/// How long connecting may take, seconds, the tables made or brought up to date included.
-const CONNECT_S: u64 = 90;
+/// How long connecting may take, seconds.
+const CONNECT_S: u64 = 8;
+/// How long it may take until tables are made or brought up to date, by this node or another, seconds.
+const ENTER_S: u64 = 90;
 
 /// What connections are made of.
 pub(super) struct Links {
@@ -50,23 +53,26 @@ impl Links {
         let connecting = async {
             let client = match &self.tls {
                 None => {
-                    let (client, connection) = self.config.connect(NoTls).await.map_err(failed)?;
+                    let (client, connection) = self.config.connect(NoTls).await?;
                     tokio::spawn(connection);
                     client
                 }
                 Some(tls) => {
-                    let (client, connection) = self.config.connect(tls.clone()).await.map_err(failed)?;
+                    let (client, connection) = self.config.connect(tls.clone()).await?;
                     tokio::spawn(connection);
                     client
                 }
             };
-            schema::enter(&client, &self.schema, self.synchronous).await?;
-            Ok(client)
+            Ok::<_, Error>(client)
         };
         let handle = self.runtime().handle().clone();
-        let client = handle
-            .block_on(async { tokio::time::timeout(Duration::from_secs(CONNECT_S), connecting).await })
-            .unwrap_or_else(|_| Err(silent(CONNECT_S)))?;
+        let client = handle.block_on(async {
+            let client = timeout(Duration::from_secs(CONNECT_S), connecting).await;
+            let client = client.map_err(|_| silent(CONNECT_S))?.map_err(failed)?;
+            let entering = schema::enter(&client, &self.schema, self.synchronous);
+            timeout(Duration::from_secs(ENTER_S), entering).await.map_err(|_| silent(ENTER_S))??;
+            Ok::<_, StoreError>(client)
+        })?;
         Ok(Link { client, statements: HashMap::new(), runtime: handle })
     }
 }
@@ -84,7 +90,7 @@ impl Drop for Links {
 pub(super) struct Link {
     client: Client,
     statements: HashMap<&'static str, Statement>,
-    runtime: tokio::runtime::Handle,
+    runtime: Handle,
 }
 
 impl Link {
@@ -126,11 +132,7 @@ impl Link {
 }
 
 /// Waits for an answer; the error is `None` if none came in time.
-fn within<T>(
-    runtime: &tokio::runtime::Handle,
-    answer: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Option<Error>> {
-    let answered =
-        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(ANSWER_S), answer).await });
+fn within<T>(runtime: &Handle, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Option<Error>> {
+    let answered = runtime.block_on(async { timeout(Duration::from_secs(ANSWER_S), answer).await });
     answered.map_err(|_| None)?.map_err(Some)
 }

@@ -80,7 +80,9 @@ impl Subject {
             Place::Memory => Box::new(MemoryStore::new(epoch, 100_000)),
             Place::Sqlite(folder) => {
                 let path = folder.path().join("test.db");
-                Box::new(SqliteStore::open(SqliteOptions { path, epoch, busy_ms: 5_000 }).unwrap())
+                Box::new(
+                    SqliteStore::open(SqliteOptions { path, epoch, busy_ms: 5_000, bytes_max: 0 }).unwrap(),
+                )
             }
             Place::Postgres(_, url) => {
                 let url = url.clone();
