@@ -96,5 +96,5 @@ fn main() {
     let Some(database) = Database::start(&[]) else { return };
     let url = database.fresh_url();
     let options = PostgresOptions { url, epoch, readers: 1, synchronous_replication: false };
-    report(&PostgresStore::new(options).expect("an address"), time);
+    report(&PostgresStore::new(&options).expect("an address"), time);
 }

@@ -39,7 +39,7 @@ pub fn open(settings: &Settings, epoch: Epoch) -> anyhow::Result<Option<Arc<dyn 
                 readers: settings.store.readers,
                 synchronous_replication: settings.store.synchronous_replication,
             };
-            let store = PostgresStore::new(options).context("store.url")?;
+            let store = PostgresStore::new(&options).context("store.url")?;
             return Ok(Some(Arc::new(store)));
         }
         "sqlite" | "sqlite:" => settings.server.data_dir.join(FILE),

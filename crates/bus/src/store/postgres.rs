@@ -44,7 +44,7 @@ impl PostgresStore {
     /// # Errors
     ///
     /// If the address is none, or names a file that cannot be read.
-    pub fn new(options: PostgresOptions) -> Result<Self, StoreError> {
+    pub fn new(options: &PostgresOptions) -> Result<Self, StoreError> {
         let (epoch, readers) = (RwLock::new(options.epoch.clone()), options.readers);
         let links = Links::new(options)?;
         Ok(Self { links, readers, epoch, writer: Mutex::default(), idle: Mutex::default() })

@@ -42,7 +42,7 @@ impl Database {
     /// A server with these settings and files; settings name them relative to its data.
     pub(crate) fn start_with(settings: &[&str], files: &[(&str, &str)]) -> Option<Self> {
         if std::env::var_os(WITHOUT).is_some_and(|value| value != "0") {
-            println!("LEFT OUT: {WITHOUT} is set");
+            eprintln!("LEFT OUT: {WITHOUT} is set");
             return None;
         }
         let programs = programs().unwrap_or_else(|| {

@@ -14,7 +14,7 @@ use crate::name;
 fn store_at(url: &str, synchronous_replication: bool) -> PostgresStore {
     let epoch = Epoch::parse("early").unwrap();
     let options = PostgresOptions { url: url.to_owned(), epoch, readers: 2, synchronous_replication };
-    PostgresStore::new(options).unwrap()
+    PostgresStore::new(&options).unwrap()
 }
 
 /// Keeps one event on each channel, in one request; returns the sequences.

@@ -34,7 +34,7 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(options: PostgresOptions) -> Result<Self, StoreError> {
+    pub(super) fn new(options: &PostgresOptions) -> Result<Self, StoreError> {
         let Address { config, schema, tls, roots } = Address::parse(&options.url)?;
         let tls = tls.then(|| tls::Connector::new(roots.as_deref())).transpose()?;
         let runtime =

@@ -171,7 +171,7 @@ impl Store for Model {
         let Some(log) = logs.get_mut(channel) else { return Ok(Log::default().extent()) };
         let expired =
             |row: &Row| retention.critical_ttl_ms > 0 && row.at_ms < now_ms - retention.critical_ttl_ms;
-        let old = log.numbered().filter(|(_, row)| row.kept && row.critical() && expired(row)).next_back();
+        let old = log.numbered().rfind(|(_, row)| row.kept && row.critical() && expired(row));
         let old = old.map_or(0, |(sequence, _)| sequence);
         let gone = log.beyond(retention.critical_max, |row| row.kept && row.critical()).max(old);
         log.critical_floor = log.critical_floor.max(gone);

@@ -87,7 +87,7 @@ impl Subject {
             Place::Postgres(_, url) => {
                 let url = url.clone();
                 let options = PostgresOptions { url, epoch, readers: 2, synchronous_replication: false };
-                Box::new(PostgresStore::new(options).unwrap())
+                Box::new(PostgresStore::new(&options).unwrap())
             }
         });
     }
