@@ -167,13 +167,37 @@ impl<N: Net> Shard<N> {
         self.attend(slot, channel, attend, now);
     }
 
-    /// Ends a subscriber's part in a channel's presence. Returns what it was.
-    pub(super) fn unattend(&mut self, slot: u32, channel: &ChannelName, how: Parting, now: Now) -> Attend {
-        if !self.slots[slot as usize].flags.has(Flags::ATTENDS) {
-            return Attend::No;
+    /// Ends a subscriber's part in a channel's presence. What it asked and was not told is refused.
+    pub(super) fn unattend(&mut self, slot: u32, channel: &ChannelName, how: Parting, now: Now) {
+        let Some(watcher) = self.remove_watcher(slot, channel, how, now) else { return };
+        for id in watcher.asked {
+            self.answer(slot, &Answer::Error(ErrorAnswer::new(ErrorCode::NotSubscribed)), Some(&id));
         }
-        let Some((index, watched)) = self.attending.find(channel.as_str()) else { return Attend::No };
-        let Some(watcher) = watched.watchers.remove(&slot) else { return Attend::No };
+    }
+
+    /// Ends the part of a connection that ends itself. Returns what it was.
+    pub(super) fn leave_presence(
+        &mut self,
+        slot: u32,
+        channel: &ChannelName,
+        how: Parting,
+        now: Now,
+    ) -> Attend {
+        self.remove_watcher(slot, channel, how, now).map_or(Attend::No, |watcher| watcher.attend)
+    }
+
+    fn remove_watcher(
+        &mut self,
+        slot: u32,
+        channel: &ChannelName,
+        how: Parting,
+        now: Now,
+    ) -> Option<Watcher> {
+        if !self.slots[slot as usize].flags.has(Flags::ATTENDS) {
+            return None;
+        }
+        let (index, watched) = self.attending.find(channel.as_str())?;
+        let watcher = watched.watchers.remove(&slot)?;
         if watched.watchers.is_empty() {
             self.attending.watched.remove(index as usize);
             self.attending.by_channel.remove(channel);
@@ -182,7 +206,7 @@ impl<N: Net> Shard<N> {
         if watcher.attend == Attend::Join {
             self.part_as_member(slot, channel, how, now);
         }
-        watcher.attend
+        Some(watcher)
     }
 
     /// A session that waits to be resumed ends: it is a member nowhere any more.

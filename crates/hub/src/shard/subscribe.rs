@@ -540,7 +540,7 @@ impl<N: Net> Shard<N> {
             let (channel, view) = (feed.channel.clone(), feed.view.clone());
             let msgpack = feed.listeners[subscription.listener as usize].is_msgpack();
             let last = session.subscriptions.len() - 1;
-            let attend = self.unattend(slot, &channel.name, how, now);
+            let attend = self.leave_presence(slot, &channel.name, how, now);
             parked.push(Parked { channel, view, msgpack, attend, next });
             self.leave_feed(slot, last);
         }

@@ -219,6 +219,19 @@ fn a_watcher_who_stalls_is_told_who_is_there_when_it_reads_again() {
 }
 
 #[test]
+fn a_question_is_answered_even_if_its_subscription_ends_before() {
+    let mut scene = Scene::new(1);
+    let ada = scene.join("ada");
+    scene.say(ada, r#"{"type":"presence","id":1,"channel":"run:1"}"#);
+    scene.world.clients[ada].asked.insert(1, crate::sim::client::Asked::Anything);
+    scene.say(ada, LEAVE);
+    let heard = scene.world.clients[ada].heard.take().expect("it keeps what it hears");
+    assert_eq!(heard[heard.len() - 2..], ["error not_subscribed", "unsubscribed run:1"]);
+    scene.wait(200);
+    scene.heard();
+}
+
+#[test]
 fn members_beyond_the_limit_are_refused_until_somebody_leaves() {
     let mut scene = Scene::new(2);
     let members: Vec<usize> = (0..8).map(|number| scene.join(&format!("u{number}"))).collect();
