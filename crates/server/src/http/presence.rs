@@ -6,14 +6,14 @@ use axum::Json;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
-use pulsewire_edge::clock;
 use pulsewire_hub::{Action, PresenceSnapshot};
 use pulsewire_protocol::{ChannelName, ErrorCode, Member};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::access::{self, Remote, Takes};
+use super::access::Remote;
 use super::problem::Problem;
+use super::read;
 use crate::app::App;
 
 /// `GET /api/channels/{channel}/presence`: everybody who is there, and the version a subscriber would see.
@@ -24,31 +24,21 @@ pub async fn page(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if app.blocks.is_blocked(remote.ip(), clock::now().wall_ms) {
-        let detail = "an operator has shut your address out for a time";
-        return Err(Problem::new(ErrorCode::Forbidden, detail));
-    }
-    let principal =
-        access::required(&app, &headers, query.as_deref(), remote.ip(), Takes::TokensAndKeys).await?;
-    let channel = ChannelName::parse(&channel)
-        .map_err(|error| Problem::new(ErrorCode::InvalidChannel, error.to_string()))?;
-    let namespace = app.bus.namespace(&channel).ok_or(ErrorCode::UnknownChannel)?;
+    let channel = read::channel_name(&channel)?;
+    let actions = [Action::Presence];
+    let principal = read::admit(&app, &headers, query.as_deref(), remote.ip(), &channel, &actions).await?;
     if !principal.may(Action::Presence, &channel) {
-        let detail = format!("this credential does not allow to see who is in `{channel}`");
+        // What is open to everybody is the channel, not who is there.
+        let detail = format!("without a token it is not shown who is in `{channel}`");
         return Err(Problem::new(ErrorCode::Forbidden, detail));
     }
-    if namespace.presence.is_none() {
+    if app.bus.namespace(&channel).is_none_or(|namespace| namespace.presence.is_none()) {
         return Err(Problem::new(ErrorCode::Unsupported, format!("`{channel}` has no presence")));
     }
-    let mut answer = Json(Shown::of(&channel, &snapshot(&app, &channel))).into_response();
+    let snapshot = app.hub.presence.snapshot(&channel);
+    let mut answer = Json(Shown::of(&channel, &snapshot)).into_response();
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(answer)
-}
-
-/// Who is in a channel now. Whoever asks must have been authorised.
-#[must_use]
-pub fn snapshot(app: &App, channel: &ChannelName) -> PresenceSnapshot {
-    app.hub.presence.snapshot(channel)
 }
 
 /// The body of the answer.
