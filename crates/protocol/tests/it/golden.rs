@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use pulsewire_protocol::{
     Ack, Answer, ChannelName, CloseCode, Connected, Encoding, Epoch, ErrorAnswer, ErrorCode, Event,
-    EventType, Frame, GapReason, History, Kind, Member, MessageId, MetricKind, MetricSet, Number, Position,
-    Presence, PresenceChange, Publication, Published, Refused, RequestId, Sample, Sequence, SessionId, State,
-    Tags, encode_event, encode_grouped, encode_points, parse, request_from_msgpack, transcode,
+    EventType, Frame, Gap, GapReason, History, Kind, Member, MessageId, MetricKind, MetricSet, Number,
+    Position, Presence, PresenceChange, Publication, Published, Refused, RequestId, Sample, Sequence,
+    SessionId, State, Tags, encode_event, encode_grouped, encode_points, parse, request_from_msgpack,
+    transcode,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -224,7 +225,13 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
             channel: channel.as_ref()?,
             epoch: epoch.as_ref(),
             events: &[],
-            gap: None,
+            gap: value["gap"].is_object().then(|| {
+                let gap = &value["gap"];
+                let at = |key: &str| Sequence(gap[key].as_u64().unwrap());
+                let trimmed = gap["reason"] == "trimmed";
+                let reason = if trimmed { GapReason::Trimmed } else { GapReason::Corrupt };
+                Gap { from: at("from"), to: at("to"), reason }
+            }),
             reset: None,
             next_sequence: number("next_sequence").map(Sequence),
         }),
