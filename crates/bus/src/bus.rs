@@ -82,6 +82,8 @@ pub struct Bus {
     pub(crate) reads: Reads,
     /// Channels that miss something.
     pub(crate) watched: Mutex<Vec<Arc<Channel>>>,
+    /// Rung when something is missing that was not before.
+    pub tick_bell: Bell,
     pub(crate) suspicious: AtomicBool,
     pub(crate) checked_ns: AtomicU64,
     pub(crate) ticked_ns: AtomicU64,
@@ -107,6 +109,7 @@ impl Bus {
             channels_made: AtomicU32::new(0),
             reads: Reads::default(),
             watched: Mutex::default(),
+            tick_bell: Bell::default(),
             suspicious: AtomicBool::new(false),
             checked_ns: AtomicU64::new(0),
             ticked_ns: AtomicU64::new(0),

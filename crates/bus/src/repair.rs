@@ -91,6 +91,7 @@ impl Bus {
         let mut watched = self.watched.lock();
         if !watched.iter().any(|known| known.id == channel.id) {
             watched.push(channel.clone());
+            self.tick_bell.ring();
         }
     }
 
@@ -99,8 +100,9 @@ impl Bus {
         self.suspicious.store(true, Ordering::Relaxed);
     }
 
-    /// To be called about every 20 ms: has missing events read, and heads asked for when it is time.
-    pub fn tick(&self, now: Now) {
+    /// Has missing events read, and heads asked for when it is time. Returns whether something is missing: then
+    /// it is to be called again in about 20 ms, else when its bell rings, or in half a second.
+    pub fn tick(&self, now: Now) -> bool {
         let watched = std::mem::take(&mut *self.watched.lock());
         for channel in watched {
             let mut order = channel.order.lock();
@@ -126,13 +128,15 @@ impl Bus {
         let stalled = now.since_ns(self.ticked_ns.swap(now.mono_ns, Ordering::Relaxed)) > 2 * HEAD_CHECK_NS;
         let due = now.since_ns(last) >= HEAD_CHECK_NS - HEAD_CHECK_NS / 5 + self.spread_ns();
         let shared = self.has_shared_store();
+        let missing = !self.watched.lock().is_empty();
         if self.is(Mutant::NeverAskHeads) {
-            return;
+            return missing;
         }
         if (shared && (due || stalled)) || (due && self.suspicious.swap(false, Ordering::Relaxed)) {
             self.checked_ns.store(now.mono_ns, Ordering::Relaxed);
             self.check_heads();
         }
+        missing
     }
 
     /// Asks where every channel stands that somebody listens to.

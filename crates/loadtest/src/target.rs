@@ -62,7 +62,10 @@ struct DevFile {
 }
 
 /// Settings without which a load test measures its own limits.
-const SETTINGS: &str = "[limits]
+const SETTINGS: &str = "# What a disk does is no part of what these runs measure.
+[store]
+url = \"memory\"
+[limits]
 connections_max = 65536
 connections_soft = 65536
 connections_per_address = 0

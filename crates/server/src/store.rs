@@ -20,8 +20,10 @@ use crate::settings::Settings;
 const FILE: &str = "pulsewire.db";
 /// How long a thread without work sleeps at most: the bell wakes it earlier.
 const IDLE: Duration = Duration::from_secs(1);
-/// How often missing events and due head checks are looked for.
+/// How often missing events are looked for while there are any …
 const TICK: Duration = Duration::from_millis(20);
+/// … and due head checks while there are none.
+const CALM: Duration = Duration::from_millis(500);
 
 /// Opens the store that `store.url` names; `None` for memory.
 ///
@@ -97,6 +99,7 @@ impl Workers {
         if let Some(lane) = self.bus.durable_lane() {
             lane.bell.ring();
         }
+        self.bus.tick_bell.ring();
         for _ in &self.threads {
             self.bus.reads_bell().ring();
         }
@@ -139,7 +142,10 @@ fn read(bus: &Bus, stopping: &AtomicBool) {
 
 fn tick(bus: &Bus, stopping: &AtomicBool) {
     while !stopping.load(Ordering::Relaxed) {
-        std::thread::sleep(TICK);
-        bus.tick(clock::now());
+        if bus.tick(clock::now()) {
+            std::thread::sleep(TICK);
+        } else {
+            bus.tick_bell.wait(CALM);
+        }
     }
 }
