@@ -41,7 +41,7 @@ pub(super) fn run(bench: &Bench, progress: &Progress) -> anyhow::Result<Vec<Figu
                 - instructions_of(bench, counted, burst)?)
                 / deliveries(counted);
             let figure = Figure::new(format!("instructions_{kind}"), each, "").at_most(instructions);
-            figures.push(figure.note(format!("user instructions per delivery, publish included{debug}")));
+            figures.push(figure.note(format!("user instructions per delivery to {READERS} readers, publish included: what accepting an event costs (checks, its lane, its place in the store, its id) is shared by them{debug}")));
         }
         if tool("strace") {
             progress.say(format!("{kind}: counting system calls"));
