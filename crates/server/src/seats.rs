@@ -12,11 +12,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long a connection may take to begin a request when places are short. A head takes one round trip; a
-/// connection that was made to ask for something has it on its way.
-const SHORT: Duration = Duration::from_millis(250);
-/// How long a new connection waits for a place.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a connection may take to begin a request when places are short. A head takes one round trip, and a
+/// machine that makes thousands of connections at once takes its time for each.
+const SHORT: Duration = Duration::from_secs(2);
+/// How long a new connection waits for a place: long enough for one that says nothing to give way.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The places of one listening socket.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Seats {
         self.taken.lock().len()
     }
 
-    /// A place, at once or within half a second; `None` if every one stays busy with a request.
+    /// A place, at once or within three seconds; `None` if every one stays busy with a request.
     ///
     /// # Cancel safety
     ///
