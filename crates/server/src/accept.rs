@@ -71,6 +71,11 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let agents = Arc::new(crate::agents::Agents::default());
+    // A handshake's descriptor becomes the connection's.
+    let spare = || match door {
+        Door::Public => app.live.load().share.connections_max.saturating_sub(app.hub.admission.connections()),
+        Door::Internal => 0,
+    };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -78,7 +83,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, remote)) => {
-                let Some(seat) = seats.take().await else {
+                let Some(seat) = seats.take(spare).await else {
                     refuse(&app, &stream, door);
                     continue;
                 };

@@ -81,8 +81,8 @@ impl Share {
             return Err(TooFew { limit, needed });
         }
         let left = limit - own;
-        // HTTP keeps an eighth, which is where handshakes are, whatever the wish is, and takes what connections do not need.
-        let http_least = (left / 8).clamp(HTTP_MIN, HTTP_MAX);
+        // HTTP keeps a sixteenth whatever the wish is, and takes what connections do not need.
+        let http_least = (left / 16).clamp(HTTP_MIN, HTTP_MAX);
         let connections = (left - http_least).min(wished as u64);
         let http = (left - connections).min(HTTP_MAX);
         let connections_max = usize::try_from(connections).unwrap_or(usize::MAX);
@@ -149,7 +149,7 @@ mod tests {
         check(48, 10_000, None);
         check(49, 10_000, Some((1, 8)));
         check(64, 10_000, Some((16, 8)));
-        check(1_024, 10_000, Some((861, 123)));
+        check(1_024, 10_000, Some((923, 61)));
         check(12_000, 10_000, Some((10_000, 1_960)));
         check(1_048_576, 10_000, Some((10_000, 8_192)));
     }
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn the_soft_bound_follows_a_lowered_one() {
         let share = Share::of(Some(1_024), &Settings::default(), 2).unwrap();
-        assert_eq!((share.connections_max, share.connections_soft), (861, 688));
-        assert!(share.note().unwrap().contains("861 instead of 10000"));
+        assert_eq!((share.connections_max, share.connections_soft), (923, 738));
+        assert!(share.note().unwrap().contains("923 instead of 10000"));
     }
 }

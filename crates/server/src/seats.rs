@@ -3,6 +3,10 @@
 //! A connection that waits for a request to begin holds its place only until somebody else needs it: when
 //! all are taken, the one that has waited longest gives way. So idle clients, however many, cannot keep a
 //! scraper out. When every place is busy with a request, a new connection waits a moment and is then refused.
+//!
+//! A handshake becomes a WebSocket connection, which has a descriptor of its own share. So while there are fewer
+//! of those than there may be, their descriptors are places too: ten thousand clients that come at once meet
+//! the bound of connections and no other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -12,11 +16,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// How long a connection may take to begin a request when places are short. A head takes one round trip, and a
-/// machine that makes thousands of connections at once takes its time for each.
-const SHORT: Duration = Duration::from_secs(2);
-/// How long a new connection waits for a place: long enough for one that says nothing to give way.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a connection may take to begin a request when places are short. A head takes one round trip; a
+/// connection that was made to ask for something has it on its way.
+const SHORT: Duration = Duration::from_millis(250);
+/// How long a new connection waits for a place.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The places of one listening socket.
 #[derive(Debug)]
@@ -61,17 +65,18 @@ impl Seats {
         self.taken.lock().len()
     }
 
-    /// A place, at once or within three seconds; `None` if every one stays busy with a request.
+    /// A place, at once or within half a second; `None` if every one stays busy with a request. `spare` says how
+    /// many descriptors of other shares nobody needs now.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future takes no place.
-    pub async fn take(self: &Arc<Self>) -> Option<Seat> {
+    pub async fn take(self: &Arc<Self>, spare: impl Fn() -> usize) -> Option<Seat> {
         let give_up = Instant::now() + PATIENCE;
         loop {
             // Made before looking, so that a place given back in between is not missed.
             let freed = self.freed.notified();
-            if let Some(seat) = self.try_take() {
+            if let Some(seat) = self.try_take(spare()) {
                 return Some(seat);
             }
             let now = Instant::now();
@@ -84,9 +89,9 @@ impl Seats {
         }
     }
 
-    fn try_take(self: &Arc<Self>) -> Option<Seat> {
+    fn try_take(self: &Arc<Self>, spare: usize) -> Option<Seat> {
         let mut taken = self.taken.lock();
-        if taken.len() >= self.max.load(Relaxed) {
+        if taken.len() >= self.max.load(Relaxed) + spare {
             return None;
         }
         let place = Arc::new(Place { waits_ns: AtomicU64::new(self.now_ns()), cut: Notify::new() });
@@ -158,32 +163,33 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_longest_gives_way_and_who_is_busy_does_not() {
         let seats = Seats::new(2);
-        let first = seats.take().await.unwrap();
-        let second = seats.take().await.unwrap();
+        let first = seats.take(|| 0).await.unwrap();
+        let second = seats.take(|| 0).await.unwrap();
         second.busy();
         let leaving = tokio::spawn(async move {
             first.cut().await;
             drop(first);
         });
-        let third = seats.take().await.expect("the first makes way");
+        let third = seats.take(|| 0).await.expect("the first makes way");
         leaving.await.unwrap();
         third.busy();
-        assert!(seats.take().await.is_none(), "both are busy");
+        assert!(seats.take(|| 0).await.is_none(), "both are busy");
         second.waits();
         drop(second);
-        assert!(seats.take().await.is_some());
+        assert!(seats.take(|| 0).await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_given_back_is_taken_at_once() {
         let seats = Seats::new(1);
-        let only = seats.take().await.unwrap();
+        let only = seats.take(|| 0).await.unwrap();
         only.busy();
-        let (seat, ()) = tokio::join!(seats.take(), async { drop(only) });
+        let (seat, ()) = tokio::join!(seats.take(|| 0), async { drop(only) });
         assert!(seat.is_some());
         seats.resize(0);
         drop(seat);
-        assert!(seats.take().await.is_none());
+        assert!(seats.take(|| 0).await.is_none());
         assert_eq!(seats.taken(), 0);
+        assert!(seats.take(|| 1).await.is_some(), "a descriptor that nobody needs is a place");
     }
 }
