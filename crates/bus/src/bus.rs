@@ -1,6 +1,6 @@
 //! The bus of one process: its channels, its stores, and who is told.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ use pulsewire_protocol::{ChannelName, Epoch, ErrorCode, Sequence};
 use pulsewire_telemetry::Telemetry;
 
 use crate::channel::{Channel, ChannelId};
-use crate::reads::{Job, Reads};
+use crate::reads::Reads;
 use crate::store::{DedupKey, Durability, Failure, MemoryStore, Store};
 use crate::{
     Bell, Broker, ChannelKind, Lane, Mutant, Namespace, NamespaceId, Namespaces, Now, Publication, Reply,
@@ -56,6 +56,15 @@ pub(crate) struct Opening {
     reply: Reply<Opened>,
 }
 
+impl Opening {
+    /// Says that too much is waiting.
+    pub(crate) fn refuse(self) {
+        if let Some((name, _)) = self.names.into_iter().next() {
+            (self.reply)(Err((ErrorCode::Overloaded, name)));
+        }
+    }
+}
+
 /// Channels, in the order asked; or the first name that cannot be opened, and why.
 pub type Opened = Result<Vec<Arc<Channel>>, (ErrorCode, ChannelName)>;
 
@@ -81,7 +90,7 @@ pub struct Bus {
     durable: Option<Lane>,
     pub(crate) reads: Reads,
     /// Channels that miss something.
-    pub(crate) watched: Mutex<Vec<Arc<Channel>>>,
+    pub(crate) watched: Mutex<BTreeMap<ChannelId, Arc<Channel>>>,
     /// Rung when something is missing that was not before.
     pub tick_bell: Bell,
     pub(crate) suspicious: AtomicBool,
@@ -226,7 +235,7 @@ impl Bus {
         if !waits || instant {
             self.opened(opening, now);
         } else {
-            self.enqueue(Job::Open(opening));
+            self.enqueue_open(opening);
         }
     }
 

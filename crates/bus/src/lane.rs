@@ -64,8 +64,11 @@ pub(crate) struct Committing {
     unknown: Option<(Batch, Vec<Submission>, u64)>,
     /// Channels that hold more than they may.
     pub(crate) trims: VecDeque<ChannelName>,
-    /// How much channels have grown since they were last trimmed.
+    /// How much channels have grown since they were last trimmed. When there are too many it begins anew: each of
+    /// them is trimmed a little later.
     pub(crate) grown: HashMap<ChannelName, usize>,
+    /// Batches kept since a channel was trimmed.
+    pub(crate) untrimmed: usize,
 }
 
 impl Committing {

@@ -28,6 +28,11 @@ pub enum NamedBy {
     ApiKey,
 }
 
+/// Channels whose growth is counted, and channels that wait to be trimmed, at most.
+const GROWN_MAX: usize = 65_536;
+/// Batches after which a channel is trimmed even if more are waiting.
+const BATCHES_MAX: usize = 16;
+
 /// Who publishes. Message ids are unique within `named_by` and `principal` together.
 #[derive(Debug, Clone, Copy)]
 pub struct Publisher<'a> {
@@ -192,6 +197,11 @@ impl Bus {
             }
             Attempt::Kept(batch, submissions, decisions) => {
                 self.kept(&mut committing, &batch, submissions, decisions, now);
+                // Trimming waits until nothing else does, but not for ever.
+                committing.untrimmed += 1;
+                if committing.untrimmed >= BATCHES_MAX {
+                    let _ = self.trim_one(lane, &mut committing, now);
+                }
                 Turn::Done
             }
         }
@@ -239,16 +249,22 @@ impl Bus {
     fn grew(&self, committing: &mut Committing, channel: &ChannelName) {
         let Some(namespace) = self.namespace(channel) else { return };
         let step = (namespace.history_max / 8).max(1);
+        if committing.grown.len() >= GROWN_MAX {
+            committing.grown.clear();
+        }
         let count = committing.grown.entry(channel.clone()).or_default();
         *count += 1;
         if *count >= step {
             committing.grown.remove(channel);
-            committing.trims.push_back(channel.clone());
+            if committing.trims.len() < GROWN_MAX {
+                committing.trims.push_back(channel.clone());
+            }
         }
     }
 
     /// Trims one channel, if there is one to trim.
     fn trim_one(&self, lane: &Lane, committing: &mut Committing, now: Now) -> Turn {
+        committing.untrimmed = 0;
         let Some(name) = committing.trims.pop_front() else { return Turn::Idle };
         let Some(namespace) = self.namespace(&name) else { return Turn::Done };
         match lane.store.trim(&name, &namespace.retention(), now.wall_ms) {

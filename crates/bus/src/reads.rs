@@ -123,6 +123,25 @@ impl Bus {
         }
     }
 
+    /// Has channels looked up, unless too much is waiting.
+    pub(crate) fn enqueue_open(&self, opening: Opening) {
+        let mut jobs = self.reads.jobs.lock();
+        if jobs.waiting.len() >= JOBS_MAX {
+            drop(jobs);
+            opening.refuse();
+            return;
+        }
+        jobs.waiting.push_back(Job::Open(opening));
+        drop(jobs);
+        self.reads.bell.ring();
+    }
+
+    /// Whether a question for heads waits already.
+    pub(crate) fn asks_heads(&self) -> bool {
+        self.reads.jobs.lock().waiting.iter().any(|job| matches!(job, Job::Heads { .. }))
+    }
+
+    /// Queues the bus's own work, of which there is a bounded amount: a repair for each channel, one round of heads.
     pub(crate) fn enqueue(&self, job: Job) {
         self.reads.jobs.lock().waiting.push_back(job);
         self.reads.bell.ring();

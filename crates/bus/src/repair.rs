@@ -88,9 +88,7 @@ impl Bus {
 
     /// Has a channel looked after until nothing is missing.
     pub(crate) fn watch(&self, channel: &Arc<Channel>) {
-        let mut watched = self.watched.lock();
-        if !watched.iter().any(|known| known.id == channel.id) {
-            watched.push(channel.clone());
+        if self.watched.lock().insert(channel.id, channel.clone()).is_none() {
             self.tick_bell.ring();
         }
     }
@@ -104,7 +102,7 @@ impl Bus {
     /// it is to be called again in about 20 ms, else when its bell rings, or in half a second.
     pub fn tick(&self, now: Now) -> bool {
         let watched = std::mem::take(&mut *self.watched.lock());
-        for channel in watched {
+        for channel in watched.into_values() {
             let mut order = channel.order.lock();
             let fetch = order.sequencer.fetch(now.mono_ns);
             let still = order.sequencer.has_hole();
@@ -134,7 +132,10 @@ impl Bus {
         }
         if (shared && (due || stalled)) || (due && self.suspicious.swap(false, Ordering::Relaxed)) {
             self.checked_ns.store(now.mono_ns, Ordering::Relaxed);
-            self.check_heads();
+            // While the store does not answer one round, another would only wait behind it.
+            if !self.asks_heads() {
+                self.check_heads();
+            }
         }
         missing
     }
