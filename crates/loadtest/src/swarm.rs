@@ -20,13 +20,22 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// Any single message of the server must fit.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// So many connections share one local address: half of the usual range of local ports.
-const CONNECTIONS_PER_SOURCE: u32 = 12_000;
+/// So many connections share one local address: a small part of the usual range of local ports, because the kernel
+/// searches for a free one, and the search is what takes the time once most of them are used or in TIME_WAIT.
+const CONNECTIONS_PER_SOURCE: u32 = 2_000;
 /// A load tool needs no secret masks; a constant one keeps its own cost out of the measurement.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// The next local address, so that ports still in TIME_WAIT from earlier swarms are never in the way.
 static SOURCES: AtomicU32 = AtomicU32::new(0);
+/// So many addresses lie between those of two tools started one after the other.
+const SOURCES_PER_PROCESS: u32 = 101;
+
+/// A local address that no swarm of this process has used, and most likely none of the process before it.
+fn next_source() -> u32 {
+    let apart = std::process::id().wrapping_mul(SOURCES_PER_PROCESS);
+    apart.wrapping_add(SOURCES.fetch_add(1, Ordering::Relaxed))
+}
 
 /// A connection's place in its swarm; never used again.
 pub type Peer = usize;
@@ -150,7 +159,7 @@ impl Swarm {
             events: Some(Events::with_capacity(4096)),
             buffer: vec![0; 512 * 1024].into_boxed_slice(),
             connections: Vec::new(),
-            source: SOURCES.fetch_add(1, Ordering::Relaxed),
+            source: next_source(),
             entry,
             bytes_in: 0,
         })
@@ -165,7 +174,7 @@ impl Swarm {
     pub fn connect(&mut self, greeting: &[&str], receive_buffer_bytes: Option<usize>) -> io::Result<Peer> {
         let peer = self.connections.len();
         if peer > 0 && (peer as u32).is_multiple_of(CONNECTIONS_PER_SOURCE) {
-            self.source = SOURCES.fetch_add(1, Ordering::Relaxed);
+            self.source = next_source();
         }
         let socket = Socket::new(Domain::for_address(self.entry.address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
