@@ -36,11 +36,9 @@ const SCENARIOS: [Scenario; 2] = [
     Scenario {
         arguments: &["counts"],
         figures: &[
-            // Accepting an event through a store's lane costs some 12,000 instructions more than it did when a channel
-            // kept its own history: 24 for each of the 500 readers. To be earned back; until then it is held here.
             // A shard's ticks and its probes of TCP go by the clock: on a slow machine a run holds a few more of
             // them. The design's own figures are held where nothing else runs: `pulsewire bench counts --strict`.
-            Held { exception: Some(280.0), ..held("instructions_single", Some("valgrind")) },
+            Held { exception: Some(260.0), ..held("instructions_single", Some("valgrind")) },
             held("instructions_burst", Some("valgrind")),
             Held { exception: Some(1.035), ..held("system_calls_single", Some("strace")) },
             held("system_calls_burst", Some("strace")),

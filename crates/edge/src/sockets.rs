@@ -13,6 +13,8 @@ use bytes::Bytes;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use pulsewire_hub::{Command, ConnKey, Inbox, Net, Resume, TcpSample, Write};
+#[cfg(target_os = "linux")]
+use rustix::net::SendFlags;
 
 use crate::codec::{ControlBudget, Decoder};
 use crate::sys;
@@ -311,10 +313,12 @@ fn flush(stream: &mut TcpStream, tls: &mut Tls) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes without waiting and without `SIGPIPE`, by the system call itself: the C library's `send` is a place where
+/// a thread may be cancelled, and preparing for that costs a fifth of what it takes to send a small message.
 #[cfg(target_os = "linux")]
 #[inline]
 fn send(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    sys::send(stream, bytes)
+    Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
 }
 
 #[cfg(not(target_os = "linux"))]

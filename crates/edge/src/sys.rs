@@ -92,18 +92,6 @@ pub fn set_nodelay(socket: &impl AsFd) -> io::Result<()> {
     platform::set_nodelay(socket.as_fd())
 }
 
-/// Writes to a socket without waiting and without `SIGPIPE`, by the system call itself: the C library's
-/// `send` is a place where a thread may be cancelled, and preparing for that costs a fifth of what it takes
-/// to send a small message.
-///
-/// # Errors
-///
-/// What `sendto` answers; `WouldBlock` when the kernel takes nothing now.
-#[inline]
-pub fn send(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    platform::send(socket.as_fd(), bytes)
-}
-
 /// CPU time the calling thread has used, in user space and kernel.
 #[must_use]
 pub fn thread_cpu_time() -> Option<Duration> {
@@ -239,25 +227,6 @@ mod linux {
         })
     }
 
-    #[inline]
-    pub(super) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-        const FLAGS: c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-        // SAFETY: the kernel reads `bytes.len()` bytes from a pointer that is valid for the call; no address
-        // is given, so the last two arguments are not read.
-        let answer = unsafe {
-            libc::syscall(
-                libc::SYS_sendto,
-                socket.as_raw_fd(),
-                bytes.as_ptr(),
-                bytes.len(),
-                FLAGS,
-                std::ptr::null::<c_void>(),
-                0,
-            )
-        };
-        usize::try_from(answer).map_err(|_| io::Error::last_os_error())
-    }
-
     pub(super) fn send_queue_bytes(socket: BorrowedFd<'_>) -> Option<usize> {
         let mut bytes: c_int = 0;
         // `SIOCOUTQ` of `linux/sockios.h` is the same request as `TIOCOUTQ`.
@@ -351,10 +320,6 @@ mod unsupported {
 
     pub(super) fn tcp_info(_: BorrowedFd<'_>) -> Option<TcpInfo> {
         None
-    }
-
-    pub(super) fn send(_: BorrowedFd<'_>, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
     }
 
     pub(super) fn send_queue_bytes(_: BorrowedFd<'_>) -> Option<usize> {

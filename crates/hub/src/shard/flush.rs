@@ -7,10 +7,10 @@ use pulsewire_bus::Now;
 use pulsewire_protocol::Frame;
 
 use super::Shard;
-use super::queue::{Chain, ItemRef};
+use super::queue::{Chain, ItemRef, Queue};
 use super::slot::{NONE, Phase};
 use crate::{Net, Write};
-use pulsewire_telemetry::{Direction, DropCause, Layer};
+use pulsewire_telemetry::{Direction, DropCause, Layer, ShardMetrics};
 
 /// The most that is joined for one write; what is longer goes in several.
 pub(super) const JOIN_BYTES_MAX: usize = 256 * 1024;
@@ -43,6 +43,30 @@ impl Scratch {
         self.items.clear();
         self.ends.clear();
         self.bytes.clear();
+    }
+
+    /// Counts the deliveries of the frame that went out alone.
+    fn count_single(&mut self, queue: &mut Queue, metrics: &ShardMetrics) {
+        let Some(single) = &mut self.single else { return };
+        let taken = std::mem::take(&mut single.taken);
+        if taken > 0 {
+            queue.handed_many(single.item, taken);
+            metrics.write_calls(u64::from(taken));
+            metrics.bytes(Direction::Sent, Layer::Wire, u64::from(taken) * single.frame.len() as u64);
+        }
+    }
+
+    /// The frame of `item`, to go out alone: the one it was before, as long as it stays the same.
+    #[inline]
+    fn single(&mut self, item: ItemRef, queue: &mut Queue, metrics: &ShardMetrics) -> &mut Single {
+        if self.single.as_ref().is_none_or(|single| single.item != item) {
+            self.count_single(queue, metrics);
+            self.single = None;
+        }
+        self.single.get_or_insert_with(|| {
+            let messages = queue.item(item).messages();
+            Single { item, frame: queue.frame(item).clone(), messages, taken: 0 }
+        })
     }
 
     fn truncate(&mut self, items: usize) {
@@ -86,15 +110,8 @@ impl<N: Net> Shard<N> {
         self.queue.touched()
     }
 
-    /// Counts the deliveries of the frame that went out alone.
     fn count_single(&mut self) {
-        let Some(single) = &mut self.scratch.single else { return };
-        let taken = std::mem::take(&mut single.taken);
-        if taken > 0 {
-            self.queue.handed_many(single.item, taken);
-            self.metrics.write_calls(u64::from(taken));
-            self.metrics.bytes(Direction::Sent, Layer::Wire, u64::from(taken) * single.frame.len() as u64);
-        }
+        self.scratch.count_single(&mut self.queue, &self.metrics);
     }
 
     /// Writes to a connection that waits for one item, as most do. Returns whether it was such a one.
@@ -107,16 +124,7 @@ impl<N: Net> Shard<N> {
         }
         let node = slot.first;
         let (item, _) = self.queue.step(node);
-        if self.scratch.single.as_ref().is_none_or(|single| single.item != item) {
-            self.count_single();
-            let messages = self.queue.item(item).messages();
-            let frame = self.queue.frame(item).clone();
-            self.scratch.single = Some(Single { item, frame, messages, taken: 0 });
-        }
-        let (Some(single), Some(slot)) = (&mut self.scratch.single, self.slots.get_mut(index as usize))
-        else {
-            return false;
-        };
+        let single = self.scratch.single(item, &mut self.queue, &self.metrics);
         let len = single.frame.len();
         let result = self.net.write(slot.key(index), single.frame.bytes());
         let chain = Chain { first: node, last: node };
