@@ -286,7 +286,12 @@ impl Bus {
     fn begin(&self, channel: &Arc<Channel>, head: Sequence, now: Now) {
         let mut order = channel.order.lock();
         let mut out = Vec::new();
-        order.sequencer.stands_at(head, now.mono_ns, &mut out);
+        if order.sequencer.is_open() {
+            // Another thread has opened it meanwhile.
+            order.sequencer.stands_at(head, now.mono_ns);
+        } else {
+            order.sequencer.opens_at(head, now.mono_ns, &mut out);
+        }
         self.deliver(channel, &out);
         let hole = order.sequencer.has_hole();
         drop(order);

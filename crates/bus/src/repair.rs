@@ -182,8 +182,7 @@ impl Bus {
             return;
         }
         let behind = extent.head > order.sequencer.cursor();
-        let mut out = Vec::new();
-        order.sequencer.stands_at(extent.head, now.mono_ns, &mut out);
+        order.sequencer.stands_at(extent.head, now.mono_ns);
         drop(order);
         if behind {
             self.watch(&channel);
@@ -210,8 +209,8 @@ impl Bus {
     /// A channel's history was rewritten: another takes its name, and whoever listens is told.
     fn replace(&self, old: &Arc<Channel>, extent: &Extent) {
         let new = Arc::new(self.channel(&old.name, old.namespace, old.kind, extent.epoch.clone()));
-        let mut out = Vec::new();
-        new.order.lock().sequencer.stands_at(extent.head, 0, &mut out);
+        // Nobody has been told of it yet, so nothing waits in it.
+        new.order.lock().sequencer.opens_at(extent.head, 0, &mut Vec::new());
         let mut channels = self.channels.write();
         match channels.get(&old.name) {
             Some(present) if present.id == old.id => channels.insert(old.name.clone(), new.clone()),

@@ -95,15 +95,19 @@ impl Sequencer {
         Sequence(self.head.max(self.cursor))
     }
 
-    /// The store said where the channel stands. The first time, that is where passing on begins.
-    pub(crate) fn stands_at(&mut self, head: Sequence, now_ns: u64, out: &mut Vec<Arc<Publication>>) {
+    /// The store said where the channel stood when it was opened: that is where passing on begins.
+    pub(crate) fn opens_at(&mut self, head: Sequence, now_ns: u64, out: &mut Vec<Arc<Publication>>) {
         self.head = self.head.max(head.0);
-        if !self.opened {
-            self.opened = true;
-            self.cursor = head.0;
-            self.waiting.retain(|sequence, _| *sequence > head.0);
-            self.drain(now_ns, out);
-        } else if self.head > self.cursor {
+        self.opened = true;
+        self.cursor = head.0;
+        self.waiting.retain(|sequence, _| *sequence > head.0);
+        self.drain(now_ns, out);
+    }
+
+    /// The store said where an open channel stands.
+    pub(crate) fn stands_at(&mut self, head: Sequence, now_ns: u64) {
+        self.head = self.head.max(head.0);
+        if self.head > self.cursor {
             self.hole_since_ns.get_or_insert(now_ns);
         }
     }

@@ -9,6 +9,7 @@
 mod answers;
 mod backlog;
 mod closing;
+mod cursor;
 mod fanout;
 mod feed;
 mod flush;
@@ -21,6 +22,7 @@ mod queue;
 mod slot;
 mod subscribe;
 mod survey;
+mod wish;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
