@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
 
 use crate::history::{Reader, Verdict};
-use crate::scan::{Seen, see};
+use crate::scan::{Seen, epoch, see};
 use crate::swarm::{Note, Peer, Swarm};
 use crate::target::Target;
 
@@ -55,6 +55,8 @@ pub struct Book {
     pub errors: (u64, String),
     /// Connections that ended, by close code.
     pub closed: BTreeMap<u16, u64>,
+    /// The epoch of the first subscription's channel.
+    pub epoch: String,
     /// Latencies in microseconds, when they are wanted.
     pub latency: Option<Histogram<u64>>,
     /// Arrivals of the publications that not everybody has yet, when they are wanted.
@@ -76,6 +78,7 @@ enum Role {
     Subscriber(usize),
     Publisher,
     Crowd,
+    Gone,
 }
 
 /// Subscribers and publishers of one target.
@@ -123,6 +126,7 @@ impl<'t> Fleet<'t> {
             pongs: 0,
             errors: (0, String::new()),
             closed: BTreeMap::new(),
+            epoch: String::new(),
             latency: None,
             window: None,
         };
@@ -136,30 +140,59 @@ impl<'t> Fleet<'t> {
             let peer = fleet.swarm.connect(&[r#"{"type":"connect","id":0}"#], None)?;
             fleet.publishers.push(peer);
         }
-        let deadline = Instant::now() + PATIENCE;
-        let mut begun = 0;
-        while fleet.book.ready < plan.subscribers {
-            while begun < plan.subscribers && begun - fleet.book.ready < gathering {
-                fleet.subscriber(begun % plan.channels, Role::Subscriber(begun), None)?;
-                begun += 1;
-            }
-            fleet.turn(Instant::now() + Duration::from_millis(100))?;
-            if let Some((code, count)) = fleet.book.closed.first_key_value() {
-                bail!("{count} of {begun} connections ended with code {code} while subscribing");
-            }
-            if fleet.book.errors.0 > 0 {
-                bail!("the server refused a subscription: {}", fleet.book.errors.1);
-            }
-            if Instant::now() > deadline {
-                bail!(
-                    "only {} of {} subscribers are ready after {PATIENCE:?}",
-                    fleet.book.ready,
-                    plan.subscribers
-                );
-            }
-        }
+        fleet.arrive(gathering, None)?;
         fleet.book.roles.shrink_to_fit();
         Ok(fleet)
+    }
+
+    /// Connects and subscribes everybody; `since` is the position behind which each wants to go on.
+    fn arrive(&mut self, gathering: usize, since: Option<u64>) -> anyhow::Result<()> {
+        let Plan { subscribers, channels, .. } = self.plan;
+        let deadline = Instant::now() + PATIENCE;
+        let mut begun = 0;
+        while self.book.ready < subscribers {
+            while begun < subscribers && begun - self.book.ready < gathering {
+                self.subscriber(begun % channels, Role::Subscriber(begun), None, since)?;
+                begun += 1;
+            }
+            self.turn(Instant::now() + Duration::from_millis(100))?;
+            if let Some((code, count)) = self.book.closed.first_key_value() {
+                bail!("{count} of {begun} connections ended with code {code} while subscribing");
+            }
+            if self.book.errors.0 > 0 {
+                bail!("the server refused a subscription: {}", self.book.errors.1);
+            }
+            if Instant::now() > deadline {
+                bail!("only {} of {subscribers} subscribers are ready after {PATIENCE:?}", self.book.ready);
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts off every subscriber at once.
+    pub fn cut_off(&mut self) {
+        for (peer, role) in self.book.roles.iter_mut().enumerate() {
+            if matches!(role, Role::Subscriber(_)) {
+                self.swarm.drop_peer(peer);
+                *role = Role::Gone;
+            }
+        }
+        self.book.ready = 0;
+    }
+
+    /// Everybody comes back, each going on behind a position of the only channel, from which `missed` events follow.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fleet::gather`].
+    pub fn come_back(&mut self, since: u64, missed: u64, gathering: usize) -> anyhow::Result<()> {
+        self.published[0] = missed;
+        self.arrive(gathering, Some(since))
+    }
+
+    /// Where the first subscriber's channel stands, as far as that one knows.
+    pub fn position(&self) -> u64 {
+        self.book.readers.first().map_or(0, Reader::last)
     }
 
     fn subscriber(
@@ -167,10 +200,18 @@ impl<'t> Fleet<'t> {
         channel: usize,
         role: Role,
         receive_buffer_bytes: Option<usize>,
+        since: Option<u64>,
     ) -> anyhow::Result<Peer> {
-        let hello = format!(
-            r#"{{"type":"connect","id":0,"data":{{"subscribe":{{"channels":["project:bench-{channel}"]}}}}}}"#
-        );
+        let name = format!("\"project:bench-{channel}\"");
+        let wanted = match since {
+            None => name,
+            Some(sequence) => format!(
+                r#"{{"channel":{name},"since":{{"epoch":"{}","sequence":{sequence}}}}}"#,
+                self.book.epoch
+            ),
+        };
+        let hello =
+            format!(r#"{{"type":"connect","id":0,"data":{{"subscribe":{{"channels":[{wanted}]}}}}}}"#);
         self.book.roles.push(role);
         self.book.connecting.push(Instant::now());
         self.swarm.connect(&[&hello], receive_buffer_bytes).context("no socket for another connection")
@@ -182,7 +223,7 @@ impl<'t> Fleet<'t> {
     ///
     /// When the kernel gives no socket.
     pub fn bystander(&mut self, receive_buffer_bytes: usize) -> anyhow::Result<Peer> {
-        self.subscriber(0, Role::Publisher, Some(receive_buffer_bytes))
+        self.subscriber(0, Role::Publisher, Some(receive_buffer_bytes), None)
     }
 
     /// Moves bytes until something arrived, at most until `until`.
@@ -259,7 +300,7 @@ impl<'t> Fleet<'t> {
         let deadline = Instant::now() + PATIENCE;
         while self.book.crowd < wanted {
             while begun < connections && begun < self.book.crowd + connections + GATHERING - wanted {
-                self.subscriber(1_000_000 + begun, Role::Crowd, None)?;
+                self.subscriber(1_000_000 + begun, Role::Crowd, None, None)?;
                 begun += 1;
             }
             self.turn(Instant::now() + Duration::from_millis(100))?;
@@ -385,6 +426,9 @@ impl Book {
             }
             (Seen::Gap { to }, Role::Subscriber(index)) => self.readers[index].gap(to),
             (Seen::Subscribed { sequence }, Role::Subscriber(index)) => {
+                if self.epoch.is_empty() {
+                    self.epoch = epoch(text).unwrap_or_default();
+                }
                 self.readers[index] = Reader::after(sequence);
                 self.ready += 1;
                 self.greeting.saturating_record(self.connecting[peer].elapsed().as_micros() as u64);

@@ -92,6 +92,11 @@ impl Reader {
         self.begun
     }
 
+    /// The newest sequence it has seen.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
     /// The judgement when the log ends at `head`.
     pub fn finish(&self, head: u64) -> Verdict {
         let holes: u64 = self.holes.iter().map(|(from, to)| to - from + 1).sum();

@@ -53,6 +53,14 @@ pub fn see(text: &[u8]) -> Seen {
     }
 }
 
+/// The epoch that a message names first.
+pub fn epoch(text: &[u8]) -> Option<String> {
+    const KEY: &[u8] = br#""epoch":""#;
+    let rest = &text[text.windows(KEY.len()).position(|window| window == KEY)? + KEY.len()..];
+    let len = rest.iter().position(|byte| *byte == b'"')?;
+    String::from_utf8(rest[..len].to_vec()).ok()
+}
+
 fn event(rest: &[u8]) -> Seen {
     let channel_len = rest.iter().position(|byte| *byte == b'"').unwrap_or(0);
     let mut rest = &rest[channel_len..];
@@ -90,6 +98,15 @@ mod tests {
 
     fn check(text: &str, seen: Seen) {
         assert_eq!(see(text.as_bytes()), seen, "{text}");
+    }
+
+    #[test]
+    fn the_epoch_of_a_position_is_found() {
+        let subscribed =
+            br#"{"type":"subscribed","channels":["a:1"],"positions":{"a:1":{"epoch":"e7","sequence":42}}}"#;
+        assert_eq!(epoch(subscribed).as_deref(), Some("e7"));
+        assert_eq!(epoch(br#"{"type":"subscribed","channels":["a:1"]}"#), None);
+        assert_eq!(epoch(br#"{"epoch":"cut"#), None);
     }
 
     #[test]

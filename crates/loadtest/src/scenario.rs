@@ -10,9 +10,11 @@ mod flat;
 mod hostile;
 mod idle;
 mod inbound;
+mod keep;
 mod latency;
 mod raw;
 mod rest;
+mod resume;
 mod saturation;
 mod scrapers;
 mod stalled;
@@ -42,6 +44,8 @@ pub struct Bench {
     pub duration: Duration,
     /// How often comparisons are repeated. Default 3.
     pub rounds: usize,
+    /// A PostgreSQL database that may keep events too, where that is measured.
+    pub database: Option<String>,
     /// Whether generator and server each keep to one CPU.
     pub pin: bool,
     /// Whether progress is shown; only ever on a terminal.
@@ -128,6 +132,20 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "64 clients send 200-byte ping messages, 50 at a time; each is parsed, rate-limited and answered.",
         duration: USUAL,
         run: inbound::run,
+    },
+    Scenario {
+        name: "keep",
+        about: "What keeping costs: publish to delivery by how well an event is kept, 100 publications a second to 10 \
+                readers each; and strict events a second with one publish under way against 1,024 (group commit).",
+        duration: USUAL,
+        run: keep::run,
+    },
+    Scenario {
+        name: "resume",
+        about: "10,000 clients of one channel come back at once, and each has missed 300 events; then a replay of 1,000 \
+                events to one client and to 100 at once.",
+        duration: USUAL,
+        run: resume::run,
     },
     Scenario {
         name: "counts",

@@ -30,6 +30,10 @@ pub struct Launch {
     pub wrapper: Vec<String>,
     /// Settings as `KEY=VALUE`, beside what every load needs.
     pub set: Vec<String>,
+    /// Further tables of the settings file, such as a namespace.
+    pub tables: String,
+    /// The PostgreSQL database that keeps its events, instead of its memory.
+    pub database: Option<String>,
     /// How long it may take until it accepts connections.
     pub patience: Duration,
 }
@@ -85,6 +89,8 @@ impl Launch {
             program: program.to_owned(),
             wrapper: Vec::new(),
             set: Vec::new(),
+            tables: String::new(),
+            database: None,
             patience: Duration::from_secs(20),
         }
     }
@@ -111,7 +117,7 @@ impl Launch {
         let folder = std::env::temp_dir().join(format!("pulsewire-bench-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let (settings, log) = (folder.join("bench.toml"), folder.join("log"));
-        fs::write(&settings, SETTINGS)?;
+        fs::write(&settings, format!("{SETTINGS}{}", self.tables))?;
         let data = folder.join("data");
         let paths = [settings.display().to_string(), data.display().to_string()];
         let mut arguments =
@@ -125,6 +131,8 @@ impl Launch {
                 command.env_remove(name);
             }
         }
+        // Not on the command line, which everybody on the machine can read.
+        command.envs(self.database.iter().map(|url| ("DATABASE_URL", url)));
         let output = fs::File::create(&log)?;
         let errors = output.try_clone()?;
         let begun = Instant::now();

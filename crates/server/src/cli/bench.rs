@@ -20,8 +20,8 @@ use crate::settings::duration_from_text;
 /// Measure a server.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Scenarios: idle, fanout, flat, saturation, latency, stalled, storm, inbound, counts, or all. Proofs: vanish,
-    /// hostile, scrapers, rest, or proofs, which take some minutes.
+    /// Scenarios: idle, fanout, flat, saturation, latency, stalled, storm, inbound, keep, resume, counts, or
+    /// all. Proofs: vanish, hostile, scrapers, rest, or proofs, which take some minutes.
     #[arg(required = true, value_name = "SCENARIO", value_parser = scenario)]
     pub scenarios: Vec<String>,
     /// Measure this server instead of one of our own; set its limits high enough.
@@ -51,6 +51,9 @@ pub struct Bench {
     /// Every budget of the design is a threshold.
     #[arg(long)]
     pub strict: bool,
+    /// Also keep events in this PostgreSQL database, where keeping is measured: a database of its own, tables are made.
+    #[arg(long, value_name = "URL", conflicts_with = "url")]
+    pub database: Option<String>,
     /// How to print the report.
     #[arg(short, long, default_value = "table")]
     pub output: Output,
@@ -125,7 +128,7 @@ pub fn run(command: &Bench, terminal: &mut Terminal<'_>) -> Result<Exit, Exit> {
         Output::Json => terminal.data(serde_json::to_string_pretty(&report).unwrap_or_default()),
     }
     if let Some(file) = &command.write {
-        write(file, &report, &command.scenarios).map_err(|error| failed(&error, terminal))?;
+        write(file, &report, command).map_err(|error| failed(&error, terminal))?;
     }
     Ok(command.judge(&report, terminal))
 }
@@ -141,6 +144,7 @@ impl Bench {
             connections: self.conns.map(|conns| conns as usize),
             duration: self.duration.unwrap_or_default(),
             rounds: usize::from(self.rounds),
+            database: self.database.clone(),
             pin: !self.no_pin,
             progress: !self.no_progress,
         }
@@ -176,9 +180,11 @@ impl Bench {
     }
 }
 
-fn write(file: &Path, report: &Report, scenarios: &[String]) -> anyhow::Result<()> {
-    let title = if scenarios == ["proofs"] { "Proofs" } else { "Benchmarks" };
-    let command = format!("pulsewire bench {} --write {}", scenarios.join(" "), file.display());
+fn write(file: &Path, report: &Report, bench: &Bench) -> anyhow::Result<()> {
+    let title = if bench.scenarios == ["proofs"] { "Proofs" } else { "Benchmarks" };
+    let database = if bench.database.is_some() { " --database URL" } else { "" };
+    let command =
+        format!("pulsewire bench {}{database} --write {}", bench.scenarios.join(" "), file.display());
     Ok(std::fs::write(file, report.page(title, &command))?)
 }
 
