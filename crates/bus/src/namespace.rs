@@ -67,6 +67,9 @@ pub struct Namespace {
     pub durability: Durability,
     /// How many keys the state of a `log` channel keeps; 0, the default, keeps no state.
     pub state_max: usize,
+    /// Whether its `log` channels are values by key rather than a history: every event needs a key, and whoever begins
+    /// or has fallen behind what is kept is sent the values.
+    pub keyed: bool,
     /// How presence is kept; none if its channels have none.
     pub presence: Option<PresenceRules>,
     /// Whether sessions without a token may subscribe.

@@ -439,6 +439,11 @@ impl Bus {
             let detail = format!("channel `{name}` takes samples, not events");
             return Err(Refusal::new(ErrorCode::Unsupported, detail));
         }
+        if namespace.keyed && event.key.is_none() {
+            let detail =
+                format!("channel `{name}` keeps the latest value of each key: the event needs a `key`");
+            return Err(Refusal::new(ErrorCode::BadRequest, detail));
+        }
         let channel = match namespace.kind {
             ChannelKind::Ephemeral => Some(self.open_passing(&name).map_err(refuse)?),
             _ => self.listed(&name),

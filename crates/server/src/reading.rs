@@ -332,6 +332,7 @@ mod tests {
             critical_ttl_ms: 0,
             durability: pulsewire_bus::Durability::Memory,
             state_max: 0,
+            keyed: false,
             presence: None,
             anonymous: false,
             read_only: false,

@@ -332,13 +332,16 @@ fn remote_keys(
     Ok(Some(remote))
 }
 
+/// Keys of a `state` channel, unless its namespace says otherwise.
+const STATE_MAX: usize = 10_000;
+
 fn namespaces(settings: &Settings) -> Namespaces {
     let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let namespace = |from: &settings::Namespace| Namespace {
         name: from.name.as_str().into(),
         pattern: from.pattern.clone(),
         kind: match from.kind {
-            settings::ChannelKind::Log => ChannelKind::Log,
+            settings::ChannelKind::Log | settings::ChannelKind::State => ChannelKind::Log,
             settings::ChannelKind::Ephemeral => ChannelKind::Ephemeral,
             settings::ChannelKind::Metrics => ChannelKind::Metrics,
         },
@@ -351,7 +354,11 @@ fn namespaces(settings: &Settings) -> Namespaces {
             settings::Durability::Relaxed => Durability::Relaxed,
             settings::Durability::Memory => Durability::Memory,
         },
-        state_max: from.state_max,
+        state_max: match (from.kind, from.state_max) {
+            (settings::ChannelKind::State, 0) => STATE_MAX,
+            (_, keys) => keys,
+        },
+        keyed: from.kind == settings::ChannelKind::State,
         presence: from.presence.then(|| PresenceRules {
             grace_ms: ms(from.presence_grace),
             ttl_ms: ms(from.presence_ttl),

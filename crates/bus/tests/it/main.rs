@@ -55,6 +55,7 @@ fn bus(history_max: usize, critical_max: usize) -> (Bus, Ears) {
         critical_ttl_ms: 0,
         durability: Durability::Strict,
         state_max: 0,
+        keyed: false,
         presence: None,
         anonymous: false,
         read_only: false,

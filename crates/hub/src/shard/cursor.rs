@@ -18,6 +18,7 @@ use super::queue::{Class, Item, Source};
 use super::slot::{Flags, Phase};
 use crate::command::{BackendRequest, Work};
 use crate::{ConnKey, Net};
+
 impl<N: Net> Shard<N> {
     /// A part of the state was read for a subscription, or could not be.
     pub(super) fn state(&mut self, conn: ConnKey, read: u32, state: Result<StateSlice, ErrorCode>, now: Now) {
@@ -35,7 +36,13 @@ impl<N: Net> Shard<N> {
         self.answer(slot, &Answer::State(part), None);
         match state.values.last().and_then(|last| last.accepted.event.key.clone()).filter(|_| state.more) {
             Some(key) => self.states.insert((slot, entry.feed), Some(key)),
-            None => self.states.remove(&(slot, entry.feed)),
+            None => {
+                if self.is_keyed(&channel) {
+                    // Only now does it stand here: had it broken off before, it would have to be sent all of it again.
+                    self.send_pos(slot, entry.feed, Sequence(entry.next - 1));
+                }
+                self.states.remove(&(slot, entry.feed))
+            }
         };
         // Send it now: whether it fits decides whether to go on.
         self.flush_slot(slot, now);
@@ -135,6 +142,14 @@ impl<N: Net> Shard<N> {
         if began_ms > 0 && self.subscription_mut(slot, index).placed {
             let fetch_ns = now.mono_ns.saturating_sub(began_ns(began_ms, now));
             self.metrics.initial_stage(InitialStage::Fetch, fetch_ns);
+        }
+        let entry = self.subscription_mut(slot, index);
+        if entry.next <= page.floor.0 && !entry.critical && self.is_keyed(&channel) {
+            // What is gone does not matter once it has the values.
+            self.subscription_mut(slot, index).next = page.floor.0 + 1;
+            self.states.insert((slot, feed), None);
+            self.read_on(slot, index);
+            return;
         }
         self.send_page(slot, index, &page);
         // Send it now: whether it fits decides whether to go on.
@@ -269,6 +284,10 @@ impl<N: Net> Shard<N> {
                 let sequence = Sequence(cursor);
                 let answer = Answer::Reset { channel: &new.name, epoch: &new.epoch, sequence };
                 self.answer(listener.slot, &answer, None);
+                if self.is_keyed(&new) {
+                    self.begin_state(listener.slot, index);
+                    self.read_on(listener.slot, subscription);
+                }
             }
         }
     }

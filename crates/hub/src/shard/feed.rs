@@ -231,5 +231,7 @@ pub(crate) struct Parked {
     pub(crate) msgpack: bool,
     /// What it wanted of the channel's presence.
     pub(crate) attend: Attend,
+    /// Whether it was being sent the keyed state, which then begins anew.
+    pub(crate) state: bool,
     pub(crate) next: u64,
 }

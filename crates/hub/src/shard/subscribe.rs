@@ -79,7 +79,7 @@ impl<N: Net> Shard<N> {
             let begins = fresh || wish.state || !matches!(wish.replay, Replay::Live);
             if wish.channel.kind == ChannelKind::Log {
                 let position = self.begin(slot, feed, &wish.replay, begins);
-                if wish.state {
+                if wish.state || (wish.keyed && fresh && matches!(wish.replay, Replay::Live)) {
                     self.begin_state(slot, feed);
                 }
                 positions.push((wish.channel.name.clone(), position));
@@ -230,13 +230,18 @@ impl<N: Net> Shard<N> {
     }
 
     /// Has the channel's keyed state sent before anything else of a subscription that begins.
-    fn begin_state(&mut self, slot: u32, feed: u32) {
+    pub(super) fn begin_state(&mut self, slot: u32, feed: u32) {
         let Some(index) = self.subscription(slot, feed) else { return };
         let entry = *self.subscription_mut(slot, index);
         let next =
             if entry.feeding == Feeding::Live { self.feeds[feed as usize].cursor + 1 } else { entry.next };
         self.fall_back(slot, index, next, Feeding::Reading);
         self.states.insert((slot, feed), None);
+    }
+
+    /// Whether a channel is values by key rather than a history.
+    pub(super) fn is_keyed(&self, channel: &Channel) -> bool {
+        self.bus.namespace(&channel.name).is_some_and(|namespace| namespace.keyed)
     }
 
     /// Sends what comes before the live events.
@@ -252,6 +257,9 @@ impl<N: Net> Shard<N> {
                         let answer =
                             Answer::Reset { channel: &channel.name, epoch: &channel.epoch, sequence };
                         self.answer(slot, &answer, None);
+                        if wish.keyed {
+                            self.begin_state(slot, feed);
+                        }
                     }
                 }
                 if self.subscription_mut(slot, subscription).feeding == Feeding::Reading {
@@ -351,9 +359,10 @@ impl<N: Net> Shard<N> {
             };
             let (channel, view) = (feed.channel.clone(), feed.view.clone());
             let msgpack = feed.listeners[subscription.listener as usize].is_msgpack();
-            let last = session.subscriptions.len() - 1;
+            let (last, subscription_feed) = (session.subscriptions.len() - 1, subscription.feed);
             let attend = self.leave_presence(slot, &channel.name, how, now);
-            parked.push(Parked { channel, view, msgpack, attend, next });
+            let state = self.states.contains_key(&(slot, subscription_feed));
+            parked.push(Parked { channel, view, msgpack, attend, state, next });
             self.leave_feed(slot, last);
         }
     }
@@ -364,7 +373,7 @@ impl<N: Net> Shard<N> {
         let mut positions = Vec::new();
         let mut outcome = ReconnectOutcome::Resumed;
         let mut joined = Vec::new();
-        for Parked { channel, view, msgpack, attend, next } in parked {
+        for Parked { channel, view, msgpack, attend, state, next } in parked {
             let epoch = channel.epoch.clone();
             let channel = newest(&channel).unwrap_or(channel);
             let (feed, _) = self.join_feed(slot, channel.clone(), view.clone(), msgpack);
@@ -377,9 +386,13 @@ impl<N: Net> Shard<N> {
                 if position.sequence.0 < self.feeds[feed as usize].cursor {
                     outcome = ReconnectOutcome::Replayed;
                 }
+                if state {
+                    self.begin_state(slot, feed);
+                }
                 positions.push((channel.name.clone(), position));
             }
-            joined.push((feed, Checked { channel, view, replay, state: false, attend }, msgpack));
+            let keyed = self.is_keyed(&channel);
+            joined.push((feed, Checked { channel, view, replay, state, keyed, attend }, msgpack));
         }
         self.count_resumed(outcome);
         if channels.is_empty() {

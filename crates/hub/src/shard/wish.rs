@@ -23,7 +23,10 @@ pub(super) struct Checked {
     pub(super) channel: Arc<Channel>,
     pub(super) view: View,
     pub(super) replay: Replay,
+    /// Whether it wants the keyed state.
     pub(super) state: bool,
+    /// Whether a subscription that begins now is sent the keyed state without asking for it.
+    pub(super) keyed: bool,
     pub(super) attend: Attend,
 }
 
@@ -88,6 +91,7 @@ impl<N: Net> Shard<N> {
                     return refused(ErrorCode::Forbidden, detail.to_owned());
                 }
             }
+            let keyed = namespace.keyed;
             let metrics = kind == ChannelKind::Metrics;
             if !metrics && wish.interval.is_some() {
                 let detail = format!("`{name}` is not a metric channel: `aggregation_interval` is for those");
@@ -125,7 +129,7 @@ impl<N: Net> Shard<N> {
             let shape = if metrics { wish.shape.unwrap_or(default) } else { Shape::Grouped };
             let interval = wish.interval.filter(|interval| metrics && interval.duration().as_secs() > 1);
             let view = View { shape, tags: tags.clone(), interval };
-            checked.push(Checked { channel, view, replay, state: *state, attend: *attend });
+            checked.push(Checked { channel, view, replay, state: *state, keyed, attend: *attend });
         }
         let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");
         let known = |wish: &Checked| {

@@ -20,6 +20,8 @@ words! {
         Ephemeral = "ephemeral",
         /// Samples of numbers, rolled up.
         Metrics = "metrics",
+        /// The latest value of each key.
+        State = "state",
     }
 }
 
@@ -53,7 +55,7 @@ section! {
     name: Text = "";
     /// The channels it holds: `*` stands for any run of characters.
     pattern: Pattern = "*";
-    /// `log`, `ephemeral` or `metrics`.
+    /// `log`, `ephemeral`, `metrics` or `state`.
     kind: Choice<ChannelKind> = "log";
     /// Events a log channel keeps; the oldest go first.
     history_max: Count = "1000", range("0", "1000000");
@@ -65,7 +67,7 @@ section! {
     critical_ttl: Span = "0s", range("0s", "3650d");
     /// How well an acknowledged event of a log channel is kept: `strict`, `relaxed` or `memory`.
     durability: Choice<Durability> = "strict";
-    /// Keys of a log channel's state: the newest event of each `key` is kept and sent to late joiners; 0 keeps no state.
+    /// Keys of a log channel's state: the newest event of each `key` is kept and sent to late joiners; 0 keeps no state, and in a state channel 10,000 keys.
     state_max: Count = "0", range("0", "1000000");
     /// Whether its channels have presence: who is there, and their cursors.
     presence: Flag = "false";

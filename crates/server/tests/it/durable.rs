@@ -111,6 +111,103 @@ fn late_joiners_get_all_critical_events_the_state_and_then_the_live_tail() {
     assert!(said.ends_with("33 34 35 36 replay_end 36"), "{said}");
 }
 
+/// A server whose runs are values by key.
+fn of_values(folder: &Folder, store: &str) -> Server {
+    let folder = folder.path().display();
+    Server::start(&format!(
+        "[server]\ndata_dir = \"{folder}\"\n[store]\nurl = \"{store}\"\n\
+         [[namespace]]\nname = \"run\"\npattern = \"run:*\"\nkind = \"state\"\nhistory_max = 5\n"
+    ))
+}
+
+fn value(key: &str, data: Value) -> Value {
+    json!({"channel": "run:1", "type": "task", "data": data, "key": key})
+}
+
+#[test]
+fn a_state_channel_sends_its_values_to_whoever_begins() {
+    let folder = Folder::new();
+    let server = of_values(&folder, "sqlite");
+    for (key, n) in [("a", 1), ("b", 1), ("a", 2)] {
+        server.publish(&value(key, json!(n)));
+    }
+    let token = server.token("app", Role::Publisher);
+    let headers = format!("Authorization: Bearer {token}\r\n");
+    let refused = server.http("POST", "/api/publish", &headers, &note("run:1", 1).to_string());
+    assert_eq!((refused.status, refused.json()["code"].clone()), (400, json!("bad_request")));
+    assert!(refused.json()["detail"].as_str().unwrap().contains("needs a `key`"), "{}", refused.json());
+    let mut socket = server.welcomed("ada");
+    socket.say(&json!({"type": "subscribe", "channels": ["run:1"]}));
+    assert_eq!(heard(&mut socket, "replay_end"), "subscribed @3 state a,b @3 pos 3 replay_end 3");
+    server.publish(&value("a", json!(3)));
+    assert_eq!(socket.json()["sequence"], 4);
+    // Who has it already is not sent it again, unless it asks.
+    socket.say(&json!({"type": "subscribe", "channels": ["run:1"]}));
+    assert_eq!(heard(&mut socket, "subscribed"), "subscribed @4");
+    server.publish(&value("b", json!(null)));
+    assert_eq!(socket.json()["sequence"], 5);
+    let mut other = server.welcomed("bob");
+    other.say(&json!({"type": "subscribe", "channels": ["run:1"]}));
+    assert_eq!(heard(&mut other, "replay_end"), "subscribed @5 state a @5 pos 5 replay_end 5");
+}
+
+#[test]
+fn who_has_missed_too_much_of_a_state_channel_gets_its_values_and_no_gap() {
+    let folder = Folder::new();
+    let server = of_values(&folder, "sqlite");
+    let first = server.publish(&value("a", json!(1)));
+    for n in 2..=30 {
+        server.publish(&value(["a", "b", "c"][n % 3], json!(n)));
+    }
+    let mut late = server.welcomed("ada");
+    let since = |epoch: &Value| json!({"channel": "run:1", "since": {"epoch": epoch, "sequence": 1}});
+    late.say(&json!({"type": "subscribe", "channels": [since(&first["epoch"])]}));
+    let said = heard(&mut late, "replay_end");
+    assert!(said.starts_with("subscribed @1 state a,b,c @30 pos "), "{said}");
+    assert!(said.ends_with(" 28 29 30 replay_end 30") && !said.contains("gap"), "{said}");
+    let mut strange = server.welcomed("bob");
+    strange.say(&json!({"type": "subscribe", "channels": [since(&json!("another"))]}));
+    let said = heard(&mut strange, "replay_end");
+    assert!(
+        said.contains("\"type\":\"reset\"") && said.contains(" state a,b,c @30 pos 30 replay_end 30"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_state_that_broke_off_is_sent_again_when_the_session_comes_back() {
+    const KEYS: usize = 100;
+    let folder = Folder::new();
+    let server = kept_in(&folder, "");
+    // More than the kernel takes for somebody who does not read.
+    for n in 0..KEYS {
+        server.publish(&value(&format!("k{n}"), json!("x".repeat(50_000))));
+    }
+    let mut socket = server.open("/ws", "");
+    socket.say(&json!({"type": "connect", "token": server.token("ada", Role::User)}));
+    let session = socket.json()["session"].clone();
+    socket.say(&json!({"type": "subscribe", "channels": [{"channel": "run:1", "state": true}]}));
+    assert_eq!(socket.json()["type"], "subscribed");
+    let part = socket.json();
+    assert_eq!((&part["type"], &part["more"]), (&json!("state"), &json!(true)));
+    drop(socket);
+    let mut socket = server.open("/ws", "");
+    socket.say(&json!({"type": "connect", "token": server.token("ada", Role::User), "session": session}));
+    assert_eq!(socket.json()["resumed"], true);
+    assert_eq!(socket.json()["type"], "subscribed");
+    let mut keys = 0;
+    loop {
+        let part = socket.json();
+        assert_eq!(part["type"], "state");
+        keys += part["values"].as_array().unwrap().len();
+        if part["more"] == false {
+            break;
+        }
+    }
+    assert_eq!(keys, KEYS);
+    assert_eq!(socket.json(), json!({"type": "replay_end", "channel": "run:1", "sequence": KEYS}));
+}
+
 #[test]
 fn a_filter_skips_events_and_says_how_far_it_is() {
     let folder = Folder::new();

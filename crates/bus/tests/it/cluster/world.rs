@@ -250,6 +250,7 @@ impl World {
             critical_ttl_ms: 0,
             durability: Durability::Strict,
             state_max: 0,
+            keyed: false,
             presence: None,
             anonymous: false,
             read_only: false,

@@ -1037,6 +1037,7 @@ fn namespaces(history_max: usize) -> Namespaces {
         critical_ttl_ms: 0,
         durability: Durability::Strict,
         state_max: 0,
+        keyed: false,
         presence: None,
         anonymous: false,
         read_only: false,
