@@ -18,6 +18,7 @@ mod publish;
 mod reads;
 mod repair;
 mod sequencer;
+mod state;
 pub mod store;
 mod time;
 
@@ -30,9 +31,10 @@ pub use namespace::{ChannelKind, Namespace, NamespaceId, Namespaces, PresenceRul
 pub use page::Page;
 pub use publication::{Body, Publication, Variant};
 pub use publish::{NamedBy, Publisher, Receipt, Refusal, Reply};
-pub use reads::{PageReply, State, StateReply};
+pub use reads::{PageReply, StateReply};
 pub use repair::{Broker, Hint};
 pub use sequencer::RingLimits;
+pub use state::StatePart;
 pub use store::{
     Accepted, Append, Batch, Decision, Declined, DedupKey, Durability, Extent, Failure, Keyed, MemoryStore,
     Only, Outcome, Place, Query, ReadLimit, Retention, StateSlice, Store, StoreError, StoredPage,

@@ -14,8 +14,8 @@ use pulsewire_telemetry::ReadSource;
 use crate::bus::Opening;
 use crate::lane::failure_label;
 use crate::publish::Moments;
-use crate::store::{Failure, Query, ReadLimit, StateSlice, StoreError};
-use crate::{Bell, Bus, Channel, ChannelId, Mutant, Now, Only, Page, Reply};
+use crate::store::{Extent, Failure, Query, ReadLimit, StoreError};
+use crate::{Bell, Bus, Channel, ChannelId, Mutant, Now, Only, Page, Reply, StatePart};
 
 /// How long a page is given to others who ask for it, nanoseconds.
 const CACHED_NS: u64 = 1_000_000_000;
@@ -26,10 +26,8 @@ const JOBS_MAX: usize = 16_384;
 
 /// Who is given a page.
 pub type PageReply = Reply<Result<Arc<Page>, ErrorCode>>;
-/// A part of a channel's keyed state, newest values by key.
-pub type State = StateSlice;
 /// Who is given a part of the state.
-pub type StateReply = Reply<Result<State, ErrorCode>>;
+pub type StateReply = Reply<Result<Arc<StatePart>, ErrorCode>>;
 
 /// Reads that wait, and pages that were read.
 #[derive(Default)]
@@ -41,12 +39,16 @@ pub(crate) struct Reads {
 
 /// The same channel and the same question.
 type PageKey = (ChannelId, Query);
+/// The same channel, from behind the same key, as much.
+type StateKey = (ChannelId, Option<Box<str>>, ReadLimit);
 
 #[derive(Default)]
 struct Jobs {
     waiting: VecDeque<Job>,
     /// Those who wait for a page that is being read.
     asking: HashMap<PageKey, Vec<PageReply>>,
+    /// Those who wait for a part of the state whose read has not begun: whoever asks after that might miss a change.
+    stating: HashMap<StateKey, Vec<StateReply>>,
 }
 
 /// Something to be asked of a store.
@@ -55,7 +57,7 @@ pub(crate) enum Job {
     Repair { channel: Arc<Channel>, query: Query },
     Heads { names: Vec<ChannelName> },
     Open(Opening),
-    State { channel: Arc<Channel>, after: Option<Box<str>>, limit: ReadLimit, reply: StateReply },
+    State { channel: Arc<Channel>, after: Option<Box<str>>, limit: ReadLimit },
 }
 
 impl Bus {
@@ -95,7 +97,7 @@ impl Bus {
         self.reads_wait(channel, now);
     }
 
-    /// Reads a part of a channel's keyed state, from behind a key.
+    /// Reads a part of a channel's keyed state, from behind a key. It is not older than the question.
     pub fn state(
         &self,
         now: Now,
@@ -104,13 +106,20 @@ impl Bus {
         limit: ReadLimit,
         reply: StateReply,
     ) {
+        let key = (channel.id, after, limit);
         let mut jobs = self.reads.jobs.lock();
+        if let Some(others) = jobs.stating.get_mut(&key) {
+            self.telemetry.shared().read_from(ReadSource::Cache);
+            others.push(reply);
+            return;
+        }
         if jobs.waiting.len() >= JOBS_MAX {
             drop(jobs);
             reply(Err(ErrorCode::Overloaded));
             return;
         }
-        jobs.waiting.push_back(Job::State { channel: channel.clone(), after, limit, reply });
+        jobs.waiting.push_back(Job::State { channel: channel.clone(), after: key.1.clone(), limit });
+        jobs.stating.insert(key, vec![reply]);
         drop(jobs);
         self.reads_wait(channel, now);
     }
@@ -169,10 +178,14 @@ impl Bus {
             }
             Job::Heads { names } => self.ask(names, now),
             Job::Open(opening) => self.opened(opening, now),
-            Job::State { channel, after, limit, reply } => {
-                let lane = self.lane_of(&channel);
-                let slice = lane.store.state(&channel.name, after.as_deref(), limit);
-                reply(slice.map_err(|error| self.unreadable(&error)));
+            Job::State { channel, after, limit } => {
+                let key = (channel.id, after, limit);
+                let replies = self.reads.jobs.lock().stating.remove(&key).unwrap_or_default();
+                let part = self.fetch_state(&channel, key.1.as_deref(), limit).map(Arc::new);
+                let part = part.map_err(|_| ErrorCode::StoreUnavailable);
+                for reply in replies {
+                    reply(part.clone());
+                }
             }
         }
         true
@@ -198,18 +211,38 @@ impl Bus {
         }
     }
 
+    fn fetch_state(
+        &self,
+        channel: &Channel,
+        after: Option<&str>,
+        limit: ReadLimit,
+    ) -> Result<StatePart, StoreError> {
+        self.telemetry.shared().read_from(ReadSource::Store);
+        let slice = self.lane_of(channel).store.state(&channel.name, after, limit).inspect_err(|error| {
+            let _ = self.unreadable(error);
+        })?;
+        self.same_history(channel, &slice.extent)?;
+        Ok(StatePart::new(channel.name.clone(), slice))
+    }
+
+    /// Takes note of where the store stands, unless that is another history: nobody may take its events for this
+    /// one's. Whoever reads is reset instead.
+    fn same_history(&self, channel: &Channel, extent: &Extent) -> Result<(), StoreError> {
+        if extent.epoch == channel.epoch {
+            channel.note_floor(extent.floor);
+        } else if !self.is(Mutant::IgnoreEpochs) {
+            self.enqueue(Job::Heads { names: vec![channel.name.clone()] });
+            return Err(StoreError::new(Failure::Other, "the history was replaced"));
+        }
+        Ok(())
+    }
+
     fn fetch(&self, channel: &Arc<Channel>, query: &Query) -> Result<Arc<Page>, StoreError> {
         self.telemetry.shared().read_from(ReadSource::Store);
         let stored = self.lane_of(channel).store.read(&channel.name, query).inspect_err(|error| {
             let _ = self.unreadable(error);
         })?;
-        if stored.extent.epoch == channel.epoch {
-            channel.note_floor(stored.extent.floor);
-        } else if !self.is(Mutant::IgnoreEpochs) {
-            // Events of another history: nobody may take them for this one's. Whoever reads is reset instead.
-            self.enqueue(Job::Heads { names: vec![channel.name.clone()] });
-            return Err(StoreError::new(Failure::Other, "the history was replaced"));
-        }
+        self.same_history(channel, &stored.extent)?;
         if !stored.corrupt.is_empty() {
             self.telemetry.shared().corrupt(stored.corrupt.len() as u64);
             tracing::error!(channel = %channel.name, first = stored.corrupt[0].0, "stored events cannot be read");

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use pulsewire_bus::{Channel, Opened, Page, Publication, Query, ReadLimit, Receipt, Refusal, StateSlice};
+use pulsewire_bus::{Channel, Opened, Page, Publication, Query, ReadLimit, Receipt, Refusal, StatePart};
 use pulsewire_protocol::{
     Attend, ChannelName, CloseCode, Encoding, ErrorCode, Event, Gap, Heartbeat, Interval, Position, Replay,
     RequestId, Sequence, SessionId, Shape,
@@ -65,7 +65,7 @@ pub enum Order {
         /// The read this answers.
         read: u32,
         /// What was read, or why nothing was.
-        state: Result<StateSlice, ErrorCode>,
+        state: Result<Arc<StatePart>, ErrorCode>,
     },
     /// Channels were brought to hand that somebody wants to subscribe to.
     Opened {

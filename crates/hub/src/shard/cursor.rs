@@ -6,10 +6,8 @@
 
 use std::sync::Arc;
 
-use pulsewire_bus::{Accepted, Channel, Keyed, Now, Only, Page, Query, ReadLimit, StateSlice};
-use pulsewire_protocol::{
-    Answer, Encoding, ErrorCode, Frame, GapReason, Publication, Sequence, State, encode_event,
-};
+use pulsewire_bus::{Channel, Now, Only, Page, Query, ReadLimit, StatePart};
+use pulsewire_protocol::{Answer, Encoding, ErrorCode, GapReason, Sequence};
 use pulsewire_telemetry::{GapReason as GapMetric, InitialStage, MessageType, Sent};
 
 use super::Shard;
@@ -21,7 +19,13 @@ use crate::{ConnKey, Net};
 
 impl<N: Net> Shard<N> {
     /// A part of the state was read for a subscription, or could not be.
-    pub(super) fn state(&mut self, conn: ConnKey, read: u32, state: Result<StateSlice, ErrorCode>, now: Now) {
+    pub(super) fn state(
+        &mut self,
+        conn: ConnKey,
+        read: u32,
+        state: Result<Arc<StatePart>, ErrorCode>,
+        now: Now,
+    ) {
         let Some((slot, index)) = self.reading(conn, read) else { return };
         let entry = *self.subscription_mut(slot, index);
         let Ok(state) = state else {
@@ -29,11 +33,8 @@ impl<N: Net> Shard<N> {
             return;
         };
         let channel = self.feeds[entry.feed as usize].channel.clone();
-        let frames: Vec<Frame> = state.values.iter().map(keyed_frame).collect();
-        let values: Vec<&[u8]> = frames.iter().map(Frame::payload).collect();
-        let (epoch, sequence) = (&channel.epoch, state.extent.head);
-        let part = State { channel: &channel.name, epoch, sequence, values: &values, more: state.more };
-        self.answer(slot, &Answer::State(part), None);
+        let frame = state.frame(self.slots[slot as usize].encoding()).clone();
+        self.send(slot, frame, MessageType::named("state"), 0);
         match state.values.last().and_then(|last| last.accepted.event.key.clone()).filter(|_| state.more) {
             Some(key) => self.states.insert((slot, entry.feed), Some(key)),
             None => {
@@ -338,19 +339,6 @@ impl<N: Net> Shard<N> {
             }
         }
     }
-}
-
-/// The event that set a key's value, as it was sent.
-fn keyed_frame(keyed: &Keyed) -> Frame {
-    let Accepted { event, user, timestamp_ms } = &*keyed.accepted;
-    let publication = Publication {
-        event,
-        sequence: Some(keyed.sequence),
-        previous: None,
-        timestamp_ms: *timestamp_ms,
-        user: user.as_deref(),
-    };
-    encode_event(&publication, Encoding::Json)
 }
 
 /// The moment a subscription began, in whole milliseconds, never 0. It wraps after 49 days of uptime.

@@ -14,7 +14,7 @@ use axum::extract::{Extension, Path, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
-use pulsewire_bus::{Channel, ChannelKind, ReadLimit, StateSlice};
+use pulsewire_bus::{Channel, ChannelKind, ReadLimit};
 use pulsewire_edge::clock;
 use pulsewire_edge::handshake::OriginPolicy;
 use pulsewire_hub::{Action, Principal};
@@ -325,6 +325,6 @@ pub async fn state(
     // Whoever asked may have gone.
     let reply = Box::new(|slice| drop(reply.send(slice)));
     app.bus.state(clock::now(), &channel, asked.after_key, limit, reply);
-    let slice: StateSlice = answer.await.map_err(|_| Problem::from(ErrorCode::StoreUnavailable))??;
-    Ok(page::state(&name, &slice))
+    let part = answer.await.map_err(|_| Problem::from(ErrorCode::StoreUnavailable))??;
+    Ok(page::state(&name, &part))
 }

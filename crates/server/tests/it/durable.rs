@@ -120,7 +120,7 @@ fn of_values(folder: &Folder, store: &str) -> Server {
     ))
 }
 
-fn value(key: &str, data: Value) -> Value {
+fn value(key: &str, data: &Value) -> Value {
     json!({"channel": "run:1", "type": "task", "data": data, "key": key})
 }
 
@@ -129,7 +129,7 @@ fn a_state_channel_sends_its_values_to_whoever_begins() {
     let folder = Folder::new();
     let server = of_values(&folder, "sqlite");
     for (key, n) in [("a", 1), ("b", 1), ("a", 2)] {
-        server.publish(&value(key, json!(n)));
+        server.publish(&value(key, &json!(n)));
     }
     let token = server.token("app", Role::Publisher);
     let headers = format!("Authorization: Bearer {token}\r\n");
@@ -139,12 +139,12 @@ fn a_state_channel_sends_its_values_to_whoever_begins() {
     let mut socket = server.welcomed("ada");
     socket.say(&json!({"type": "subscribe", "channels": ["run:1"]}));
     assert_eq!(heard(&mut socket, "replay_end"), "subscribed @3 state a,b @3 pos 3 replay_end 3");
-    server.publish(&value("a", json!(3)));
+    server.publish(&value("a", &json!(3)));
     assert_eq!(socket.json()["sequence"], 4);
     // Who has it already is not sent it again, unless it asks.
     socket.say(&json!({"type": "subscribe", "channels": ["run:1"]}));
     assert_eq!(heard(&mut socket, "subscribed"), "subscribed @4");
-    server.publish(&value("b", json!(null)));
+    server.publish(&value("b", &json!(null)));
     assert_eq!(socket.json()["sequence"], 5);
     let mut other = server.welcomed("bob");
     other.say(&json!({"type": "subscribe", "channels": ["run:1"]}));
@@ -155,9 +155,9 @@ fn a_state_channel_sends_its_values_to_whoever_begins() {
 fn who_has_missed_too_much_of_a_state_channel_gets_its_values_and_no_gap() {
     let folder = Folder::new();
     let server = of_values(&folder, "sqlite");
-    let first = server.publish(&value("a", json!(1)));
+    let first = server.publish(&value("a", &json!(1)));
     for n in 2..=30 {
-        server.publish(&value(["a", "b", "c"][n % 3], json!(n)));
+        server.publish(&value(["a", "b", "c"][n % 3], &json!(n)));
     }
     let mut late = server.welcomed("ada");
     let since = |epoch: &Value| json!({"channel": "run:1", "since": {"epoch": epoch, "sequence": 1}});
@@ -181,7 +181,7 @@ fn a_state_that_broke_off_is_sent_again_when_the_session_comes_back() {
     let server = kept_in(&folder, "");
     // More than the kernel takes for somebody who does not read.
     for n in 0..KEYS {
-        server.publish(&value(&format!("k{n}"), json!("x".repeat(50_000))));
+        server.publish(&value(&format!("k{n}"), &json!("x".repeat(50_000))));
     }
     let mut socket = server.open("/ws", "");
     socket.say(&json!({"type": "connect", "token": server.token("ada", Role::User)}));

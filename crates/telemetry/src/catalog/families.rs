@@ -623,7 +623,7 @@ pub(crate) const FAMILIES: &[Family] = &[
         "own",
         &[label("source", ReadSource::NAMES)],
         Data::Counters(at::STORE_READS),
-        "Pages of history, by where they came from.",
+        "Pages of history and parts of keyed state, by where they came from.",
     ),
     gauge(
         "pulsewire_history_reads_active",
