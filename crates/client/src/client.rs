@@ -103,6 +103,20 @@ pub enum Delivery {
     Event(Event),
     /// Somebody came to a channel, went, or points somewhere else.
     Presence(PresenceUpdate),
+    /// The newest event of each key of a channel, or a part of them. They take the place of whatever was known of the
+    /// channel's keys; where an event has come with a higher sequence, that one is newer.
+    Values {
+        /// The channel.
+        channel: String,
+        /// Where the channel stood when they were read.
+        sequence: Option<Sequence>,
+        /// The events, in the order of their keys.
+        values: Vec<Event>,
+        /// Whether further parts follow.
+        more: bool,
+        /// The frame as it came.
+        text: String,
+    },
     /// A frame that is no publication: a metric, statistics.
     Message {
         /// Its `type`.

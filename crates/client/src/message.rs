@@ -44,7 +44,7 @@ pub struct Event {
 
 /// An error the server sent in answer to a request, or about the connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message} ({code}){}", .help.as_ref().map(|help| format!("; {help}")).unwrap_or_default())]
+#[error("{message} ({code}){}", .help.as_ref().map(|help| format!(". {help}")).unwrap_or_default())]
 pub struct ServerError {
     /// The stable code.
     pub code: String,
@@ -91,6 +91,7 @@ pub(crate) enum Incoming {
     ReplayEnd { channel: String, sequence: Option<Sequence> },
     Reconnect { retry_ms: u64 },
     Presence(Told),
+    Values { channel: String, sequence: Option<Sequence>, values: Vec<Event>, more: bool },
     Quiet,
     Other { kind: String, channel: Option<String> },
 }
@@ -176,6 +177,10 @@ struct Wire<'a> {
     reason: Option<String>,
     #[serde(default)]
     count: Option<u64>,
+    #[serde(default, borrow)]
+    values: Vec<&'a RawValue>,
+    #[serde(default)]
+    more: bool,
 }
 
 /// Reads one text message. `None` means that it is not a JSON object with a `type`, or a field has the wrong shape.
@@ -250,6 +255,18 @@ pub(crate) fn read(text: &str) -> Option<Incoming> {
         "pos" => Incoming::Passed { channel: wire.channel?, sequence: Sequence(wire.sequence?) },
         "replay_end" => Incoming::ReplayEnd { channel: wire.channel?, sequence: wire.sequence.map(Sequence) },
         "reconnect" => Incoming::Reconnect { retry_ms: wire.retry_ms.unwrap_or_default() },
+        "state" => {
+            let value = |text: &&RawValue| match read(text.get())? {
+                Incoming::Event { event, .. } => Some(event),
+                _ => None,
+            };
+            Incoming::Values {
+                channel: wire.channel?,
+                sequence: wire.sequence.map(Sequence),
+                values: wire.values.iter().map(value).collect::<Option<_>>()?,
+                more: wire.more,
+            }
+        }
         "presence" => Incoming::Presence(serde_json::from_str(text).ok()?),
         _ => Incoming::Other { kind: wire.kind.into_owned(), channel: wire.channel },
     })
@@ -490,6 +507,21 @@ mod tests {
             r#"{"type":"error","message":"no","code":"forbidden","help":"h","retryable":false,"id":"7"}"#;
         let Some(Incoming::Error { id, error }) = read(text) else { panic!("not read as an error") };
         assert_eq!((id.as_deref(), error.code.as_str()), (Some("7"), "forbidden"));
+    }
+
+    #[test]
+    fn a_part_of_the_state_is_read_as_the_events_it_holds() {
+        let text = r#"{"type":"state","channel":"run:42","epoch":"e7","sequence":57,"values":[{"type":"event","channel":"run:42","sequence":40,"event":"task","data":{"done":2},"timestamp":1699459200123,"key":"t2"}],"more":true}"#;
+        let Some(Incoming::Values { channel, sequence, values, more }) = read(text) else {
+            panic!("not read as a state")
+        };
+        assert_eq!((channel.as_str(), sequence, more), ("run:42", Some(Sequence(57)), true));
+        let [value] = &values[..] else { panic!("{values:?}") };
+        assert_eq!((value.key.as_deref(), value.data.get()), (Some("t2"), r#"{"done":2}"#));
+        assert_eq!(value.sequence, Some(Sequence(40)));
+        // A message of that name which is none is handed on as it is.
+        let strange = r#"{"type":"state","channel":"run:42","values":[{"type":"gap"}]}"#;
+        assert!(read(strange).is_none_or(|read| matches!(read, Incoming::Other { .. })), "{strange}");
     }
 
     #[test]

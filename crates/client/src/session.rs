@@ -348,6 +348,9 @@ impl Session {
                 }
                 Heard::Nothing => {}
             },
+            Incoming::Values { channel, sequence, values, more } => {
+                self.deliver(Delivery::Values { channel, sequence, values, more, text }).await;
+            }
             Incoming::Quiet => {}
             Incoming::Other { kind, channel } => {
                 self.deliver(Delivery::Message { kind, channel, text }).await;

@@ -172,7 +172,7 @@ fn problem(status: u16, text: &str) -> String {
         // The detail says what the title says, and more.
         let what = field(&problem, "detail").or_else(|| field(&problem, "title"));
         let parts: Vec<String> = [what, field(&problem, "help")].into_iter().flatten().collect();
-        parts.join("; ")
+        parts.join(". ")
     });
     match words.filter(|words| !words.is_empty()) {
         Some(words) => format!("{words} (HTTP {status})"),
@@ -283,7 +283,7 @@ mod tests {
         let text = r#"{"title":"Forbidden","detail":"may not publish to b:x","status":403}"#;
         assert_eq!(problem(403, text), "may not publish to b:x (HTTP 403)");
         let helpful = r#"{"title":"Overloaded","help":"Try again later."}"#;
-        assert_eq!(problem(503, helpful), "Overloaded; Try again later. (HTTP 503)");
+        assert_eq!(problem(503, helpful), "Overloaded. Try again later. (HTTP 503)");
         assert_eq!(problem(500, "oops"), "the server answered HTTP 500");
     }
 

@@ -183,6 +183,15 @@ impl<'c> Following<'c> {
                 }
             }
             Delivery::Presence(update) => self.presence(&update, terminal),
+            Delivery::Values { values, text, .. } => {
+                if self.command.raw {
+                    terminal.data(&text);
+                } else if !self.command.stats {
+                    for value in &values {
+                        terminal.data(self.lines.value(value));
+                    }
+                }
+            }
             Delivery::Message { kind, channel, text } => {
                 self.summary.event(None);
                 if self.command.raw {

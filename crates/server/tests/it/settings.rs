@@ -166,8 +166,8 @@ fn a_mistake_in_the_file_names_its_line_and_the_nearest_key() {
         ),
         ("[namespace]\nname = \"a\"", &["each opened by `[[namespace]]`"]),
         (
-            "[[namespace]]\nname = \"a\"\npattern = \"b\"\nkind = \"state\"",
-            &["expected one of \"log\", \"ephemeral\", \"metrics\""],
+            "[[namespace]]\nname = \"a\"\npattern = \"b\"\nkind = \"queue\"",
+            &["expected one of \"log\", \"ephemeral\", \"metrics\", \"state\""],
         ),
         ("[hook]\nchannel = \"nowhere\"", &["no namespace holds the channel `nowhere`"]),
         ("[hook]\nevents = [\"two words\"]", &["`two words` is not an event type"]),

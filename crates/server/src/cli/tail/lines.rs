@@ -26,17 +26,36 @@ impl Lines {
     }
 
     pub(super) fn event(&mut self, event: &Event, latency: Option<Duration>) -> String {
-        let time = event.timestamp_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        let sequence = event.sequence.map(|sequence| sequence.to_string()).unwrap_or_default();
-        let kind = if event.critical { format!("{} !", event.event_type) } else { event.event_type.clone() };
         let remark = match latency {
             _ if event.replayed => "replayed".to_owned(),
             Some(latency) => format!("{} ms", latency.as_millis()),
             None => String::new(),
         };
+        self.remarked(event, &remark)
+    }
+
+    /// The newest event of a key, sent to whoever begins.
+    pub(super) fn value(&mut self, event: &Event) -> String {
+        self.remarked(event, "value")
+    }
+
+    fn remarked(&mut self, event: &Event, remark: &str) -> String {
+        let time = event.timestamp_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        let sequence = event.sequence.map(|sequence| sequence.to_string()).unwrap_or_default();
+        let kind = if event.critical { format!("{} !", event.event_type) } else { event.event_type.clone() };
+        let key = event.key.as_ref().map(|key| format!("key {}", printable(key)));
+        let remark: Vec<&str> = key.iter().map(String::as_str).chain(Some(remark)).collect();
         let user = event.user.as_deref().unwrap_or_default();
         let time = self.clock(time.unwrap_or_else(Timestamp::now));
-        self.line(&time, &sequence, &event.channel, &kind, user, event.data.get(), &remark)
+        self.line(
+            &time,
+            &sequence,
+            &event.channel,
+            &kind,
+            user,
+            event.data.get(),
+            remark.join("  ").trim_start(),
+        )
     }
 
     /// A frame that is no publication. What the columns show is left out of its data.
@@ -129,6 +148,15 @@ mod tests {
         let live = Event { replayed: false, ..event() };
         assert!(lines.event(&live, Some(Duration::from_millis(4))).ends_with("  4 ms"));
         assert!(lines.header().starts_with("TIME            SEQ  TYPE     USER      DATA"));
+    }
+
+    #[test]
+    fn a_value_is_shown_with_its_key() {
+        let value = Event { key: Some("t1".to_owned()), replayed: false, critical: false, ..event() };
+        let line = lines(false).value(&value);
+        assert!(line.ends_with(r#"{"node":"a7"}                         key t1  value"#), "{line}");
+        let live = lines(false).event(&value, Some(Duration::from_millis(4)));
+        assert!(live.ends_with("  key t1  4 ms"), "{live}");
     }
 
     #[test]
