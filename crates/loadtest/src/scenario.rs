@@ -17,6 +17,7 @@ mod rest;
 mod resume;
 mod saturation;
 mod scrapers;
+mod secrets;
 mod stalled;
 mod storm;
 mod vanish;
@@ -176,6 +177,13 @@ pub const PROOFS: &[Scenario] = &[
         about: "Row X7: 100 scrapers for 60 s beside 1,000 deliveries a second, on a page with 10,000 series.",
         duration: Duration::from_secs(60),
         run: scrapers::run,
+    },
+    Scenario {
+        name: "secrets",
+        about: "Row A18: 100,000 wrong API keys, by how much of the secret is right; then logins beside 2,000 guesses a \
+                second from one address.",
+        duration: USUAL,
+        run: secrets::run,
     },
     Scenario {
         name: "rest",

@@ -21,7 +21,7 @@ use crate::settings::duration_from_text;
 #[derive(Debug, Args)]
 pub struct Bench {
     /// Scenarios: idle, fanout, flat, saturation, latency, stalled, storm, inbound, keep, resume, counts, or
-    /// all. Proofs: vanish, hostile, scrapers, rest, or proofs, which take some minutes.
+    /// all. Proofs: vanish, hostile, scrapers, secrets, rest, or proofs, which take some minutes.
     #[arg(required = true, value_name = "SCENARIO", value_parser = scenario)]
     pub scenarios: Vec<String>,
     /// Measure this server instead of one of our own; set its limits high enough.
