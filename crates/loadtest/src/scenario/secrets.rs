@@ -11,7 +11,7 @@ use pulsewire_client::http1;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::raw::Raw;
-use super::{Bench, Progress};
+use super::{Bench, Progress, median};
 use crate::report::Figure;
 use crate::target::Target;
 
@@ -22,10 +22,10 @@ const KEY_SHA256: &str = "f219289a1f6b0aed70761f02e94dd7a362544f4eb2109d4d06218e
 const KNOWN: usize = "pw_bench_".len();
 /// Guesses whose times are compared.
 const GUESSES: usize = 100_000;
-/// Beyond this the means of two such samples differ with a probability of 99 %.
+/// Guesses of a block: what else the machine does changes slowly, so it is the same for both kinds within one.
+const BLOCK: usize = 200;
+/// Beyond this the differences of the blocks are not zero, with a probability of 99 %.
 const T_MAX: f64 = 2.58;
-/// Of the guesses, the slowest are what the machine did meanwhile, and say nothing about the server.
-const KEPT: f64 = 0.95;
 /// Guesses a second of the flood: 1,000 tokens and 1,000 keys.
 const FLOOD: u32 = 2_000;
 /// Logins a second whose times are measured.
@@ -47,7 +47,8 @@ fn timing(bench: &Bench, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
     ensure!(guesser.status(KEY)? != 401, "the server does not know the key");
     let nothing = wrong(KNOWN);
     let nearly = wrong(KEY.len() - 1);
-    let mut times = [Vec::with_capacity(GUESSES / 2), Vec::with_capacity(GUESSES / 2)];
+    let (mut medians, mut differences) = ([Vec::new(), Vec::new()], Vec::new());
+    let mut times = [Vec::new(), Vec::new()];
     let mut order = 0x9e37_79b9_u32;
     for number in 0..GUESSES {
         if number % 10_000 == 0 {
@@ -62,19 +63,26 @@ fn timing(bench: &Bench, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
         let status = guesser.status([&nothing, &nearly][kind])?;
         times[kind].push(begun.elapsed().as_nanos() as f64);
         ensure!(status == 401, "a wrong key was answered {status}");
+        if (number + 1) % BLOCK == 0 {
+            let [nothing, nearly] = std::mem::take(&mut times).map(median);
+            medians[0].push(nothing);
+            medians[1].push(nearly);
+            differences.push(nothing - nearly);
+        }
     }
-    let samples = times.map(|mut times| {
-        times.sort_by(f64::total_cmp);
-        times.truncate((times.len() as f64 * KEPT) as usize);
-        Sample::of(&times)
-    });
-    let [nothing, nearly] = samples;
-    let t = (nothing.mean - nearly.mean) / (nothing.error() + nearly.error()).sqrt();
+    let [nothing, nearly] = medians.map(|medians| median(medians) / 1_000.0);
+    let t = Sample::of(&differences).t();
     Ok(vec![
-        Figure::new("secrets_guesses", GUESSES as f64, "").note("wrong API keys over one connection, in turns by chance: no byte of the secret right, or all but the last"),
-        Figure::new("secrets_nothing_right_us", nothing.mean / 1_000.0, "µs").note("mean answer, the slowest twentieth left out"),
-        Figure::new("secrets_nearly_right_us", nearly.mean / 1_000.0, "µs").note("mean answer, the slowest twentieth left out"),
-        Figure::new("secrets_t", t.abs(), "").at_most(T_MAX).note("Welch's t of the two: beyond 2.58 they differ with p < 0.01, which chance alone brings about once in a hundred runs"),
+        Figure::new("secrets_guesses", GUESSES as f64, "").note(
+            "wrong API keys over one connection, in turns by chance: no byte of the secret right, or all but the last",
+        ),
+        Figure::new("secrets_nothing_right_us", nothing, "µs").note("median answer"),
+        Figure::new("secrets_nearly_right_us", nearly, "µs").note("median answer"),
+        Figure::new("secrets_t", t.abs(), "").at_most(T_MAX).note(format!(
+            "Student's t of the difference of the medians in {} blocks: beyond 2.58 it is not zero with p < 0.01, \
+             which chance alone brings about once in a hundred runs",
+            differences.len()
+        )),
     ])
 }
 
@@ -175,9 +183,9 @@ impl Sample {
         Sample { mean, variance, count }
     }
 
-    /// The squared standard error of the mean.
-    fn error(&self) -> f64 {
-        self.variance / self.count
+    /// How far the mean is from zero, in standard errors.
+    fn t(&self) -> f64 {
+        self.mean / (self.variance / self.count).sqrt()
     }
 }
 
@@ -232,9 +240,10 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_has_its_mean_and_error() {
+    fn a_sample_knows_how_far_it_is_from_zero() {
         let Sample { mean, variance, count } = Sample::of(&[2.0, 4.0, 6.0]);
         assert_eq!((mean, variance, count), (4.0, 4.0, 3.0));
-        assert_eq!(Sample::of(&[2.0, 4.0, 6.0]).error(), 4.0 / 3.0);
+        assert!((Sample::of(&[2.0, 4.0, 6.0]).t() - 12.0_f64.sqrt()).abs() < 1e-9);
+        assert!(Sample::of(&[-1.0, 1.0, -1.0, 1.0]).t().abs() < 1e-9);
     }
 }
