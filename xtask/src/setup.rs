@@ -21,7 +21,11 @@ pub const PACKAGES: [Package; 3] = [
         program: "valgrind",
         needed_for: "budgets: instructions per delivery (callgrind)",
     },
-    Package { name: "strace", program: "strace", needed_for: "budgets: system calls per delivery" },
+    Package {
+        name: "strace",
+        program: "strace",
+        needed_for: "budgets: system calls per delivery; cargo: syncs that fail (row D4)",
+    },
     Package {
         name: "postgresql",
         program: "initdb",

@@ -11,6 +11,7 @@ mod postgres;
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulation of the hub")]
 mod rng;
 mod shared;
+mod sqlite;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};

@@ -10,6 +10,7 @@ mod cli;
 mod conversation;
 #[path = "../../../bus/tests/it/database.rs"]
 mod database;
+mod disk;
 mod durable;
 mod exhaustion;
 mod harness;

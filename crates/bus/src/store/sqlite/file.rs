@@ -66,7 +66,31 @@ pub(super) fn connect(options: &SqliteOptions) -> Result<Connection, StoreError>
         // SQLite never sets it below what the file has already.
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(failed)?;
     }
+    settle(&connection, &options.path)?;
     Ok(connection)
+}
+
+/// Has on disk what the log beside the file holds, before anything in it is answered for.
+///
+/// A commit whose sync failed, or that was never synced because the process was killed, is found again when the log is
+/// read anew, though it may be nowhere but in the system's memory: asked for once more it would be a duplicate, which
+/// writes nothing, syncs nothing and is acknowledged. A checkpoint syncs the log and writes it anew into the file; where
+/// a reader is in its way, the log is synced alone.
+fn settle(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    let blocked = connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get::<_, bool>(0));
+    match blocked.map_err(failed) {
+        Ok(false) => Ok(()),
+        // The log was synced before there was no room to move it.
+        Err(error) if error.failure == Failure::Full => Ok(()),
+        Ok(true) => {
+            let mut log = path.as_os_str().to_owned();
+            log.push("-wal");
+            let synced = File::open(&log).and_then(|log| log.sync_all());
+            synced.map_err(|error| StoreError::new(Failure::Io, format!("{}: {error}", log.display())))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A connection that only reads.
