@@ -13,7 +13,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pulsewire_bus::store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
+use pulsewire_bus::store::{Ages, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 use pulsewire_bus::{Accepted, Append, Batch, Store};
 use pulsewire_protocol::{ChannelName, Epoch, Event, EventType};
 use serde_json::value::RawValue;
@@ -95,6 +95,7 @@ fn main() {
     report(&sqlite.expect("a file"), time);
     let Some(database) = Database::start(&[]) else { return };
     let url = database.fresh_url();
-    let options = PostgresOptions { url, epoch, readers: 1, synchronous_replication: false };
+    let options =
+        PostgresOptions { url, epoch, readers: 1, synchronous_replication: false, ages: Ages::OfDatabase };
     report(&PostgresStore::new(&options).expect("an address"), time);
 }

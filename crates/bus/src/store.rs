@@ -15,7 +15,7 @@ use std::sync::Arc;
 use pulsewire_protocol::{ChannelName, Epoch, Event, Position, Sequence};
 
 pub use memory::MemoryStore;
-pub use postgres::{PostgresOptions, PostgresStore};
+pub use postgres::{Ages, PostgresOptions, PostgresStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
 
 /// An event as a channel accepts it, but for its place.
@@ -92,7 +92,8 @@ pub struct Batch {
     pub requests: Vec<Arc<[Append]>>,
     /// Whether it must be on disk before the answer.
     pub strict: bool,
-    /// When it is committed, Unix milliseconds: how long message ids are remembered counts from here.
+    /// When it is committed, Unix milliseconds: how long message ids are remembered counts from here, unless the store
+    /// has a clock of its own.
     pub at_ms: i64,
 }
 
@@ -325,7 +326,8 @@ pub trait Store: Send + Sync {
         limit: ReadLimit,
     ) -> Result<StateSlice, StoreError>;
 
-    /// Removes what a channel may no longer keep, and moves its floors in the same step.
+    /// Removes what a channel may no longer keep, and moves its floors in the same step. A store with a clock of its
+    /// own goes by that.
     ///
     /// # Errors
     ///

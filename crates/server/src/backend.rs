@@ -120,12 +120,12 @@ fn authenticate(
     let live = app.live.load_full();
     let now = clock::now();
     let per_minute = live.settings.auth.attempts_per_minute;
-    if app.attempts.check(remote, per_minute, now.wall_ms).is_err() {
+    if app.attempts.check(remote, per_minute, now).is_err() {
         app.telemetry.shared().rate_limited(RateScope::Address);
         return told(app, Err(ErrorCode::RateLimited));
     }
     let code = move |app: &App, refusal: Refused| {
-        app.attempts.failed(remote, per_minute, now.wall_ms);
+        app.attempts.failed(remote, per_minute, now);
         tracing::debug!(%remote, %refusal, "a token was refused");
         refusal.code()
     };

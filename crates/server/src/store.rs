@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use pulsewire_bus::store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
+use pulsewire_bus::store::{Ages, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 use pulsewire_bus::{Bus, Store, Turn};
 use pulsewire_edge::clock;
 use pulsewire_protocol::Epoch;
@@ -40,6 +40,7 @@ pub fn open(settings: &Settings, epoch: Epoch) -> anyhow::Result<Option<Arc<dyn 
                 epoch,
                 readers: settings.store.readers,
                 synchronous_replication: settings.store.synchronous_replication,
+                ages: Ages::OfDatabase,
             };
             let store = PostgresStore::new(&options).context("store.url")?;
             return Ok(Some(Arc::new(store)));

@@ -4,7 +4,8 @@
 //! lock while others wait for it; the function gives the sequences while it holds the channels' rows. Nothing is
 //! connected before it is needed: a database that is not there yet is tried again by whoever asks next, and a
 //! connection that failed is dropped with everything on it. Nobody is notified inside of a transaction: that would
-//! make all commits of the database queue behind one lock.
+//! make all commits of the database queue behind one lock. How old something is, the database alone says: nodes whose
+//! clocks differ keep the same.
 
 mod failure;
 mod link;
@@ -25,13 +26,14 @@ use super::{
 };
 use failure::{commit_failed, failed};
 use link::{Link, Links};
-pub use options::PostgresOptions;
+pub use options::{Ages, PostgresOptions};
 use rows::Columns;
 
 /// A store in a database.
 pub struct PostgresStore {
     links: Links,
     readers: usize,
+    ages: Ages,
     /// As the database last said; before that, one that no channel has.
     epoch: RwLock<Epoch>,
     writer: Mutex<Option<Link>>,
@@ -47,7 +49,14 @@ impl PostgresStore {
     pub fn new(options: &PostgresOptions) -> Result<Self, StoreError> {
         let (epoch, readers) = (RwLock::new(options.epoch.clone()), options.readers);
         let links = Links::new(options)?;
-        Ok(Self { links, readers, epoch, writer: Mutex::default(), idle: Mutex::default() })
+        Ok(Self {
+            links,
+            readers,
+            ages: options.ages,
+            epoch,
+            writer: Mutex::default(),
+            idle: Mutex::default(),
+        })
     }
 
     /// Runs something on the writing connection, which is dropped if that fails in a way it may not survive.
@@ -128,7 +137,8 @@ impl Store for PostgresStore {
         if columns.is_empty() {
             return Ok(batch.requests.iter().map(|_| Ok(Vec::new())).collect());
         }
-        let row = self.writing(|link| link.keep(&columns.parameters(batch)))?;
+        let at_ms = self.ages.told(batch.at_ms);
+        let row = self.writing(|link| link.keep(&columns.parameters(batch, &at_ms)))?;
         // From here on it is kept, and an answer that cannot be read says only that.
         let epoch = self
             .learned(row.try_get(0).map_err(commit_failed)?)
@@ -205,6 +215,7 @@ impl Store for PostgresStore {
         let count = |number: usize| rows::int(number as u64);
         let (history, critical) = (count(retention.history_max), count(retention.critical_max));
         let (state, ids) = (count(retention.state_max), count(retention.ids_max));
+        let now_ms = self.ages.told(now_ms);
         let parameters: [&(dyn ToSql + Sync); 8] = [
             &channel.as_str(),
             &history,

@@ -1,10 +1,10 @@
 //! What only the PostgreSQL store can meet: other nodes, other histories, and a database that says no.
 
 use std::process::{Command, Stdio};
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 
-use pulsewire_bus::store::{PostgresOptions, PostgresStore};
-use pulsewire_bus::{Batch, Failure, Only, Outcome, Query, ReadLimit, Store, StoreError};
+use pulsewire_bus::store::{Ages, PostgresOptions, PostgresStore};
+use pulsewire_bus::{Batch, Extent, Failure, Only, Outcome, Query, ReadLimit, Retention, Store, StoreError};
 use pulsewire_protocol::{Epoch, Sequence};
 
 use crate::conformance::append;
@@ -13,7 +13,13 @@ use crate::name;
 
 fn store_at(url: &str, synchronous_replication: bool) -> PostgresStore {
     let epoch = Epoch::parse("early").unwrap();
-    let options = PostgresOptions { url: url.to_owned(), epoch, readers: 2, synchronous_replication };
+    let options = PostgresOptions {
+        url: url.to_owned(),
+        epoch,
+        readers: 2,
+        synchronous_replication,
+        ages: Ages::OfDatabase,
+    };
     PostgresStore::new(&options).unwrap()
 }
 
@@ -153,4 +159,55 @@ fn the_view_has_document_003s_columns() {
     let columns = "id, run_id, user_id, event_type, message_data, timestamp, sequence_number, is_critical";
     let rows = database.sql(&format!("SELECT {columns} FROM {schema}.persisted_collaboration_messages"));
     assert_eq!(rows, "run:7#1|7||GRAFT|1|1970-01-01 00:00:00.001|1|f");
+}
+
+/// Row D23: a node keeps and another trims, and the clock of one of them is an hour off.
+#[test]
+fn ages_are_told_by_the_clock_of_the_database_alone() {
+    const HOUR_MS: i64 = 3_600_000;
+    let Some(database) = Database::shared() else { return };
+    let true_ms: i64 =
+        database.sql("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").parse().unwrap();
+    for (kept_off_ms, trimmed_off_ms) in [(HOUR_MS, 0), (-HOUR_MS, 0), (0, HOUR_MS), (0, -HOUR_MS), (0, 0)] {
+        let url = database.fresh_url();
+        let (_, schema) = url.split_once("schema=").unwrap();
+        let (store, other) = (store_at(&url, false), store_at(&url, false));
+        let channel = name("run:1");
+        let case = format!("kept {kept_off_ms} ms off, trimmed {trimmed_off_ms}");
+        let keep = |id: &str, critical: bool| {
+            let mut append = append(channel.clone(), id, "1");
+            Arc::make_mut(&mut append.accepted).event.critical = Some(critical);
+            let batch = Batch { requests: vec![[append].into()], strict: true, at_ms: true_ms + kept_off_ms };
+            let place = store.commit(&batch).unwrap()[0].as_ref().unwrap()[0].clone();
+            (place.position.sequence.0, place.duplicate)
+        };
+        let retention = Retention {
+            history_max: 1,
+            critical_max: 10,
+            critical_ttl_ms: HOUR_MS / 2,
+            state_max: 0,
+            ids_ms: HOUR_MS / 2,
+            ids_max: 100,
+        };
+        let trim = |retention: &Retention| {
+            let Extent { head, floor, critical_floor, .. } =
+                other.trim(&channel, retention, true_ms + trimmed_off_ms).unwrap();
+            [head.0, floor.0, critical_floor.0]
+        };
+        assert_eq!(
+            [keep("a", true), keep("b", false), keep("c", false)],
+            [(1, false), (2, false), (3, false)]
+        );
+        // Half an hour is not over for anybody; one of two ordinary events is too many for everybody.
+        assert_eq!(trim(&retention), [3, 2, 0], "{case}");
+        assert_eq!(keep("b", false), (2, true), "the id of what is gone is remembered");
+        // Let it be three quarters of an hour older.
+        for table in ["events", "ids"] {
+            database.sql(&format!("UPDATE {schema}.{table} SET kept_at = kept_at - {}", HOUR_MS / 4 * 3));
+        }
+        assert_eq!(trim(&retention), [3, 2, 1], "{case}: the critical event is too old, and only that");
+        assert_eq!(keep("c", false), (3, true), "what is kept is known, however old");
+        assert_eq!(keep("b", false), (4, false), "and what is gone was forgotten");
+        assert_eq!(sequences(&store, "run:1"), [3, 4]);
+    }
 }

@@ -19,8 +19,11 @@ use crate::ledger::Closed;
 use crate::presence::Parting;
 use crate::{ConnKey, Net};
 
-/// How long before a token's end its client is told, in milliseconds.
+/// How long before a token's end its client is told at the latest, in milliseconds.
 const NOTICE_MS: i64 = 30_000;
+/// Tokens that were made together end together: each connection is told by up to so much earlier, so that whoever
+/// makes the new ones is not asked for all of them in one second.
+const NOTICE_SPREAD_MS: i64 = 30_000;
 
 /// How long a close frame may take to be read and answered.
 const LINGER_NS: u64 = 1_000_000_000;
@@ -413,7 +416,7 @@ impl<N: Net> Shard<N> {
                 self.close_because(index, Cause::TokenExpired, now);
             } else {
                 // A refresh may have moved the end.
-                let near = expires - now.wall_ms <= NOTICE_MS;
+                let near = expires - now.wall_ms <= notice_ms(slot.stamp);
                 if near && !slot.flags.has(Flags::EXPIRY_TOLD) {
                     slot.flags.set(Flags::EXPIRY_TOLD);
                     let expires_in_ms = expires.abs_diff(now.wall_ms);
@@ -430,14 +433,15 @@ impl<N: Net> Shard<N> {
         let Some(expires) = slot.session.as_ref().and_then(|session| session.principal.expires_at_ms) else {
             return;
         };
-        let horizon_ms =
-            i64::try_from(self.settings.heartbeat_interval_ms).unwrap_or(i64::MAX / 4) * 2 + NOTICE_MS;
+        let horizon_ms = i64::try_from(self.settings.heartbeat_interval_ms).unwrap_or(i64::MAX / 4) * 2
+            + NOTICE_MS
+            + NOTICE_SPREAD_MS;
         if slot.flags.has(Flags::EXPIRY_WATCHED) || expires - now.wall_ms > horizon_ms {
             return;
         }
         let told = slot.flags.has(Flags::EXPIRY_TOLD);
         slot.flags.set(Flags::EXPIRY_WATCHED);
-        let at_ms = if told { expires } else { (expires - NOTICE_MS).max(now.wall_ms) };
+        let at_ms = if told { expires } else { (expires - notice_ms(slot.stamp)).max(now.wall_ms) };
         self.expiring.push(Reverse((at_ms, index, slot.stamp)));
     }
 
@@ -522,4 +526,10 @@ impl<N: Net> Shard<N> {
     pub(super) fn count_resumed(&mut self, outcome: ReconnectOutcome) {
         self.metrics.reconnected(outcome);
     }
+}
+
+/// How long before its token's end a connection is told. Multiples of the golden ratio fill the span evenly, however
+/// many connections there are.
+fn notice_ms(stamp: u32) -> i64 {
+    NOTICE_MS + ((i64::from(stamp.wrapping_mul(0x9E37_79B9)) * NOTICE_SPREAD_MS) >> 32)
 }

@@ -7,21 +7,21 @@ use crate::sim::client::{Client, Reading};
 use crate::sim::net::Say;
 use crate::sim::world::{Connecting, Plan, World};
 
-struct Scene(World);
+pub struct Scene(pub World);
 
 impl Scene {
-    fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits) -> Self {
         let settings = HubSettings { limits, ..HubSettings::default() };
         Self(World::new(1, Plan::calm(settings)))
     }
 
     /// A scene whose kernel buffers are small.
-    fn narrow(limits: Limits) -> Self {
+    pub fn narrow(limits: Limits) -> Self {
         let settings = HubSettings { limits, ..HubSettings::default() };
         Self(World::new(1, Plan { room: (2_000, 2_000), ..Plan::calm(settings) }))
     }
 
-    fn client(&mut self, user: &str) -> usize {
+    pub fn client(&mut self, user: &str) -> usize {
         let number = self.0.clients.len();
         let mut client = Client::new(number, user);
         client.heard = Some(Vec::new());
@@ -29,29 +29,29 @@ impl Scene {
         number
     }
 
-    fn connect(&mut self, client: usize, with: Connecting) {
+    pub fn connect(&mut self, client: usize, with: Connecting) {
         self.0.connect(client, with).expect("admission has no bounds here");
         self.0.settle();
     }
 
     /// A client with a token in its handshake.
-    fn join(&mut self, user: &str) -> usize {
+    pub fn join(&mut self, user: &str) -> usize {
         let client = self.client(user);
         self.connect(client, Connecting { token: Some(user.into()), ..Connecting::default() });
         assert_eq!(self.heard(client), "welcome");
         client
     }
 
-    fn say(&mut self, client: usize, json: &str) {
+    pub fn say(&mut self, client: usize, json: &str) {
         self.0.say(client, Say::Text(json.into()));
         self.0.settle();
     }
 
-    fn wait(&mut self, ms: u64) {
+    pub fn wait(&mut self, ms: u64) {
         self.0.run(ms, 250);
     }
 
-    fn publish(&mut self, channel: &str, count: usize) {
+    pub fn publish(&mut self, channel: &str, count: usize) {
         for _ in 0..count {
             self.0.publish(channel, 100).expect("accepted");
         }
@@ -59,16 +59,16 @@ impl Scene {
     }
 
     /// What a client has heard since it was last asked.
-    fn heard(&mut self, client: usize) -> String {
+    pub fn heard(&mut self, client: usize) -> String {
         let heard = self.0.clients[client].heard.as_mut().expect("it keeps what it hears");
         std::mem::take(heard).join(" | ")
     }
 
-    fn number(&mut self, series: &str) -> f64 {
+    pub fn number(&mut self, series: &str) -> f64 {
         self.0.numbers()[series]
     }
 
-    fn last_code(&self) -> u16 {
+    pub fn last_code(&self) -> u16 {
         self.0.hub.ledger.page(0, 1).0[0].code
     }
 }

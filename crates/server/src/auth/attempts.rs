@@ -3,11 +3,13 @@
 //! Each address has a budget of failures that refills evenly over a minute; when it is used up the
 //! address is answered 429 before its credential is looked at, so guessing costs the guesser and
 //! not the server. Successes cost nothing. An IPv6 address counts with its /64, which is one
-//! subscriber's. When too many addresses fail at once, the new ones share one budget.
+//! subscriber's. When too many addresses fail at once, the new ones share one budget. The clock that is set plays no
+//! part: set forward it would forgive everybody, set back it would refuse them for as long.
 
 use std::{collections::HashMap, net::IpAddr};
 
 use parking_lot::Mutex;
+use pulsewire_hub::Now;
 
 /// Addresses that are told apart.
 pub const ADDRESSES_MAX: usize = 16_384;
@@ -24,7 +26,7 @@ pub struct TooMany {
 /// A budget in milliseconds: a failure costs a minute divided by the budget's size.
 #[derive(Debug, Clone, Copy)]
 struct Budget {
-    /// When the budget is whole again.
+    /// When the budget is whole again, on the monotonic clock.
     full_at_ms: i64,
 }
 
@@ -38,7 +40,8 @@ impl Attempts {
     /// # Errors
     ///
     /// [`TooMany`] with the time to wait.
-    pub fn check(&self, address: IpAddr, per_minute: usize, now_ms: i64) -> Result<(), TooMany> {
+    pub fn check(&self, address: IpAddr, per_minute: usize, now: Now) -> Result<(), TooMany> {
+        let now_ms = monotonic_ms(now);
         if per_minute == 0 {
             return Ok(());
         }
@@ -54,7 +57,8 @@ impl Attempts {
     }
 
     /// Counts a failure of `address`.
-    pub fn failed(&self, address: IpAddr, per_minute: usize, now_ms: i64) {
+    pub fn failed(&self, address: IpAddr, per_minute: usize, now: Now) {
+        let now_ms = monotonic_ms(now);
         if per_minute == 0 {
             return;
         }
@@ -73,6 +77,10 @@ impl Attempts {
     }
 }
 
+fn monotonic_ms(now: Now) -> i64 {
+    i64::try_from(now.mono_ns / 1_000_000).unwrap_or(i64::MAX / 2)
+}
+
 fn cost_ms(per_minute: usize) -> i64 {
     (MINUTE_MS / i64::try_from(per_minute).unwrap_or(MINUTE_MS)).max(1)
 }
@@ -89,6 +97,10 @@ fn network_of(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    fn at(ms: u64) -> Now {
+        Now { mono_ns: ms * 1_000_000, wall_ms: 1_700_000_000_000 }
+    }
+
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
@@ -100,45 +112,58 @@ mod tests {
         let one = address("192.0.2.1");
         let looked_at = (0..1_000)
             .filter(|_| {
-                let looked_at = attempts.check(one, 60, 0).is_ok();
+                let looked_at = attempts.check(one, 60, at(0)).is_ok();
                 if looked_at {
-                    attempts.failed(one, 60, 0);
+                    attempts.failed(one, 60, at(0));
                 }
                 looked_at
             })
             .count();
         assert_eq!(looked_at, 60);
-        assert_eq!(attempts.check(one, 60, 0), Err(TooMany { retry_after_ms: 1_000 }));
-        assert_eq!(attempts.check(one, 60, 1_000), Ok(()));
-        assert_eq!(attempts.check(address("192.0.2.2"), 60, 0), Ok(()));
+        assert_eq!(attempts.check(one, 60, at(0)), Err(TooMany { retry_after_ms: 1_000 }));
+        assert_eq!(attempts.check(one, 60, at(1_000)), Ok(()));
+        assert_eq!(attempts.check(address("192.0.2.2"), 60, at(0)), Ok(()));
+    }
+
+    /// Rows C1 and C2.
+    #[test]
+    fn a_clock_that_is_set_forgives_nobody_and_refuses_nobody_longer() {
+        let attempts = Attempts::default();
+        let (one, now) = (address("192.0.2.1"), at(0));
+        (0..60).for_each(|_| attempts.failed(one, 60, now));
+        for jump_ms in [86_400_000, -3_600_000] {
+            let set = |now: Now| Now { wall_ms: now.wall_ms + jump_ms, ..now };
+            assert_eq!(attempts.check(one, 60, set(now)), Err(TooMany { retry_after_ms: 1_000 }));
+            assert_eq!(attempts.check(one, 60, set(at(1_000))), Ok(()));
+        }
     }
 
     #[test]
     fn the_addresses_of_one_ipv6_network_share_a_budget() {
         let attempts = Attempts::default();
         for host in 0..10 {
-            attempts.failed(address(&format!("2001:db8::{host}")), 10, 0);
+            attempts.failed(address(&format!("2001:db8::{host}")), 10, at(0));
         }
-        assert!(attempts.check(address("2001:db8::ffff"), 10, 0).is_err());
-        assert!(attempts.check(address("2001:db8:0:1::1"), 10, 0).is_ok());
+        assert!(attempts.check(address("2001:db8::ffff"), 10, at(0)).is_err());
+        assert!(attempts.check(address("2001:db8:0:1::1"), 10, at(0)).is_ok());
     }
 
     #[test]
     fn the_table_of_addresses_is_bounded() {
         let attempts = Attempts::default();
         for number in 0..u32::try_from(ADDRESSES_MAX).unwrap() + 1_000 {
-            attempts.failed(IpAddr::V4(number.into()), 60, 0);
+            attempts.failed(IpAddr::V4(number.into()), 60, at(0));
         }
         assert_eq!(attempts.0.lock().len(), ADDRESSES_MAX + 1);
-        assert!(attempts.check(address("198.51.100.1"), 60, 0).is_err(), "newcomers share a used budget");
-        attempts.failed(address("198.51.100.1"), 60, 120_000);
+        assert!(attempts.check(address("198.51.100.1"), 60, at(0)).is_err(), "newcomers share a used budget");
+        attempts.failed(address("198.51.100.1"), 60, at(120_000));
         assert_eq!(attempts.0.lock().len(), 1, "budgets that are whole again make room");
     }
 
     #[test]
     fn zero_means_no_limit() {
         let attempts = Attempts::default();
-        attempts.failed(address("192.0.2.1"), 0, 0);
-        assert!(attempts.check(address("192.0.2.1"), 0, 0).is_ok());
+        attempts.failed(address("192.0.2.1"), 0, at(0));
+        assert!(attempts.check(address("192.0.2.1"), 0, at(0)).is_ok());
     }
 }

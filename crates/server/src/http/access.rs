@@ -48,7 +48,7 @@ pub async fn bearer(
     let outcome = match extract(headers, query, &live.settings.auth) {
         Ok(None) => return Ok(None),
         Ok(Some(credential)) => {
-            app.attempts.check(remote, per_minute, now.wall_ms).map_err(|too_many| {
+            app.attempts.check(remote, per_minute, now).map_err(|too_many| {
                 app.telemetry.shared().rate_limited(RateScope::Address);
                 let retry_after_ms = Some(too_many.retry_after_ms);
                 let detail = "too many failed attempts from this address";
@@ -74,7 +74,7 @@ pub async fn bearer(
             Ok(Some(Arc::new(principal)))
         }
         Err(refusal) => {
-            app.attempts.failed(remote, per_minute, now.wall_ms);
+            app.attempts.failed(remote, per_minute, now);
             app.telemetry.shared().auth_failed(refusal.reason());
             Err(refused(&refusal))
         }

@@ -83,7 +83,7 @@ pub async fn stream(
     let streaming = Streaming {
         heartbeat: live.settings.reading.heartbeat,
         chunk_bytes: live.settings.limits.outbox_bytes_max / 2,
-        ends: ends(reader.principal.expires_at_ms),
+        expires_at_ms: reader.principal.expires_at_ms,
         app,
         seat,
         out,
@@ -113,7 +113,7 @@ fn last_event_id(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Star
     text.map(|text| asked::start(&text)).transpose()
 }
 
-/// When a token ends, if it does.
+/// When a token ends, if it does, by the clock as it stands now: it may be set meanwhile, so each wait asks anew.
 fn ends(expires_at_ms: Option<i64>) -> Option<Instant> {
     let left_ms = u64::try_from(expires_at_ms?.saturating_sub(clock::now().wall_ms)).unwrap_or(0);
     Instant::now().checked_add(Duration::from_millis(left_ms))
@@ -165,7 +165,8 @@ struct Streaming {
     channel: Arc<Channel>,
     heartbeat: Duration,
     chunk_bytes: usize,
-    ends: Option<Instant>,
+    /// When the reader's token ends, Unix milliseconds.
+    expires_at_ms: Option<i64>,
     stalled: Stalled,
     began_ns: u64,
     /// Whether something happened while a chunk was being handed over.
@@ -250,7 +251,7 @@ impl Streaming {
                     Woken::Kicked(code) => return Err(Ending::Kicked(code)),
                     Woken::Drained(drain) => return Err(Ending::Drained(drain)),
                 },
-                () = at(self.ends) => return Err(Ending::Expired),
+                () = at(ends(self.expires_at_ms)) => return Err(Ending::Expired),
             }
         }
     }
@@ -263,7 +264,7 @@ impl Streaming {
         tokio::select! {
             biased;
             () = self.out.closed() => Err(Ending::Gone),
-            () = at(self.ends) => Err(Ending::Expired),
+            () = at(ends(self.expires_at_ms)) => Err(Ending::Expired),
             woken = self.seat.woken() => match woken {
                 Woken::Moved => Ok(Next::Moved),
                 Woken::Kicked(code) => Err(Ending::Kicked(code)),

@@ -27,6 +27,25 @@ pub struct PostgresOptions {
     pub readers: usize,
     /// Whether a server that takes over has everything that was acknowledged: then it keeps the epoch.
     pub synchronous_replication: bool,
+    /// Whose clock the ages of events are told by.
+    pub ages: Ages,
+}
+
+/// Whose clock the ages of events and message ids are told by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ages {
+    /// The database's, one for all nodes: what a node thinks the time is changes nothing of what is kept.
+    #[default]
+    OfDatabase,
+    /// That of whoever commits and trims, for tests in which hours pass at once.
+    OfCaller,
+}
+
+impl Ages {
+    /// What the database is told of the time; nothing if it knows better.
+    pub(super) fn told(self, at_ms: i64) -> Option<i64> {
+        (self == Self::OfCaller).then_some(at_ms)
+    }
 }
 
 /// An address, taken apart.

@@ -15,8 +15,9 @@ use crate::store::{Accepted, Append, Batch, Decision, Declined, DedupKey, Place}
 
 pub(super) const PROBE: &str = "UPDATE meta SET value = (value::bigint + 1)::text WHERE key = 'probed'";
 pub(super) const KEEP: &str = "SELECT epoch, sequences, duplicates, conflicts FROM keep(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
-pub(super) const TRIM: &str = "SELECT trim_channel($1, $2, $3, $4, $5, $6, $7, $8)";
+    $1, $2, $3, coalesce($4, (extract(epoch FROM clock_timestamp()) * 1000)::bigint), $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
+pub(super) const TRIM: &str = "SELECT trim_channel(
+    $1, $2, $3, $4, $5, $6, $7, coalesce($8, (extract(epoch FROM clock_timestamp()) * 1000)::bigint))";
 pub(super) const EXTENTS: &str = "
     SELECT m.value, c.head, c.floor, c.critical_floor
     FROM unnest($1::text[]) WITH ORDINALITY AS n (name, i)
@@ -159,12 +160,16 @@ impl<'b> Columns<'b> {
         self.channel.is_empty()
     }
 
-    pub(super) fn parameters<'p>(&'p self, batch: &'p Batch) -> [&'p (dyn ToSql + Sync); 18] {
+    pub(super) fn parameters<'p>(
+        &'p self,
+        batch: &'p Batch,
+        at_ms: &'p Option<i64>,
+    ) -> [&'p (dyn ToSql + Sync); 18] {
         [
             &self.names,
             &self.rounds,
             &batch.strict,
-            &batch.at_ms,
+            at_ms,
             &self.request,
             &self.channel,
             &self.dedup,

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use pulsewire_bus::store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
+use pulsewire_bus::store::{Ages, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
 use pulsewire_bus::{
     Accepted, Append, Batch, Decision, Declined, Extent, MemoryStore, Only, Query, ReadLimit, Retention,
     Store, StoredPage,
@@ -86,7 +86,13 @@ impl Subject {
             }
             Place::Postgres(_, url) => {
                 let url = url.clone();
-                let options = PostgresOptions { url, epoch, readers: 2, synchronous_replication: false };
+                let options = PostgresOptions {
+                    url,
+                    epoch,
+                    readers: 2,
+                    synchronous_replication: false,
+                    ages: Ages::OfCaller,
+                };
                 Box::new(PostgresStore::new(&options).unwrap())
             }
         });
