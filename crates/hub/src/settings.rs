@@ -17,6 +17,9 @@ pub struct Limits {
     /// A reader that takes nothing for so long while something waits is closed with 4004,
     /// in milliseconds. Default 30 s.
     pub slow_after_ms: u64,
+    /// A connection that is older is closed with 1012, to come back at once and resume, in milliseconds; each at
+    /// another moment of the last quarter, to within a heartbeat. Default 0: as old as it likes.
+    pub connection_age_max_ms: u64,
     /// How long a connection may stay without authenticating before it is closed with 4505,
     /// in milliseconds. Default 5 s.
     pub auth_timeout_ms: u64,
@@ -36,6 +39,7 @@ impl Default for Limits {
             errors_per_minute: 20,
             outbox_bytes_max: 64 * 1024,
             slow_after_ms: 30_000,
+            connection_age_max_ms: 0,
             auth_timeout_ms: 5_000,
             stash_bytes_max: 64 * 1024,
             detached_max: 10_000,

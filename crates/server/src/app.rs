@@ -172,6 +172,7 @@ pub fn hub_settings(settings: &Settings) -> HubSettings {
             errors_per_minute: u32::try_from(limits.errors_per_minute).unwrap_or(u32::MAX),
             outbox_bytes_max: limits.outbox_bytes_max,
             slow_after_ms: ms(limits.slow_after),
+            connection_age_max_ms: ms(limits.connection_age_max),
             auth_timeout_ms: ms(settings.auth.timeout),
             stash_bytes_max: limits.message_bytes_max,
             detached_max: settings.session.detached_max,

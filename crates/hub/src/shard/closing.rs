@@ -23,7 +23,7 @@ use crate::{ConnKey, Net};
 const NOTICE_MS: i64 = 30_000;
 /// Tokens that were made together end together: each connection is told by up to so much earlier, so that whoever
 /// makes the new ones is not asked for all of them in one second.
-const NOTICE_SPREAD_MS: i64 = 30_000;
+const NOTICE_SPREAD_MS: u64 = 30_000;
 
 /// How long a close frame may take to be read and answered.
 const LINGER_NS: u64 = 1_000_000_000;
@@ -51,6 +51,7 @@ pub(super) enum Cause {
     TooManyErrors,
     Superseded,
     Draining,
+    Aged,
     UnsupportedEncoding,
     TooLarge,
     Asked(CloseCode),
@@ -68,7 +69,7 @@ impl Cause {
             Self::ConnectionLimit => CloseCode::ConnectionLimit,
             Self::TooManyErrors => CloseCode::TooManyErrors,
             Self::Superseded => CloseCode::Superseded,
-            Self::Draining => CloseCode::ServiceRestart,
+            Self::Draining | Self::Aged => CloseCode::ServiceRestart,
             Self::UnsupportedEncoding => CloseCode::UnsupportedData,
             Self::TooLarge => CloseCode::MessageTooBig,
             Self::Asked(code) => code,
@@ -94,7 +95,7 @@ impl Cause {
             Self::UnsupportedEncoding => DisconnectReason::ProtocolError,
             Self::TooLarge => DisconnectReason::TooLarge,
             Self::Asked(CloseCode::Revoked) => DisconnectReason::Revoked,
-            Self::Asked(_) => DisconnectReason::ServerClose,
+            Self::Aged | Self::Asked(_) => DisconnectReason::ServerClose,
         }
     }
 
@@ -433,9 +434,8 @@ impl<N: Net> Shard<N> {
         let Some(expires) = slot.session.as_ref().and_then(|session| session.principal.expires_at_ms) else {
             return;
         };
-        let horizon_ms = i64::try_from(self.settings.heartbeat_interval_ms).unwrap_or(i64::MAX / 4) * 2
-            + NOTICE_MS
-            + NOTICE_SPREAD_MS;
+        let interval_ms = i64::try_from(self.settings.heartbeat_interval_ms).unwrap_or(i64::MAX / 4);
+        let horizon_ms = interval_ms * 2 + notice_ms(slot.stamp);
         if slot.flags.has(Flags::EXPIRY_WATCHED) || expires - now.wall_ms > horizon_ms {
             return;
         }
@@ -443,6 +443,24 @@ impl<N: Net> Shard<N> {
         slot.flags.set(Flags::EXPIRY_WATCHED);
         let at_ms = if told { expires } else { (expires - notice_ms(slot.stamp)).max(now.wall_ms) };
         self.expiring.push(Reverse((at_ms, index, slot.stamp)));
+    }
+
+    /// Whether a connection has reached the age at which it is sent around.
+    pub(super) fn is_aged(&self, index: u32, now: Now) -> bool {
+        let age_max_ms = self.settings.limits.connection_age_max_ms;
+        if age_max_ms == 0 || self.drain.is_some() {
+            return false;
+        }
+        let slot = &self.slots[index as usize];
+        let Some(session) = &slot.session else { return false };
+        let earlier_ms = spread(slot.stamp, age_max_ms / 4);
+        now.since_ns(session.peer.connected_ns) / 1_000_000 >= age_max_ms - earlier_ms
+    }
+
+    /// Sends a connection around: its client comes back at once and resumes, wherever it is let in.
+    pub(super) fn close_aged(&mut self, index: u32, now: Now) {
+        self.answer(index, &Answer::Reconnect { retry_ms: 0, code: CloseCode::ServiceRestart }, None);
+        self.close_because(index, Cause::Aged, now);
     }
 
     /// Closes all connections of a session, a user or an address; returns how many.
@@ -528,8 +546,14 @@ impl<N: Net> Shard<N> {
     }
 }
 
-/// How long before its token's end a connection is told. Multiples of the golden ratio fill the span evenly, however
-/// many connections there are.
+/// How long before its token's end a connection is told.
 fn notice_ms(stamp: u32) -> i64 {
-    NOTICE_MS + ((i64::from(stamp.wrapping_mul(0x9E37_79B9)) * NOTICE_SPREAD_MS) >> 32)
+    NOTICE_MS + spread(stamp, NOTICE_SPREAD_MS).cast_signed()
+}
+
+/// A part of a span, another one for each connection. Multiples of the golden ratio fill the span evenly, however many
+/// connections there are.
+fn spread(stamp: u32, span_ms: u64) -> u64 {
+    let turn = u128::from(stamp.wrapping_mul(0x9E37_79B9));
+    ((turn * u128::from(span_ms)) >> 32) as u64
 }

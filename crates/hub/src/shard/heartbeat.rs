@@ -74,6 +74,10 @@ impl<N: Net> Shard<N> {
                 continue;
             }
             let unheard = slot.flags.has(Flags::AWAITING_PONG) || slot.outbox.is_some();
+            if self.is_aged(index, now) {
+                self.close_aged(index, now);
+                continue;
+            }
             self.watch_expiry(index, now);
             let slot = &mut self.slots[index as usize];
             if unheard {

@@ -153,3 +153,61 @@ fn tokens_that_end_together_are_refreshed_over_half_a_minute() {
     assert!(most <= 2 * CLIENTS / seconds, "{most} in one second");
     assert_eq!(scene.0.hub.ledger.page(0, 0).1, 0, "nobody was closed");
 }
+
+/// Row R11.
+#[test]
+fn old_connections_are_sent_around_evenly_and_their_clients_miss_nothing() {
+    const CLIENTS: usize = 1_000;
+    const AGE_MAX_MS: u64 = 600_000;
+    let mut scene = Scene::new(Limits { connection_age_max_ms: AGE_MAX_MS, ..Limits::default() });
+    let clients: Vec<usize> = (0..CLIENTS).map(|n| scene.join(&format!("u{n}"))).collect();
+    for client in &clients {
+        scene.say(*client, r#"{"type":"subscribe","channels":["run:1"]}"#);
+        assert_eq!(scene.heard(*client), "subscribed run:1 @0");
+    }
+    // One goes by itself before its time, and is not counted among those who were sent.
+    scene.0.say(clients[0], crate::sim::net::Say::Close(Some(1000)));
+    let mut published = 0;
+    let mut next = vec![1; CLIENTS];
+    let mut closed = Vec::new();
+    for _ in 0..63 {
+        scene.publish("run:1", 1);
+        published += 1;
+        scene.wait(10_000);
+        let mut sent_around = 0;
+        for client in &clients[1..] {
+            let told = scene.told(*client);
+            let events = told.split(" | ").filter_map(|line| line.strip_prefix("event run:1 "));
+            for sequence in events {
+                assert_eq!(sequence, next[*client].to_string(), "client {client}");
+                next[*client] += 1;
+            }
+            if scene.0.clients[*client].wire.is_some() {
+                continue;
+            }
+            assert!(told.ends_with("reconnect | close 1012"), "{told}");
+            sent_around += 1;
+            let session = scene.0.clients[*client].session.clone();
+            let session = session.and_then(|id| pulsewire_protocol::SessionId::parse(&id).ok());
+            // It comes back after something else was said.
+            scene.publish("run:1", usize::from(sent_around == 1));
+            published += usize::from(sent_around == 1);
+            let token = Some(format!("u{client}"));
+            scene.connect(*client, Connecting { token, session, ..Connecting::default() });
+        }
+        closed.push(sent_around);
+    }
+    assert_eq!(closed.iter().sum::<usize>(), CLIENTS - 1, "each once: {closed:?}");
+    let (first, last) = (44, 62);
+    let early = closed[..first].iter().sum::<usize>();
+    assert_eq!(early, 0, "nobody before three quarters: {closed:?}");
+    let mean = CLIENTS / (last - first);
+    let most = closed.iter().max().copied().unwrap_or(0);
+    assert!(most <= 2 * mean, "{most} in ten seconds, {mean} on average: {closed:?}");
+    scene.wait(1_000);
+    for client in &clients[1..] {
+        let told = scene.told(*client);
+        next[*client] += told.matches("event run:1 ").count();
+        assert_eq!(next[*client], published + 1, "client {client}: {told}");
+    }
+}

@@ -193,6 +193,8 @@ section! {
     connection_memory: Size = "192KiB", range("16KiB", "256MiB"), reloadable();
     /// How long a reader may take nothing while bytes wait before it is closed with 4004. On a reload, new connections take a longer time over.
     slow_after: Span = "30s", range("100ms", "1h"), reloadable();
+    /// A WebSocket connection that is older is closed with 1012 to come back at once and resume, so that clients move to nodes that were added; 0 lets it grow as old as it likes. Each goes at another moment of the last quarter, to within `heartbeat.interval`.
+    connection_age_max: Span = "0s", range("0s", "30d"), reloadable();
     /// Unsent bytes the kernel may hold for one connection (TCP_NOTSENT_LOWAT), set when it is made.
     kernel_unsent_bytes: Size = "64KiB", range("4KiB", "16MiB"), reloadable();
     /// How long a request's head and a handshake may take.

@@ -224,6 +224,7 @@ fn other_values() -> Vec<(&'static str, &'static str)> {
         ("limits.outbox_bytes_max", "128KiB"),
         ("limits.connection_memory", "1MiB"),
         ("limits.slow_after", "9s"),
+        ("limits.connection_age_max", "9h"),
         ("limits.kernel_unsent_bytes", "128KiB"),
         ("limits.handshake_timeout", "9s"),
         ("limits.header_bytes_max", "32KiB"),

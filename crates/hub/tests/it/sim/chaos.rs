@@ -63,6 +63,8 @@ fn world(seed: u64, twist: Twist) -> World {
         errors_per_minute: *rng.pick(&[3, 20, 1_000]),
         outbox_bytes_max: rng.between(300, 4_000),
         slow_after_ms: rng.between(3_000, 30_000) as u64,
+        // Without a draw of its own: the schedules of old seeds stay as they were.
+        connection_age_max_ms: if seed % 4 == 3 { 5_000 + seed % 40_000 } else { 0 },
         auth_timeout_ms: rng.between(500, 5_000) as u64,
         stash_bytes_max: rng.between(200, 4_000),
         detached_max: rng.between(1, 20),
