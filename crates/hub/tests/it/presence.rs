@@ -134,6 +134,46 @@ fn a_member_who_is_back_within_the_grace_is_no_news_whether_its_session_is_resum
     }
 }
 
+/// Row R9.
+#[test]
+fn a_thousand_members_who_reconnect_within_the_grace_are_no_news_to_anybody() {
+    const MEMBERS: usize = 1_000;
+    let mut scene = Scene::new(2);
+    let [join, watch] = [JOIN, WATCH].map(|wish| wish.replace("run:1", "hall:1"));
+    let watcher = scene.connect("zoe", None);
+    scene.say(watcher, &watch);
+    let user = |number: usize| format!("u{number}");
+    let members: Vec<usize> = (0..MEMBERS).map(|number| scene.connect(&user(number), None)).collect();
+    members.iter().for_each(|member| scene.world.say(*member, Say::Text(join.clone())));
+    scene.wait(1_000);
+    let channel = ChannelName::parse("hall:1").expect("a name");
+    let count = |scene: &Scene| scene.world.hub.presence.snapshot(&channel).members.len();
+    assert_eq!(count(&scene), MEMBERS);
+    assert_eq!(scene.heard_by(watcher).matches('+').count(), MEMBERS, "they were told of once each");
+    let sessions: Vec<String> = members.iter().map(|member| scene.session(*member)).collect();
+    members.iter().for_each(|member| scene.world.reset(*member));
+    scene.wait(100);
+    let mut back = Vec::new();
+    for (number, session) in sessions.iter().enumerate() {
+        let resumes = number % 2 == 0;
+        back.push(scene.connect(&user(number), resumes.then_some(session.as_str())));
+        if !resumes {
+            scene.world.say(back[number], Say::Text(join.clone()));
+        }
+        if number % 250 == 249 {
+            scene.wait(1_000);
+        }
+    }
+    // Longer than the grace, and shorter than the server's own look at who is silent.
+    scene.wait(10_000);
+    assert_eq!(scene.heard_by(watcher), "", "nobody came or went");
+    assert_eq!(count(&scene), MEMBERS);
+    for member in back {
+        let heard = scene.heard_by(member);
+        assert!(!heard.contains(['+', '-']), "{heard}");
+    }
+}
+
 #[test]
 fn a_close_frame_an_operator_and_a_narrower_token_end_membership_at_once() {
     let mut scene = Scene::new(1);

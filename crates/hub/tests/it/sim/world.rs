@@ -1047,6 +1047,10 @@ fn namespaces(history_max: usize) -> Namespaces {
             presence: Some(PresenceRules { members_max: 8, ..PresenceRules::default() }),
             ..namespace("run", "run:*", ChannelKind::Log)
         },
+        Namespace {
+            presence: Some(PresenceRules { members_max: 2_000, ..PresenceRules::default() }),
+            ..namespace("hall", "hall:*", ChannelKind::Log)
+        },
         namespace("project", "project:*", ChannelKind::Log),
         namespace("workspace", "workspace", ChannelKind::Log),
         namespace("metrics", "*.metrics", ChannelKind::Metrics),
