@@ -12,7 +12,7 @@ use pulsewire_protocol::{
     Attend, ChannelName, CloseCode, Encoding, ErrorCode, Event, Gap, Heartbeat, Interval, Position, Replay,
     RequestId, Sequence, SessionId, Shape,
 };
-use pulsewire_telemetry::Current;
+use pulsewire_telemetry::{Current, Transport};
 use serde_json::value::RawValue;
 
 use crate::{ConnKey, HubSettings, Notice, Principal};
@@ -380,7 +380,9 @@ pub trait Backend: Send + Sync {
 /// One connection or detached session, as the admin endpoints show it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConnectionInfo {
-    /// Its session; `None` while it has not authenticated.
+    /// How it is attached.
+    pub transport: Transport,
+    /// Its session; `None` while it has not authenticated, and for readers over HTTP.
     pub session: Option<SessionId>,
     /// Its user; empty for the anonymous.
     pub user: Box<str>,

@@ -115,7 +115,7 @@ impl App {
     /// As [`App::survey`].
     pub async fn connections(&self) -> Result<Vec<ConnectionInfo>, Stalled> {
         let shards = ask(|reply| self.hub.list(reply)).await?;
-        Ok(shards.into_iter().flatten().collect())
+        Ok(shards.into_iter().flatten().chain(self.readers.list()).collect())
     }
 
     /// Ends connections. Returns how many there were.

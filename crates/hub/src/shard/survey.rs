@@ -108,6 +108,7 @@ impl<N: Net> Shard<N> {
             None => session.map_or_else(Vec::new, |session| self.channels_of(session)),
         };
         Some(ConnectionInfo {
+            transport: Transport::WebSocket,
             session: session.map(|session| session.id),
             user: session.map_or_else(|| "".into(), |session| session.principal.sub.clone()),
             channels,

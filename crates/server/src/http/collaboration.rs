@@ -19,6 +19,7 @@ use super::problem::Problem;
 use super::read::{self, Reader, asked};
 use crate::app::App;
 use crate::presence;
+use crate::reading::readers::Peer;
 use crate::reading::{self, Cursor, Filter, Start, Step, Told};
 
 /// Pages of critical events that one request reads at most.
@@ -30,6 +31,7 @@ const CRITICAL_PAGE: usize = 1_000;
 pub async fn poll(
     State(app): State<Arc<App>>,
     Extension(Remote(remote)): Extension<Remote>,
+    Extension(agents): Extension<Arc<crate::agents::Agents>>,
     Path(run_id): Path<String>,
     uri: Uri,
     headers: HeaderMap,
@@ -38,11 +40,12 @@ pub async fn poll(
     let actions = [Action::Subscribe, Action::History];
     let principal = read::admit(&app, &headers, uri.query(), remote.ip(), &name, &actions).await?;
     let asked = asked::Asked::parse(uri.query(), "afterSequence")?;
-    let reader = Reader { principal, asked, name };
+    let peer = Peer::of(remote, &agents, &headers);
+    let reader = Reader { peer, principal, asked, name };
     read::note_fallback(&app, &reader);
     let start = reader.asked.after.clone().unwrap_or(Start::After(Sequence::ZERO));
     let before = start.sequence();
-    let (mut cursor, mut step, reset) = read::poll_from(&app, &reader, remote.ip(), &start).await?;
+    let (mut cursor, mut step, reset) = read::poll_from(&app, &reader, &start).await?;
     // Only what this page lacks is looked for: a filter has nothing to do with it.
     let older = if reset { Vec::new() } else { outlived(&app, &cursor, before, &step).await? };
     take_older(&mut cursor, &mut step, older, reader.asked.limit);

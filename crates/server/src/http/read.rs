@@ -7,6 +7,7 @@
 pub mod asked;
 mod page;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +26,10 @@ use tokio::time::Instant;
 
 use super::access::{self, Remote, Takes};
 use super::problem::Problem;
+use super::upgrade::user_agent;
+use crate::agents::Agents;
 use crate::app::App;
-use crate::reading::readers::{Guest, Woken};
+use crate::reading::readers::{Guest, Peer, Woken};
 use crate::reading::{self, Cursor, Start, Step};
 use asked::Asked;
 
@@ -35,8 +38,17 @@ pub use page::{gap_value, join, json_response, reset_value, respond};
 /// Steps that one request may take through a history of which its filter wants nothing.
 const STEPS_MAX: usize = 8;
 
+impl Peer {
+    /// Who sent a request, as it says itself.
+    pub(super) fn of(remote: SocketAddr, agents: &Agents, headers: &HeaderMap) -> Self {
+        Self { remote, agent: agents.intern(user_agent(headers)) }
+    }
+}
+
 /// What a request is about, and who asks.
 pub struct Reader {
+    /// From where, and with what.
+    pub peer: Peer,
     /// Who asks.
     pub principal: Arc<Principal>,
     /// What is asked for.
@@ -158,6 +170,7 @@ pub async fn events(
 pub async fn poll(
     State(app): State<Arc<App>>,
     Extension(Remote(remote)): Extension<Remote>,
+    Extension(agents): Extension<Arc<Agents>>,
     Path(channel): Path<String>,
     uri: Uri,
     headers: HeaderMap,
@@ -165,13 +178,14 @@ pub async fn poll(
     let name = channel_name(&channel)?;
     let principal = admit(&app, &headers, uri.query(), remote.ip(), &name, &[Action::Subscribe]).await?;
     let asked = Asked::parse(uri.query(), "after")?;
-    let reader = Reader { principal, asked, name };
+    let peer = Peer::of(remote, &agents, &headers);
+    let reader = Reader { peer, principal, asked, name };
     if reader.asked.after.is_some() {
         may_look_back(&app, &reader)?;
     }
     note_fallback(&app, &reader);
     let start = reader.asked.after.clone().unwrap_or(Start::Now);
-    let (cursor, step, reset) = poll_from(&app, &reader, remote.ip(), &start).await?;
+    let (cursor, step, reset) = poll_from(&app, &reader, &start).await?;
     let retry_after_ms = retry_after_ms(&app, &step);
     Ok(respond(&app, &cursor, &step, reset, Some(retry_after_ms)))
 }
@@ -230,7 +244,6 @@ pub fn pause(app: &App) -> Duration {
 pub async fn poll_from(
     app: &Arc<App>,
     reader: &Reader,
-    remote: std::net::IpAddr,
     start: &Start,
 ) -> Result<(Cursor, Step, bool), Problem> {
     let channel = open_log(app, &reader.name, start.sequence()).await?;
@@ -244,7 +257,7 @@ pub async fn poll_from(
     let guest = Guest {
         transport: Transport::Polling,
         principal: &reader.principal,
-        address: remote,
+        peer: &reader.peer,
         readers_max: readers_max(app),
     };
     let mut seat = app.readers.sit(&cursor.channel, &guest, &app.hub.admission, &app.telemetry)?;

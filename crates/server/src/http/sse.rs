@@ -36,7 +36,7 @@ use super::problem::Problem;
 use super::read::{self, Reader, asked};
 use crate::app::App;
 use crate::patient::Stalled;
-use crate::reading::readers::{Guest, Woken};
+use crate::reading::readers::{Guest, Peer, Woken};
 use crate::reading::{self, Cursor, Seat, Start};
 
 /// The header with which a browser says what it has had.
@@ -52,6 +52,7 @@ const RETRY_MS_MIN: u64 = 500;
 pub async fn stream(
     State(app): State<Arc<App>>,
     Extension(Remote(remote)): Extension<Remote>,
+    Extension(agents): Extension<Arc<crate::agents::Agents>>,
     Extension(stalled): Extension<Stalled>,
     Path(channel): Path<String>,
     uri: Uri,
@@ -64,7 +65,8 @@ pub async fn stream(
     if let Some(last) = last_event_id(&headers, uri.query())? {
         asked.after = Some(last);
     }
-    let reader = Reader { principal, asked, name };
+    let peer = Peer::of(remote, &agents, &headers);
+    let reader = Reader { peer, principal, asked, name };
     if reader.asked.after.is_some() {
         read::may_look_back(&app, &reader)?;
     }
@@ -73,7 +75,7 @@ pub async fn stream(
     let guest = Guest {
         transport: Transport::Sse,
         principal: &reader.principal,
-        address: remote.ip(),
+        peer: &reader.peer,
         readers_max: read::readers_max(&app),
     };
     let seat = app.readers.sit(&channel, &guest, &app.hub.admission, &app.telemetry)?;
@@ -453,6 +455,7 @@ impl Streaming {
     }
 
     fn count(&self, sent: Sent, frame: &Frame) {
+        self.seat.sent.message(frame.payload().len());
         self.app.telemetry.shared().message_sent(sent, 1, frame.payload().len() as u64);
     }
 }

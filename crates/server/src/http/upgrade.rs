@@ -209,7 +209,7 @@ fn wanted(query: Option<&str>) -> Wanted {
     wanted
 }
 
-fn user_agent(headers: &HeaderMap) -> &str {
+pub(super) fn user_agent(headers: &HeaderMap) -> &str {
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut end = agent.len().min(USER_AGENT_BYTES_MAX);
     while !agent.is_char_boundary(end) {

@@ -8,6 +8,8 @@
 //! A reader has a seat from before it looks where the channel stands until it is dropped, so there is no hole at
 //! the seam. Seats are counted like connections, by node, address and user, and are bounded themselves.
 
+mod listing;
+
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,13 +18,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 use pulsewire_bus::{Channel, ChannelId, ChannelKind, Publication};
 use pulsewire_edge::{Carrier, clock};
-use pulsewire_hub::{Admission, Drain, Hub, Principal, Refused, Target};
-use pulsewire_protocol::{CloseCode, ErrorCode};
+use pulsewire_hub::{Admission, Drain, Hub, Now, Principal, Refused, Target};
+use pulsewire_protocol::{ChannelName, CloseCode, ErrorCode};
 use pulsewire_telemetry::{Codec, Current, RejectReason, RejectStage, Telemetry, Transport};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch};
 
 use super::fallbacks::Fallbacks;
 use crate::http::problem::Problem;
+pub use listing::{Peer, Sent};
 
 /// How much the readers may take.
 #[derive(Debug, Clone, Copy)]
@@ -62,9 +65,10 @@ struct Taken {
     transport: Transport,
     user: Box<str>,
     token_id: Option<Box<str>>,
-    address: IpAddr,
-    project: Option<String>,
-    since_ns: u64,
+    peer: Peer,
+    channel: ChannelName,
+    since: Now,
+    sent: Arc<Sent>,
     kick: Option<oneshot::Sender<CloseCode>>,
 }
 
@@ -105,7 +109,7 @@ pub struct Guest<'a> {
     /// Who it is.
     pub principal: &'a Principal,
     /// From where.
-    pub address: IpAddr,
+    pub peer: &'a Peer,
     /// How many readers there may be.
     pub readers_max: usize,
 }
@@ -159,7 +163,8 @@ impl Readers {
             telemetry.shared().rejected(RejectStage::Handshake, reason);
             Err(Problem::new(ErrorCode::Overloaded, detail))
         };
-        let Guest { transport, principal, address, readers_max } = *guest;
+        let Guest { transport, principal, peer, readers_max } = *guest;
+        let address = peer.remote.ip();
         match admission.connect(address) {
             Ok(()) => {}
             Err(Refused::Address) => {
@@ -175,13 +180,15 @@ impl Readers {
             return refuse(RejectReason::UserLimit, "you have too many connections; close one of them");
         }
         let (kick, kicked) = oneshot::channel();
+        let sent = Arc::<Sent>::default();
         let taken = Taken {
             transport,
             user: principal.sub.clone(),
             token_id: principal.token_id.clone(),
-            address,
-            project: project(channel),
-            since_ns: clock::now().mono_ns,
+            peer: peer.clone(),
+            channel: channel.name.clone(),
+            since: clock::now(),
+            sent: sent.clone(),
             kick: Some(kick),
         };
         let mut seats = self.seats.lock();
@@ -199,7 +206,7 @@ impl Readers {
         let user = principal.sub.clone();
         let (readers, admission) = (self.clone(), admission.clone());
         let drain = self.drain.subscribe();
-        Ok(Seat { readers, admission, id, user, address, room, moved, kicked, drain })
+        Ok(Seat { readers, admission, id, user, address, room, moved, kicked, drain, sent })
     }
 
     fn enter(&self, channel: &Arc<Channel>) -> (Arc<Room>, watch::Receiver<()>) {
@@ -270,7 +277,7 @@ impl Readers {
             Target::Session(_) => false,
             Target::User(user) => taken.user == *user,
             Target::Token(id) => taken.token_id.as_ref() == Some(id),
-            Target::Address(address) => taken.address == *address,
+            Target::Address(address) => taken.peer.remote.ip() == *address,
         };
         let mut seats = self.seats.lock();
         let kicks =
@@ -293,10 +300,16 @@ impl Readers {
     pub fn survey(&self, current: &mut Current) {
         let now = clock::now();
         for taken in self.seats.lock().taken.values() {
-            current.connection(taken.transport, Codec::Json, 1, 0, now.since_ns(taken.since_ns) / 1_000_000);
+            current.connection(
+                taken.transport,
+                Codec::Json,
+                1,
+                0,
+                now.since_ns(taken.since.mono_ns) / 1_000_000,
+            );
             current.subscriptions += 1;
-            if let Some(project) = &taken.project {
-                current.subscriptions_by_project.push((project.clone(), 1));
+            if let Some(project) = project(&taken.channel) {
+                current.subscriptions_by_project.push((project, 1));
             }
         }
         current.history_reads_active += (self.bounds.reads - self.reads.available_permits()) as u64;
@@ -309,8 +322,8 @@ fn part_of(channel: &Channel) -> usize {
     channel.parts() - 1
 }
 
-fn project(channel: &Channel) -> Option<String> {
-    (channel.name.prefix() == Some("project")).then(|| channel.name.key().to_owned())
+fn project(channel: &ChannelName) -> Option<String> {
+    (channel.prefix() == Some("project")).then(|| channel.key().to_owned())
 }
 
 /// Counts one who waits, as long as it lives.
@@ -339,6 +352,8 @@ pub struct Seat {
     room: Arc<Room>,
     moved: watch::Receiver<()>,
     kicked: oneshot::Receiver<CloseCode>,
+    /// What the reader was told.
+    pub sent: Arc<Sent>,
     drain: watch::Receiver<Option<Drain>>,
 }
 

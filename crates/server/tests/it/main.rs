@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod attached;
 mod auth;
 mod child;
 mod cli;

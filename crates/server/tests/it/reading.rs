@@ -56,7 +56,7 @@ fn sequences(answer: &Value) -> Vec<u64> {
 }
 
 /// A request that is answered later.
-fn later(server: &Server, path: &str) -> JoinHandle<Answer> {
+pub(crate) fn later(server: &Server, path: &str) -> JoinHandle<Answer> {
     let (address, path, headers) =
         (server.address, path.to_owned(), bearer(&server.token("ann", Role::User)));
     thread::spawn(move || http(address, "GET", &path, &headers, ""))
@@ -64,21 +64,21 @@ fn later(server: &Server, path: &str) -> JoinHandle<Answer> {
 
 /// One block of an event stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Block {
+pub(crate) struct Block {
     id: Option<String>,
-    event: String,
+    pub(crate) event: String,
     data: String,
     retry: Option<u64>,
 }
 
 impl Block {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
 /// An event stream as a browser reads it.
-struct Stream {
+pub(crate) struct Stream {
     socket: Socket,
     raw: Vec<u8>,
     text: Vec<u8>,
@@ -90,7 +90,7 @@ impl Stream {
         Self::open_on(server.connect(), path, headers)
     }
 
-    fn open_on(mut socket: Socket, path: &str, headers: &str) -> Self {
+    pub(crate) fn open_on(mut socket: Socket, path: &str, headers: &str) -> Self {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         socket.send(request.as_bytes());
         let answer = socket.head();
@@ -101,11 +101,16 @@ impl Stream {
     }
 
     /// A stream of a user, after its first block.
-    fn of(server: &Server, path: &str, headers: &str) -> Self {
+    pub(crate) fn of(server: &Server, path: &str, headers: &str) -> Self {
         let headers = format!("{}{headers}", bearer(&server.token("ann", Role::User)));
         let mut stream = Self::open(server, path, &headers);
         assert_eq!(stream.block().event, "subscribed");
         stream
+    }
+
+    /// The newest `Last-Event-ID`.
+    pub(crate) fn id(&self) -> String {
+        self.id.clone().expect("a block had an id")
     }
 
     /// Takes whole chunks out of what came (RFC 9112 §7.1). Returns whether more may come.
@@ -146,7 +151,7 @@ impl Stream {
         }
     }
 
-    fn block(&mut self) -> Block {
+    pub(crate) fn block(&mut self) -> Block {
         self.next().expect("the stream goes on")
     }
 
@@ -168,7 +173,7 @@ impl Stream {
     }
 
     /// The sequences of the next events.
-    fn sequences(&mut self, count: usize) -> Vec<u64> {
+    pub(crate) fn sequences(&mut self, count: usize) -> Vec<u64> {
         let mut found = Vec::new();
         while found.len() < count {
             let block = self.block();
@@ -188,7 +193,7 @@ fn readers(server: &Server, transport: &str) -> f64 {
     server.metric(&format!("pulsewire_connections{{transport=\"{transport}\",codec=\"json\"}}"))
 }
 
-fn wait_readers(server: &Server, transport: &str, count: f64) {
+pub(crate) fn wait_readers(server: &Server, transport: &str, count: f64) {
     until(transport, || readers(server, transport) == count);
 }
 

@@ -67,8 +67,8 @@ impl Authority {
 }
 
 /// A server with a certificate for `localhost`.
-struct Secure {
-    server: Server,
+pub(crate) struct Secure {
+    pub(crate) server: Server,
     authority: Authority,
     folder: Folder,
 }
@@ -76,7 +76,7 @@ struct Secure {
 const ALL: &[&SupportedProtocolVersion] = rustls::ALL_VERSIONS;
 
 impl Secure {
-    fn start(toml: &str) -> Self {
+    pub(crate) fn start(toml: &str) -> Self {
         Self::start_with(toml, Authority::issue)
     }
 
@@ -93,7 +93,7 @@ impl Secure {
         Socket::connect(self.server.address).secure(tls)
     }
 
-    fn connect(&self) -> Socket {
+    pub(crate) fn connect(&self) -> Socket {
         self.try_connect().unwrap()
     }
 
@@ -122,7 +122,7 @@ impl Secure {
     }
 
     /// Publishes over `https://`; returns the answer.
-    fn publish(&self, event: &Value) {
+    pub(crate) fn publish(&self, event: &Value) {
         let token = self.server.token("app", Role::Publisher);
         let mut http = Http::new(self.endpoint("localhost"), self.trust(), Some(token));
         let answer = self.server.block_on(http.request("POST", "/api/publish", event.to_string().as_bytes()));

@@ -4,6 +4,7 @@
 
 use pulsewire_hub::{Closed, ConnectionInfo};
 use pulsewire_protocol::Encoding;
+use pulsewire_telemetry::Transport;
 use serde_json::{Value, json};
 
 use super::{iso, runs};
@@ -16,6 +17,7 @@ pub(super) fn brief(info: &ConnectionInfo) -> Value {
         "connectedAt": iso(info.connected_at_ms),
         "disconnectedAt": info.disconnected_at_ms.map(iso),
         "state": state(info),
+        "transport": info.transport.as_str(),
         "remoteAddress": info.remote.to_string(),
         "userAgent": &*info.user_agent,
     })
@@ -39,6 +41,7 @@ pub(super) fn present(info: &ConnectionInfo) -> Value {
         "messageDeliveryRate": delivery_rate(info.messages_sent, info.messages_failed),
         "lastActivity": iso(info.last_activity_ms),
         "state": state(info),
+        "transport": info.transport.as_str(),
         "remoteAddress": info.remote.to_string(),
         "userAgent": &*info.user_agent,
         "encoding": encoding(info.encoding),
@@ -107,8 +110,8 @@ fn named(user: &str) -> Option<&str> {
 fn state(info: &ConnectionInfo) -> &'static str {
     match (info.disconnected_at_ms, info.session) {
         (Some(_), _) => "detached",
-        (None, Some(_)) => "connected",
-        (None, None) => "authenticating",
+        (None, None) if info.transport == Transport::WebSocket => "authenticating",
+        (None, _) => "connected",
     }
 }
 
@@ -160,6 +163,7 @@ mod tests {
 
     fn info() -> ConnectionInfo {
         ConnectionInfo {
+            transport: Transport::WebSocket,
             session: Some(SessionId::new(1, 0, 0, 1)),
             user: "user-456".into(),
             channels: ["workspace", "run:42"].map(|name| ChannelName::parse(name).unwrap()).into(),
