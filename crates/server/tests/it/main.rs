@@ -12,6 +12,7 @@ mod conversation;
 #[path = "../../../bus/tests/it/database.rs"]
 mod database;
 mod disk;
+mod document_003;
 mod durable;
 mod exhaustion;
 mod harness;
