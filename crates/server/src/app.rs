@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use pulsewire_bus::Bus;
 use pulsewire_edge::{Carrier, Edge, handshake::OriginPolicy};
-use pulsewire_hub::{ConnectionInfo, Hub, HubSettings, Reply};
+use pulsewire_hub::{ConnectionInfo, Hub, HubSettings, Principal, Reply, Target};
+use pulsewire_protocol::CloseCode;
 use pulsewire_telemetry::{Current, Telemetry};
 use tokio::sync::oneshot;
 
@@ -123,14 +124,30 @@ impl App {
     /// # Errors
     ///
     /// As [`App::survey`].
-    pub async fn close(
-        &self,
-        target: &pulsewire_hub::Target,
-        code: pulsewire_protocol::CloseCode,
-    ) -> Result<usize, Stalled> {
+    pub async fn close(&self, target: &Target, code: CloseCode) -> Result<usize, Stalled> {
         let readers = self.readers.close(target, code);
         let connections: usize = ask(|reply| self.hub.close(target, code, reply)).await?.into_iter().sum();
         Ok(readers + connections)
+    }
+
+    /// Ends what a token has just begun, if the token was taken back after it was verified: whoever takes it back ends
+    /// what there is, and this may not have been there yet. Call it when it is.
+    pub fn end_if_revoked(self: &Arc<Self>, principal: &Principal) {
+        if !self.revocations.is_revoked(principal) {
+            return;
+        }
+        let target = match &principal.token_id {
+            Some(token_id) => Target::Token(token_id.clone()),
+            None => Target::User(principal.sub.clone()),
+        };
+        let app = self.clone();
+        tokio::spawn(async move {
+            if app.close(&target, CloseCode::Revoked).await.is_err() {
+                tracing::error!(
+                    "a shard does not answer; a connection whose token was taken back may live on"
+                );
+            }
+        });
     }
 }
 

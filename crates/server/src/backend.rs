@@ -68,9 +68,13 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
     let hub = &app.hub;
     match work {
         Work::Authenticate { token, remote, after } => {
-            let told = move |app: &App, outcome: Result<Principal, ErrorCode>| {
+            let told = move |app: &Arc<App>, outcome: Result<Principal, ErrorCode>| {
                 let outcome = outcome.map(Arc::new);
+                let principal = outcome.as_ref().ok().cloned();
                 app.hub.order(shard, Order::Authenticated(conn, Box::new(Authenticated { outcome, after })));
+                if let Some(principal) = principal {
+                    app.end_if_revoked(&principal);
+                }
             };
             authenticate(app, token, remote, told);
         }
@@ -115,7 +119,7 @@ fn authenticate(
     app: &Arc<App>,
     token: Box<str>,
     remote: std::net::IpAddr,
-    told: impl FnOnce(&App, Result<Principal, ErrorCode>) + Send + 'static,
+    told: impl FnOnce(&Arc<App>, Result<Principal, ErrorCode>) + Send + 'static,
 ) {
     let live = app.live.load_full();
     let now = clock::now();

@@ -4,10 +4,12 @@
 //! one; failed attempts are counted by address and answered 429 beyond the budget. Only a token whose
 //! key is not known yet waits, for a fetch of the key set.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use http::{HeaderMap, Uri};
 use pulsewire_edge::clock;
 use pulsewire_hub::{Action, Principal, Role};
 use pulsewire_protocol::ErrorCode;
@@ -20,6 +22,35 @@ use crate::auth::{Refusal, extract};
 /// The address at the other end, as the accept loop saw it.
 #[derive(Debug, Clone, Copy)]
 pub struct Remote(pub SocketAddr);
+
+/// Who sends a request: from where, and what it says of itself.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The address at the other end.
+    pub remote: SocketAddr,
+    /// The request's headers.
+    pub headers: HeaderMap,
+    uri: Uri,
+}
+
+impl Caller {
+    /// What follows the `?`.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.uri.query()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Some(Remote(remote)) = parts.extensions.get::<Remote>().copied() else {
+            return Err(Problem::new(ErrorCode::Internal, "the connection has no address"));
+        };
+        Ok(Self { remote, headers: parts.headers.clone(), uri: parts.uri.clone() })
+    }
+}
 
 /// Which credentials a path takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,17 +66,11 @@ pub enum Takes {
 /// # Errors
 ///
 /// 401 for a credential that is refused, 429 for an address with too many failures.
-pub async fn bearer(
-    app: &App,
-    headers: &HeaderMap,
-    query: Option<&str>,
-    remote: IpAddr,
-    takes: Takes,
-) -> Result<Option<Arc<Principal>>, Problem> {
+pub async fn bearer(app: &App, caller: &Caller, takes: Takes) -> Result<Option<Arc<Principal>>, Problem> {
     let live = app.live.load_full();
-    let now = clock::now();
+    let (now, remote) = (clock::now(), caller.remote.ip());
     let per_minute = live.settings.auth.attempts_per_minute;
-    let outcome = match extract(headers, query, &live.settings.auth) {
+    let outcome = match extract(&caller.headers, caller.query(), &live.settings.auth) {
         Ok(None) => return Ok(None),
         Ok(Some(credential)) => {
             app.attempts.check(remote, per_minute, now).map_err(|too_many| {
@@ -86,14 +111,8 @@ pub async fn bearer(
 /// # Errors
 ///
 /// As [`bearer`], and 401 without a credential.
-pub async fn required(
-    app: &App,
-    headers: &HeaderMap,
-    query: Option<&str>,
-    remote: IpAddr,
-    takes: Takes,
-) -> Result<Arc<Principal>, Problem> {
-    bearer(app, headers, query, remote, takes).await?.ok_or_else(|| {
+pub async fn required(app: &App, caller: &Caller, takes: Takes) -> Result<Arc<Principal>, Problem> {
+    bearer(app, caller, takes).await?.ok_or_else(|| {
         app.telemetry.shared().auth_failed(Refusal::Missing.reason());
         refused(&Refusal::Missing)
     })
@@ -104,13 +123,8 @@ pub async fn required(
 /// # Errors
 ///
 /// 401 as [`required`], and `wrong_credential` for another role.
-pub async fn operator(
-    app: &App,
-    headers: &HeaderMap,
-    query: Option<&str>,
-    remote: IpAddr,
-) -> Result<Arc<Principal>, Problem> {
-    let principal = required(app, headers, query, remote, Takes::Tokens).await?;
+pub async fn operator(app: &App, caller: &Caller) -> Result<Arc<Principal>, Problem> {
+    let principal = required(app, caller, Takes::Tokens).await?;
     if principal.role == Role::Admin {
         Ok(principal)
     } else {
@@ -124,13 +138,8 @@ pub async fn operator(
 ///
 /// 401 as [`required`], and `wrong_credential` for a credential that publishes nowhere. Whether it may
 /// publish to a certain channel is another question, answered 403.
-pub async fn publisher(
-    app: &App,
-    headers: &HeaderMap,
-    query: Option<&str>,
-    remote: IpAddr,
-) -> Result<Arc<Principal>, Problem> {
-    let principal = required(app, headers, query, remote, Takes::TokensAndKeys).await?;
+pub async fn publisher(app: &App, caller: &Caller) -> Result<Arc<Principal>, Problem> {
+    let principal = required(app, caller, Takes::TokensAndKeys).await?;
     let publishes = principal.grants.iter().any(|grant| grant.actions.contains(Action::Publish));
     if principal.role != Role::User || publishes {
         Ok(principal)
@@ -144,13 +153,8 @@ pub async fn publisher(
 /// # Errors
 ///
 /// 401 as [`required`], and `wrong_credential` for a user's token.
-pub async fn application(
-    app: &App,
-    headers: &HeaderMap,
-    query: Option<&str>,
-    remote: IpAddr,
-) -> Result<Arc<Principal>, Problem> {
-    let principal = required(app, headers, query, remote, Takes::TokensAndKeys).await?;
+pub async fn application(app: &App, caller: &Caller) -> Result<Arc<Principal>, Problem> {
+    let principal = required(app, caller, Takes::TokensAndKeys).await?;
     match principal.role {
         Role::Publisher | Role::Admin => Ok(principal),
         Role::User => {

@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, Path, State};
 use axum::response::Response;
-use http::{HeaderMap, Uri};
 use pulsewire_bus::{Body, Only, Publication, ReadLimit};
 use pulsewire_hub::Action;
 use pulsewire_protocol::{ErrorCode, GapReason, Sequence};
 use serde_json::{Map, Value, json};
 
-use super::access::Remote;
+use super::access::Caller;
 use super::problem::Problem;
 use super::read::{self, Reader, asked};
 use crate::app::App;
@@ -30,17 +29,15 @@ const CRITICAL_PAGE: usize = 1_000;
 /// `GET /api/runs/{runId}/collaboration/poll?afterSequence=`: what came since, and who is there.
 pub async fn poll(
     State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
+    caller: Caller,
     Extension(agents): Extension<Arc<crate::agents::Agents>>,
     Path(run_id): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = read::channel_name(&format!("run:{run_id}"))?;
     let actions = [Action::Subscribe, Action::History];
-    let principal = read::admit(&app, &headers, uri.query(), remote.ip(), &name, &actions).await?;
-    let asked = asked::Asked::parse(uri.query(), "afterSequence")?;
-    let peer = Peer::of(remote, &agents, &headers);
+    let principal = read::admit(&app, &caller, &name, &actions).await?;
+    let asked = asked::Asked::parse(caller.query(), "afterSequence")?;
+    let peer = Peer::of(&caller, &agents);
     let reader = Reader { peer, principal, asked, name };
     read::note_fallback(&app, &reader);
     let start = reader.asked.after.clone().unwrap_or(Start::After(Sequence::ZERO));
@@ -65,18 +62,16 @@ pub async fn poll(
 /// `GET /api/runs/{runId}/collaboration/replay?fromSequence=&limit=100`: what was kept from a sequence on.
 pub async fn replay(
     State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
+    caller: Caller,
     Path(run_id): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = read::channel_name(&format!("run:{run_id}"))?;
-    read::admit(&app, &headers, uri.query(), remote.ip(), &name, &[Action::History]).await?;
-    let start = match asked::parameter(uri.query(), "fromSequence")? {
+    read::admit(&app, &caller, &name, &[Action::History]).await?;
+    let start = match asked::parameter(caller.query(), "fromSequence")? {
         Some(text) => before(&asked::start(&text)?),
         None => Start::After(Sequence::ZERO),
     };
-    let limit = asked::limit(uri.query())?;
+    let limit = asked::limit(caller.query())?;
     let channel = reading::open_log(&app, &name, start.sequence()).await?;
     let (mut cursor, reset) = Cursor::begin(channel, &start, Filter::default());
     let after = cursor.after;

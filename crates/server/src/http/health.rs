@@ -7,14 +7,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, RawQuery, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use pulsewire_bus::StoreStatus;
 use pulsewire_edge::clock;
 use serde_json::{Value, json};
 
-use super::access::Remote;
+use super::access::Caller;
 use super::metrics::{self, Surveyed};
 use super::problem::Problem;
 use crate::app::App;
@@ -137,13 +137,8 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 /// `GET /api/stats`: document 004's counts. Whoever may read the metrics may read these.
-pub async fn stats(
-    State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    metrics::allowed(&app, &headers, query.as_deref(), remote.ip()).await?;
+pub async fn stats(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
+    metrics::allowed(&app, &caller).await?;
     let current = app.scrapes.survey(&app).await.current;
     let now_ms = clock::now().wall_ms;
     let running = app.collecting.load(std::sync::atomic::Ordering::Relaxed);

@@ -13,13 +13,13 @@ mod scrapes;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Extension, RawQuery, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pulsewire_protocol::ErrorCode;
 use pulsewire_telemetry::{Exposition, Format, negotiate};
 
-use super::access::{self, Remote};
+use super::access::{self, Caller};
 use super::health::Verdict;
 use super::problem::Problem;
 use crate::app::App;
@@ -31,25 +31,15 @@ pub use scrapes::{Scrapes, Surveyed};
 use scrapes::Form;
 
 /// `GET /metrics`, `/api/metrics`, `/actuator/prometheus`: the exposition in the form that `Accept` asks for.
-pub async fn page(
-    State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    allowed(&app, &headers, query.as_deref(), remote.ip()).await?;
-    Ok(rendered(&app, form_of(negotiate(accept(&headers)))).await)
+pub async fn page(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
+    allowed(&app, &caller).await?;
+    Ok(rendered(&app, form_of(negotiate(accept(&caller.headers)))).await)
 }
 
 /// `GET /api/ws/metrics`: JSON, unless `format` or `Accept` asks for the exposition.
-pub async fn ws_metrics(
-    State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    allowed(&app, &headers, query.as_deref(), remote.ip()).await?;
-    let form = ws_form(query.as_deref(), accept(&headers))?;
+pub async fn ws_metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
+    allowed(&app, &caller).await?;
+    let form = ws_form(caller.query(), accept(&caller.headers))?;
     Ok(rendered(&app, form).await)
 }
 
@@ -71,20 +61,15 @@ pub async fn ws_health(State(app): State<Arc<App>>) -> Response {
 /// # Errors
 ///
 /// 401 if `metrics.token` is set and the request carries neither.
-pub async fn allowed(
-    app: &App,
-    headers: &HeaderMap,
-    query: Option<&str>,
-    remote: std::net::IpAddr,
-) -> Result<(), Problem> {
+pub async fn allowed(app: &App, caller: &Caller) -> Result<(), Problem> {
     let live = app.live.load_full();
     let Some(token) = &live.settings.metrics.token else { return Ok(()) };
     // A scraper with the right token is never limited, whatever else its address does.
-    let carried = extract(headers, query, &live.settings.auth);
+    let carried = extract(&caller.headers, caller.query(), &live.settings.auth);
     if carried.is_ok_and(|credential| credential.is_some_and(|it| token.matches(&it.text))) {
         return Ok(());
     }
-    access::operator(app, headers, query, remote).await.map(|_| ())
+    access::operator(app, caller).await.map(|_| ())
 }
 
 async fn rendered(app: &App, form: Form) -> Response {

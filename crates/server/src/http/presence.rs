@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use pulsewire_hub::{Action, PresenceSnapshot};
 use pulsewire_protocol::{ChannelName, ErrorCode, Member};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::access::Remote;
+use super::access::Caller;
 use super::problem::Problem;
 use super::read;
 use crate::app::App;
@@ -19,14 +19,12 @@ use crate::app::App;
 /// `GET /api/channels/{channel}/presence`: everybody who is there, and the version a subscriber would see.
 pub async fn page(
     State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
+    caller: Caller,
     Path(channel): Path<String>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let channel = read::channel_name(&channel)?;
     let actions = [Action::Presence];
-    let principal = read::admit(&app, &headers, query.as_deref(), remote.ip(), &channel, &actions).await?;
+    let principal = read::admit(&app, &caller, &channel, &actions).await?;
     if !principal.may(Action::Presence, &channel) {
         // What is open to everybody is the channel, not who is there.
         let detail = format!("without a token it is not shown who is in `{channel}`");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
 use pulsewire_bus::{Publisher, Receipt, Refusal, Reply};
@@ -14,30 +14,22 @@ use pulsewire_telemetry::{PublishOutcome, PublishSource};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::access::{self, Remote};
+use super::access::{self, Caller};
 use super::body::Whole;
 use super::problem::Problem;
 use crate::app::App;
 
 /// `POST /api/publish`: an event, or an array of events, each naming its channel.
-pub async fn publish(
-    State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    Whole(body): Whole,
-) -> Response {
+pub async fn publish(State(app): State<Arc<App>>, caller: Caller, Whole(body): Whole) -> Response {
     let parse = |limit| Event::parse_batch(&body, limit);
-    respond(&app, &headers, query.as_deref(), remote.ip(), is_batch(&body), parse).await
+    respond(&app, &caller, is_batch(&body), parse).await
 }
 
 /// `POST /api/channels/{channel}/events`: the same for one channel.
 pub async fn publish_to(
     State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
+    caller: Caller,
     Path(channel): Path<String>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
     Whole(body): Whole,
 ) -> Response {
     let channel = match ChannelName::parse(&channel) {
@@ -45,25 +37,23 @@ pub async fn publish_to(
         Err(error) => return Problem::new(ErrorCode::InvalidChannel, error.to_string()).into_response(),
     };
     let parse = |limit| Event::parse_batch_in(&channel, &body, limit);
-    respond(&app, &headers, query.as_deref(), remote.ip(), is_batch(&body), parse).await
+    respond(&app, &caller, is_batch(&body), parse).await
 }
 
 async fn respond(
     app: &App,
-    headers: &HeaderMap,
-    query: Option<&str>,
-    remote: std::net::IpAddr,
+    caller: &Caller,
     batch: bool,
     parse: impl FnOnce(usize) -> Result<Vec<Event>, EventError>,
 ) -> Response {
-    let blocked = app.blocks.is_blocked(remote, clock::now().wall_ms);
+    let blocked = app.blocks.is_blocked(caller.remote.ip(), clock::now().wall_ms);
     let accepted = if blocked {
         Err(Problem::new(ErrorCode::Forbidden, "an operator has shut your address out for a time"))
     } else {
-        access::publisher(app, headers, query, remote).await
+        access::publisher(app, caller).await
     };
     let accepted = match accepted {
-        Ok(principal) => accept(app, headers, &principal, parse).await,
+        Ok(principal) => accept(app, &caller.headers, &principal, parse).await,
         Err(problem) => Err(problem),
     };
     match accepted {

@@ -7,14 +7,13 @@
 pub mod asked;
 mod page;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Extension, Path, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pulsewire_bus::{Channel, ChannelKind, ReadLimit};
 use pulsewire_edge::clock;
 use pulsewire_edge::handshake::OriginPolicy;
@@ -24,7 +23,7 @@ use pulsewire_telemetry::{AuthFailure, Transport};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::access::{self, Remote, Takes};
+use super::access::{self, Caller, Takes};
 use super::problem::Problem;
 use super::upgrade::user_agent;
 use crate::agents::Agents;
@@ -40,8 +39,8 @@ const STEPS_MAX: usize = 8;
 
 impl Peer {
     /// Who sent a request, as it says itself.
-    pub(super) fn of(remote: SocketAddr, agents: &Agents, headers: &HeaderMap) -> Self {
-        Self { remote, agent: agents.intern(user_agent(headers)) }
+    pub(super) fn of(caller: &Caller, agents: &Agents) -> Self {
+        Self { remote: caller.remote, agent: agents.intern(user_agent(&caller.headers)) }
     }
 }
 
@@ -65,24 +64,22 @@ pub struct Reader {
 /// 404 for a name that no namespace matches; 503 while the server is going away.
 pub async fn admit(
     app: &App,
-    headers: &HeaderMap,
-    query: Option<&str>,
-    remote: std::net::IpAddr,
+    caller: &Caller,
     name: &ChannelName,
     actions: &[Action],
 ) -> Result<Arc<Principal>, Problem> {
     let live = app.live.load_full();
-    if app.blocks.is_blocked(remote, clock::now().wall_ms) {
+    if app.blocks.is_blocked(caller.remote.ip(), clock::now().wall_ms) {
         return Err(Problem::new(ErrorCode::Forbidden, "an operator has shut your address out for a time"));
     }
-    if !permits(&live.origins, headers) {
+    if !permits(&live.origins, &caller.headers) {
         app.telemetry.shared().auth_failed(AuthFailure::Origin);
         return Err(Problem::new(ErrorCode::OriginRefused, "this page may not read here"));
     }
     let principal = if live.settings.auth.required {
-        access::required(app, headers, query, remote, Takes::Tokens).await?
+        access::required(app, caller, Takes::Tokens).await?
     } else {
-        let bearer = access::bearer(app, headers, query, remote, Takes::Tokens).await?;
+        let bearer = access::bearer(app, caller, Takes::Tokens).await?;
         bearer.unwrap_or_else(|| Arc::new(Principal::anonymous(Arc::default())))
     };
     let namespace = app.bus.namespace(name);
@@ -151,14 +148,12 @@ pub fn channel_name(text: &str) -> Result<ChannelName, Problem> {
 /// `GET /api/channels/{channel}/events`: a page of history.
 pub async fn events(
     State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
+    caller: Caller,
     Path(channel): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = channel_name(&channel)?;
-    admit(&app, &headers, uri.query(), remote.ip(), &name, &[Action::History]).await?;
-    let asked = Asked::parse(uri.query(), "after")?;
+    admit(&app, &caller, &name, &[Action::History]).await?;
+    let asked = Asked::parse(caller.query(), "after")?;
     let start = asked.after.clone().unwrap_or(Start::After(Sequence::ZERO));
     let channel = open_log(&app, &name, start.sequence()).await?;
     let (mut cursor, reset) = Cursor::begin(channel, &start, asked.filter.clone());
@@ -169,16 +164,14 @@ pub async fn events(
 /// `GET /api/channels/{channel}/poll`: what came since, or, with `wait`, what comes next.
 pub async fn poll(
     State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
+    caller: Caller,
     Extension(agents): Extension<Arc<Agents>>,
     Path(channel): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = channel_name(&channel)?;
-    let principal = admit(&app, &headers, uri.query(), remote.ip(), &name, &[Action::Subscribe]).await?;
-    let asked = Asked::parse(uri.query(), "after")?;
-    let peer = Peer::of(remote, &agents, &headers);
+    let principal = admit(&app, &caller, &name, &[Action::Subscribe]).await?;
+    let asked = Asked::parse(caller.query(), "after")?;
+    let peer = Peer::of(&caller, &agents);
     let reader = Reader { peer, principal, asked, name };
     if reader.asked.after.is_some() {
         may_look_back(&app, &reader)?;
@@ -261,6 +254,7 @@ pub async fn poll_from(
         readers_max: readers_max(app),
     };
     let mut seat = app.readers.sit(&cursor.channel, &guest, &app.hub.admission, &app.telemetry)?;
+    app.end_if_revoked(&reader.principal);
     loop {
         seat.look();
         if cursor.follow() {
@@ -320,14 +314,12 @@ async fn open_log(app: &App, name: &ChannelName, at_least: Sequence) -> Result<A
 /// `GET /api/channels/{channel}/state`: a page of the channel's keyed state, in the order of the keys.
 pub async fn state(
     State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
+    caller: Caller,
     Path(channel): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = channel_name(&channel)?;
-    admit(&app, &headers, uri.query(), remote.ip(), &name, &[Action::History]).await?;
-    let asked = Asked::parse_state(uri.query())?;
+    admit(&app, &caller, &name, &[Action::History]).await?;
+    let asked = Asked::parse_state(caller.query())?;
     if app.bus.namespace(&name).is_some_and(|it| it.kind != ChannelKind::Log || it.state_max == 0) {
         return Err(Problem::new(ErrorCode::Unsupported, format!("`{name}` keeps no keyed state")));
     }

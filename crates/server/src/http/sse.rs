@@ -16,7 +16,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, header};
 use hyper::body::Frame as BodyFrame;
 use pulsewire_bus::{Body as Published, Channel, ChannelKind, Publication, ReadLimit};
 use pulsewire_edge::clock;
@@ -31,7 +31,7 @@ use pulsewire_telemetry::{
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::access::Remote;
+use super::access::Caller;
 use super::problem::Problem;
 use super::read::{self, Reader, asked};
 use crate::app::App;
@@ -51,21 +51,18 @@ const RETRY_MS_MIN: u64 = 500;
 /// `GET /api/channels/{channel}/sse`: what the channel says, from a position or from now on.
 pub async fn stream(
     State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
+    caller: Caller,
     Extension(agents): Extension<Arc<crate::agents::Agents>>,
     Extension(stalled): Extension<Stalled>,
     Path(channel): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = read::channel_name(&channel)?;
-    let principal =
-        read::admit(&app, &headers, uri.query(), remote.ip(), &name, &[Action::Subscribe]).await?;
-    let mut asked = asked::Asked::parse(uri.query(), "after")?;
-    if let Some(last) = last_event_id(&headers, uri.query())? {
+    let principal = read::admit(&app, &caller, &name, &[Action::Subscribe]).await?;
+    let mut asked = asked::Asked::parse(caller.query(), "after")?;
+    if let Some(last) = last_event_id(&caller.headers, caller.query())? {
         asked.after = Some(last);
     }
-    let peer = Peer::of(remote, &agents, &headers);
+    let peer = Peer::of(&caller, &agents);
     let reader = Reader { peer, principal, asked, name };
     if reader.asked.after.is_some() {
         read::may_look_back(&app, &reader)?;
@@ -79,6 +76,7 @@ pub async fn stream(
         readers_max: read::readers_max(&app),
     };
     let seat = app.readers.sit(&channel, &guest, &app.hub.admission, &app.telemetry)?;
+    app.end_if_revoked(&reader.principal);
     read::note_fallback(&app, &reader);
     let (out, chunks) = mpsc::channel(1);
     let live = app.live.load_full();

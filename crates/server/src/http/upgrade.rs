@@ -17,7 +17,7 @@ use pulsewire_hub::{Arrival, Principal, Refused};
 use pulsewire_protocol::{Encoding, ErrorCode, Heartbeat, SessionId};
 use pulsewire_telemetry::{ConnectionError, HandshakeOutcome, RejectReason, RejectStage};
 
-use super::access::{self, Remote, Takes};
+use super::access::{self, Caller, Takes};
 use super::problem::Problem;
 use crate::app::App;
 use crate::patient::Patient;
@@ -30,13 +30,13 @@ const USER_AGENT_BYTES_MAX: usize = 256;
 /// `GET /ws` and its aliases.
 pub async fn websocket(
     State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
+    caller: Caller,
     Extension(agents): Extension<Arc<crate::agents::Agents>>,
     request: Request,
 ) -> Response {
     let began_ns = clock::now().mono_ns;
     let (head, body) = request.into_parts();
-    let prepared = prepare(&app, remote, &agents, &head).await;
+    let prepared = prepare(&app, &caller, &agents, &head).await;
     let request = Request::from_parts(head, body);
     match prepared {
         Ok((upgrade, arrival)) => {
@@ -71,12 +71,12 @@ impl RefusedUpgrade {
 
 async fn prepare(
     app: &App,
-    remote: std::net::SocketAddr,
+    caller: &Caller,
     agents: &crate::agents::Agents,
     request: &http::request::Parts,
 ) -> Result<(Upgrade, Arrival), Box<RefusedUpgrade>> {
     let live = app.live.load_full();
-    let headers = &request.headers;
+    let (headers, remote) = (&caller.headers, caller.remote);
     let upgrade =
         handshake::validate(&request.method, request.version, headers, &live.origins).map_err(|refusal| {
             let code = match refusal.reject_reason() {
@@ -99,8 +99,7 @@ async fn prepare(
     if app.is_draining() {
         return Err(refuse(RejectReason::Draining, ErrorCode::Draining.into()));
     }
-    let query = request.uri.query();
-    let bearer = access::bearer(app, headers, query, remote.ip(), Takes::Tokens).await;
+    let bearer = access::bearer(app, caller, Takes::Tokens).await;
     let principal = bearer.map_err(|problem| {
         let reason = match problem.code {
             ErrorCode::RateLimited => RejectReason::RateLimit,
@@ -112,7 +111,7 @@ async fn prepare(
         None if !live.settings.auth.required => Some(Arc::new(Principal::anonymous(Arc::default()))),
         principal => principal,
     };
-    let wanted = wanted(query);
+    let wanted = wanted(caller.query());
     app.hub.admission.connect(remote.ip()).map_err(|refused| {
         let (reason, detail) = match refused {
             Refused::Address => (RejectReason::AddressLimit, "too many connections from your address"),
@@ -154,7 +153,11 @@ async fn finish(app: Arc<App>, request: Request, arrival: Arrival, began_ns: u64
     match carrier {
         Ok(carrier) => {
             shared.handshake(HandshakeOutcome::Accepted, took_ns);
+            let principal = arrival.principal.clone();
             app.edge.attach(carrier, arrival);
+            if let Some(principal) = principal {
+                app.end_if_revoked(&principal);
+            }
         }
         Err(error) => {
             // P24: the client may go away in the middle of its own handshake.

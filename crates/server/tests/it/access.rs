@@ -266,6 +266,9 @@ fn a_revoked_user_is_disconnected_and_stays_out() {
     };
     let (eve, ann) = (token("eve"), token("ann"));
     let mut sockets: Vec<_> = (0..4).map(|_| server.open("/ws", &bearer(&eve))).collect();
+    for socket in &mut sockets {
+        assert_eq!(socket.json()["type"], "welcome");
+    }
     let mut other = server.open("/ws", &bearer(&ann));
     let headers = format!("{}Content-Type: application/json\r\n", bearer(&server.token("root", Role::Admin)));
     let answer = server.http("POST", "/api/admin/revocations", &headers, r#"{"user":"eve"}"#);
@@ -280,6 +283,41 @@ fn a_revoked_user_is_disconnected_and_stays_out() {
     assert_eq!(other.json()["type"], "welcome");
     assert_eq!(other.ask(&json!({"type": "ping", "timestamp": 1}))["type"], "pong", "others are untouched");
     assert_eq!(server.metric("websocket_closes_total{code=\"4506\",initiator=\"server\"}"), 4.0);
+}
+
+/// A token may be taken back between its check and the moment its connection is there.
+#[test]
+fn a_token_that_is_taken_back_while_it_logs_in_opens_nothing_that_stays() {
+    let server = Server::start("[auth]\nattempts_per_minute = 0");
+    let issued = clock::now().wall_ms - 5_000;
+    let headers = format!("{}Content-Type: application/json\r\n", bearer(&server.token("root", Role::Admin)));
+    let mut ended = 0;
+    for round in 0..30 {
+        let user = format!("eve{round}");
+        let hour = Duration::from_secs(3_600);
+        let token = server.token_at(&user, Role::User, hour, &["*"], Actions::ALL, issued);
+        let begin = |_| {
+            let mut socket = server.connect();
+            socket.send(handshake("/ws", &bearer(&token)).as_bytes());
+            socket
+        };
+        let sockets: Vec<_> = (0..16).map(begin).collect();
+        let mut said = server.open("/ws", "");
+        said.say(&json!({"type": "connect", "token": token}));
+        let body = json!({ "user": user }).to_string();
+        assert_eq!(server.http("POST", "/api/admin/revocations", &headers, &body).status, 200);
+        for mut socket in sockets {
+            match socket.head().status {
+                101 => {
+                    assert_eq!(socket.closed_with(), 4506, "round {round}");
+                    ended += 1;
+                }
+                status => assert_eq!(status, 401, "round {round}"),
+            }
+        }
+        assert!([4506, 4501].contains(&said.closed_with()), "round {round}");
+    }
+    assert!(ended > 0, "some came before");
 }
 
 /// Row A12: only exactly the pages that are allowed.

@@ -11,7 +11,7 @@ use pulsewire_protocol::ErrorCode;
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
-use crate::http::access::{self, Remote};
+use crate::http::access::{self, Caller};
 use crate::http::body::Whole;
 use crate::http::problem::Problem;
 
@@ -23,11 +23,9 @@ impl FromRequestParts<Arc<App>> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let Some(Remote(remote)) = parts.extensions.get::<Remote>().copied() else {
-            return Err(Problem::new(ErrorCode::Internal, "the connection has no address"));
-        };
+        let caller = Caller::from_request_parts(parts, app).await?;
         check_host(&parts.headers, &app.live.load().settings.server.allowed_hosts)?;
-        let who = access::operator(app, &parts.headers, parts.uri.query(), remote.ip()).await?;
+        let who = access::operator(app, &caller).await?;
         // Last, so that whoever may not ask learns nothing from the order of refusals.
         check_form(&parts.method, &parts.headers)?;
         Ok(Self(who))

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, RawQuery, State};
-use http::HeaderMap;
+use axum::extract::State;
 use pulsewire_protocol::ErrorCode;
 use pulsewire_telemetry::{CustomError, CustomMetrics};
 use serde::Deserialize;
@@ -13,7 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::http::access::{self, Remote};
+use crate::http::access::{self, Caller};
 use crate::http::body::Whole;
 use crate::http::problem::Problem;
 
@@ -44,12 +43,10 @@ enum Kind {
 /// the answer is the first one's problem.
 pub async fn custom(
     State(app): State<Arc<App>>,
-    Extension(Remote(remote)): Extension<Remote>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    caller: Caller,
     Whole(body): Whole,
 ) -> Result<Json<Value>, Problem> {
-    access::application(&app, &headers, query.as_deref(), remote.ip()).await?;
+    access::application(&app, &caller).await?;
     let pushes = parse(&body, app.live.load().settings.limits.publish_batch_max)?;
     record(app.telemetry.custom(), &pushes).map(Json)
 }
