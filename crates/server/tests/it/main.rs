@@ -22,6 +22,7 @@ mod lifecycle;
 mod memory;
 mod metrics;
 mod msgpack;
+mod nodes;
 mod postgres;
 mod presence;
 mod protocol;
