@@ -175,16 +175,24 @@ impl Feed {
             self.latest = Some(update.clone());
             return Some((update, publication.accepted_ns));
         };
-        let window =
-            set.timestamp_ms.div_euclid(i64::try_from(interval.duration().as_millis()).unwrap_or(i64::MAX));
-        let complete = if window > self.window { self.held.take() } else { None };
-        self.window = self.window.max(window);
+        let interval_ms = i64::try_from(interval.duration().as_millis()).unwrap_or(i64::MAX);
+        let window = set.timestamp_ms.div_euclid(interval_ms);
+        let set_back = self.window.saturating_sub(window) > STRAGGLER_MS / interval_ms + 1;
+        let is_next = window > self.window || set_back;
+        let complete = if is_next { self.held.take() } else { None };
+        if is_next {
+            self.window = window;
+        }
         self.held = Some((update, publication.accepted_ns));
         let (update, _) = complete?;
         self.latest = Some(update.clone());
         Some((update, publication.accepted_ns))
     }
 }
+
+/// Values that are older than the newest by more than this are no stragglers: whoever dated the newest had a clock that
+/// was wrong, or that was set back since. Nobody waits until that time comes again.
+const STRAGGLER_MS: i64 = 60_000;
 
 /// How a subscription gets its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

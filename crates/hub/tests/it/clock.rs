@@ -124,6 +124,32 @@ fn a_clock_that_is_set_back_an_hour_ends_nothing_and_makes_no_time_negative() {
     jump(-HOUR_MS);
 }
 
+/// Row C2, and a publisher whose clock was wrong once: the values of windows go on.
+#[test]
+fn values_of_windows_do_not_wait_for_a_time_that_was_already() {
+    let mut scene = Scene::new(Limits::default());
+    let client = scene.join("ada");
+    scene.say(
+        client,
+        r#"{"type":"subscribe","data":{"channels":["system.metrics"],"aggregation_interval":"5s","shape":"grouped"}}"#,
+    );
+    assert_eq!(scene.heard(client), "subscribed system.metrics");
+    let minute = |scene: &mut Scene| {
+        for _ in 0..60 {
+            scene.0.publish_set("system.metrics");
+            scene.wait(1_000);
+        }
+        scene.told(client).matches("values system.metrics").count()
+    };
+    assert!((11..=12).contains(&minute(&mut scene)));
+    scene.0.now.wall_ms -= HOUR_MS;
+    assert!((11..=13).contains(&minute(&mut scene)), "after the clock was set back");
+    scene.0.now.wall_ms += DAY_MS;
+    scene.0.publish_set("system.metrics");
+    scene.0.now.wall_ms -= DAY_MS;
+    assert!((11..=14).contains(&minute(&mut scene)), "after one that was a day ahead");
+}
+
 /// Row R3.
 #[test]
 fn tokens_that_end_together_are_refreshed_over_half_a_minute() {
