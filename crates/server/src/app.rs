@@ -3,12 +3,13 @@
 //! Mutable things have one owner each: connections the shards, channels the bus, counters the
 //! telemetry. Here are only handles to them, and what a reload replaces as a whole.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use pulsewire_bus::Bus;
-use pulsewire_edge::{Carrier, Edge, handshake::OriginPolicy};
+use pulsewire_edge::{Carrier, Edge, clock, handshake::OriginPolicy};
 use pulsewire_hub::{ConnectionInfo, Hub, HubSettings, Principal, Reply, Target};
 use pulsewire_protocol::CloseCode;
 use pulsewire_telemetry::{Current, Telemetry};
@@ -130,22 +131,21 @@ impl App {
         Ok(readers + connections)
     }
 
-    /// Ends what a token has just begun, if the token was taken back after it was verified: whoever takes it back ends
-    /// what there is, and this may not have been there yet. Call it when it is.
-    pub fn end_if_revoked(self: &Arc<Self>, principal: &Principal) {
-        if !self.revocations.is_revoked(principal) {
-            return;
-        }
-        let target = match &principal.token_id {
-            Some(token_id) => Target::Token(token_id.clone()),
-            None => Target::User(principal.sub.clone()),
+    /// Ends what has just begun, if an operator took the token back or shut the address out after they were checked:
+    /// who does that ends what there is, and this may not have been there yet. Call it when it is.
+    pub fn end_if_shut_out(self: &Arc<Self>, address: IpAddr, principal: Option<&Principal>) {
+        let revoked = principal.filter(|principal| self.revocations.is_revoked(principal));
+        let blocked = self.blocks.is_blocked(address, clock::now().wall_ms);
+        let target = match revoked {
+            Some(Principal { token_id: Some(token_id), .. }) => Target::Token(token_id.clone()),
+            Some(principal) => Target::User(principal.sub.clone()),
+            None if blocked => Target::Address(address),
+            None => return,
         };
         let app = self.clone();
         tokio::spawn(async move {
             if app.close(&target, CloseCode::Revoked).await.is_err() {
-                tracing::error!(
-                    "a shard does not answer; a connection whose token was taken back may live on"
-                );
+                tracing::error!("a shard does not answer; a connection that was shut out may live on");
             }
         });
     }

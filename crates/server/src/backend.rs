@@ -73,7 +73,7 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
                 let principal = outcome.as_ref().ok().cloned();
                 app.hub.order(shard, Order::Authenticated(conn, Box::new(Authenticated { outcome, after })));
                 if let Some(principal) = principal {
-                    app.end_if_revoked(&principal);
+                    app.end_if_shut_out(remote, Some(&principal));
                 }
             };
             authenticate(app, token, remote, told);

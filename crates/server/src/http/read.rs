@@ -254,7 +254,7 @@ pub async fn poll_from(
         readers_max: readers_max(app),
     };
     let mut seat = app.readers.sit(&cursor.channel, &guest, &app.hub.admission, &app.telemetry)?;
-    app.end_if_revoked(&reader.principal);
+    app.end_if_shut_out(reader.peer.remote.ip(), Some(&reader.principal));
     loop {
         seat.look();
         if cursor.follow() {

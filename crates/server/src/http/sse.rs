@@ -76,7 +76,7 @@ pub async fn stream(
         readers_max: read::readers_max(&app),
     };
     let seat = app.readers.sit(&channel, &guest, &app.hub.admission, &app.telemetry)?;
-    app.end_if_revoked(&reader.principal);
+    app.end_if_shut_out(reader.peer.remote.ip(), Some(&reader.principal));
     read::note_fallback(&app, &reader);
     let (out, chunks) = mpsc::channel(1);
     let live = app.live.load_full();

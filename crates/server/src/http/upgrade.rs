@@ -153,11 +153,9 @@ async fn finish(app: Arc<App>, request: Request, arrival: Arrival, began_ns: u64
     match carrier {
         Ok(carrier) => {
             shared.handshake(HandshakeOutcome::Accepted, took_ns);
-            let principal = arrival.principal.clone();
+            let (address, principal) = (arrival.remote.ip(), arrival.principal.clone());
             app.edge.attach(carrier, arrival);
-            if let Some(principal) = principal {
-                app.end_if_revoked(&principal);
-            }
+            app.end_if_shut_out(address, principal.as_deref());
         }
         Err(error) => {
             // P24: the client may go away in the middle of its own handshake.
