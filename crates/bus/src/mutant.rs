@@ -20,6 +20,12 @@ pub enum Mutant {
     RetryUnderNewKeys,
     /// A position in another history is taken for one in the present.
     IgnoreEpochs,
+    /// A hole that later events show is left to the next head check. Only slower: nothing may be lost by it.
+    LeaveHolesToHeads,
+    /// In the hub: a page that reaches the end it was read with is the last, whatever was passed on meanwhile.
+    EndWithThePage,
+    /// In the hub: what the store no longer has is stepped over, and nobody is told.
+    TrimSilently,
 }
 
 impl crate::Bus {
@@ -29,14 +35,18 @@ impl crate::Bus {
         self.mutants.fetch_or(1 << mutant as u32, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// Whether a rule is switched off.
     #[cfg(feature = "simulation")]
-    pub(crate) fn is(&self, mutant: Mutant) -> bool {
+    #[must_use]
+    pub fn is(&self, mutant: Mutant) -> bool {
         self.mutants.load(std::sync::atomic::Ordering::Relaxed) & (1 << mutant as u32) != 0
     }
 
+    /// Whether a rule is switched off: never.
     #[cfg(not(feature = "simulation"))]
+    #[must_use]
     #[expect(clippy::unused_self, reason = "the same call as with the feature")]
-    pub(crate) const fn is(&self, _: Mutant) -> bool {
+    pub const fn is(&self, _: Mutant) -> bool {
         false
     }
 }

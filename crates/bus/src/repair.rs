@@ -81,7 +81,7 @@ impl Bus {
         }
         self.deliver(channel, &out);
         drop(order);
-        if later {
+        if later && !self.is(Mutant::LeaveHolesToHeads) {
             self.watch(channel);
         }
     }

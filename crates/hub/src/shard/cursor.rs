@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use pulsewire_bus::{Channel, Now, Only, Page, Query, ReadLimit, StatePart};
+use pulsewire_bus::{Channel, Mutant, Now, Only, Page, Query, ReadLimit, StatePart};
 use pulsewire_protocol::{Answer, Encoding, ErrorCode, GapReason, Sequence};
 use pulsewire_telemetry::{GapReason as GapMetric, InitialStage, MessageType, Sent};
 
@@ -80,7 +80,6 @@ impl<N: Net> Shard<N> {
         feed.listeners[listener as usize].set_live(live);
         let subscription = self.subscription_mut(slot, subscription);
         subscription.feeding = if live { Feeding::Live } else { Feeding::Skipping };
-        subscription.critical = false;
         subscription.placed = false;
         subscription.next = next;
         // A page that is under way belongs to what was before.
@@ -106,7 +105,7 @@ impl<N: Net> Shard<N> {
         entry.feeding = Feeding::Reading;
         entry.read = read;
         let (feed, next) = (entry.feed, entry.next);
-        let only = if entry.critical { Only::Critical } else { Only::All };
+        let only = if next <= entry.critical_until { Only::Critical } else { Only::All };
         let channel = self.feeds[feed as usize].channel.clone();
         let limit = ReadLimit {
             publications: self.settings.limits.page_events,
@@ -145,7 +144,7 @@ impl<N: Net> Shard<N> {
             self.metrics.initial_stage(InitialStage::Fetch, fetch_ns);
         }
         let entry = self.subscription_mut(slot, index);
-        if entry.next <= page.floor.0 && !entry.critical && self.is_keyed(&channel) {
+        if entry.next <= page.floor.0 && entry.next > entry.critical_until && self.is_keyed(&channel) {
             // What is gone does not matter once it has the values.
             self.subscription_mut(slot, index).next = page.floor.0 + 1;
             self.states.insert((slot, feed), None);
@@ -160,7 +159,9 @@ impl<N: Net> Shard<N> {
         if entry.feeding == Feeding::Lagging {
             return;
         }
-        if entry.next > self.feeds[feed as usize].cursor {
+        let cursor = self.feeds[feed as usize].cursor;
+        let cut_short = page.through == page.head && self.bus.is(Mutant::EndWithThePage);
+        if entry.next > cursor || cut_short {
             self.go_live(slot, index, entry.next);
             let sequence = Sequence(entry.next - 1);
             if began_ms > 0 {
@@ -171,7 +172,7 @@ impl<N: Net> Shard<N> {
                 let mut item = Item::new(Source::Ready(frame), Class::Answer, sent, self.metric_type, 0);
                 (item.initial_ns, item.fetched_ns) = (began_ns(began_ms, now), now.mono_ns);
                 self.send_item(slot, item, false);
-            } else if !self.feeds[feed as usize].view.tags.is_empty() {
+            } else if entry.critical_until > 0 || !self.feeds[feed as usize].view.tags.is_empty() {
                 self.send_pos(slot, feed, sequence);
             }
         } else if self.slots[slot as usize].outbox.is_some() {
@@ -183,11 +184,13 @@ impl<N: Net> Shard<N> {
 
     /// Sends what a page holds for a subscription, with what is gone between, and moves the subscription on.
     fn send_page(&mut self, slot: u32, index: usize, page: &Page) {
-        let Subscription { feed, mut next, critical, placed, .. } = *self.subscription_mut(slot, index);
+        let Subscription { feed, mut next, critical_until, placed, .. } = *self.subscription_mut(slot, index);
         let entry = self.subscription_mut(slot, index);
         (entry.read, entry.placed) = (0, false);
         let entry = &self.feeds[feed as usize];
-        let filtered = critical || !entry.view.tags.is_empty();
+        let critical = next <= critical_until;
+        // Behind what was skipped, the first event would seem to follow a hole.
+        let filtered = critical_until > 0 || !entry.view.tags.is_empty();
         let (tags, listener) = (entry.view.tags.clone(), self.subscription_mut(slot, index).listener);
         let msgpack = self.feeds[feed as usize].listeners[listener as usize].is_msgpack();
         if filtered && !placed && next > 1 {
@@ -196,14 +199,20 @@ impl<N: Net> Shard<N> {
         }
         let mut told = next - 1;
         let floor = if critical { page.critical_floor.0 } else { page.floor.0 };
-        if next <= floor {
+        if next <= floor && self.bus.is(Mutant::TrimSilently) {
+            next = floor + 1;
+        } else if next <= floor {
             self.send_gap(slot, feed, next, floor, GapReason::Trimmed);
             (next, told) = (floor + 1, floor);
         }
-        let first = next;
+        // What follows the critical events is read again, with everything between.
+        let through = if critical { page.through.0.min(critical_until) } else { page.through.0 };
+        let wanted = next..=if critical { critical_until } else { u64::MAX };
         let mut corrupt =
-            page.corrupt.iter().map(|sequence| sequence.0).filter(|gone| *gone >= first).peekable();
-        for publication in page.publications.iter().filter(|publication| publication.sequence.0 >= first) {
+            page.corrupt.iter().map(|sequence| sequence.0).filter(|gone| wanted.contains(gone)).peekable();
+        for publication in
+            page.publications.iter().filter(|publication| wanted.contains(&publication.sequence.0))
+        {
             let sequence = publication.sequence.0;
             while let Some(gone) = corrupt.next_if(|gone| *gone < sequence) {
                 self.send_gap(slot, feed, gone, gone, GapReason::Corrupt);
@@ -222,7 +231,7 @@ impl<N: Net> Shard<N> {
         for gone in corrupt {
             self.send_gap(slot, feed, gone, gone, GapReason::Corrupt);
         }
-        let next = next.max(page.through.0 + 1);
+        let next = next.max(through + 1);
         self.subscription_mut(slot, index).next = next;
     }
 
@@ -280,7 +289,8 @@ impl<N: Net> Shard<N> {
                 let Some(subscription) = self.subscription(listener.slot, index) else { continue };
                 // What still waits has places in a history that is none any more.
                 self.withdraw_log(listener.slot, index);
-                self.subscription_mut(listener.slot, subscription).began_ms = 0;
+                let entry = self.subscription_mut(listener.slot, subscription);
+                (entry.began_ms, entry.critical_until) = (0, 0);
                 self.go_live(listener.slot, subscription, cursor + 1);
                 let sequence = Sequence(cursor);
                 let answer = Answer::Reset { channel: &new.name, epoch: &new.epoch, sequence };

@@ -224,8 +224,8 @@ pub(crate) struct Subscription {
     /// When its subscription began, until its initial state is sent; in milliseconds, 0 if it is sent.
     pub(crate) began_ms: u32,
     pub(crate) feeding: Feeding,
-    /// Only critical events are read until it is live.
-    pub(crate) critical: bool,
+    /// Up to here it wants critical events only; 0 if it wants all. What came after it had subscribed is read whole.
+    pub(crate) critical_until: u64,
     /// It was told that it stands right before `next`, and has been sent nothing since.
     pub(crate) placed: bool,
 }
@@ -242,4 +242,5 @@ pub(crate) struct Parked {
     /// Whether it was being sent the keyed state, which then begins anew.
     pub(crate) state: bool,
     pub(crate) next: u64,
+    pub(crate) critical_until: u64,
 }

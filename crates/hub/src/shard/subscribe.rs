@@ -178,7 +178,7 @@ impl<N: Net> Shard<N> {
             missed: 0,
             began_ms: 0,
             feeding: Feeding::Live,
-            critical: false,
+            critical_until: 0,
             placed: false,
         });
         (feed, true)
@@ -217,9 +217,11 @@ impl<N: Net> Shard<N> {
             Replay::Critical => 0,
             _ => cursor,
         };
+        // What it wanted before, and of which it has had a part, it wants no longer.
+        self.states.remove(&(slot, feed));
         let entry = self.subscription_mut(slot, subscription);
         entry.began_ms = 0;
-        entry.critical = matches!(replay, Replay::Critical);
+        entry.critical_until = if matches!(replay, Replay::Critical) { cursor } else { 0 };
         entry.placed = true;
         if after == cursor {
             self.go_live(slot, subscription, cursor + 1);
@@ -357,12 +359,13 @@ impl<N: Net> Shard<N> {
                 Feeding::Live => feed.cursor + 1,
                 _ => subscription.next,
             };
+            let critical_until = subscription.critical_until;
             let (channel, view) = (feed.channel.clone(), feed.view.clone());
             let msgpack = feed.listeners[subscription.listener as usize].is_msgpack();
             let (last, subscription_feed) = (session.subscriptions.len() - 1, subscription.feed);
             let attend = self.leave_presence(slot, &channel.name, how, now);
             let state = self.states.contains_key(&(slot, subscription_feed));
-            parked.push(Parked { channel, view, msgpack, attend, state, next });
+            parked.push(Parked { channel, view, msgpack, attend, state, next, critical_until });
             self.leave_feed(slot, last);
         }
     }
@@ -373,16 +376,20 @@ impl<N: Net> Shard<N> {
         let mut positions = Vec::new();
         let mut outcome = ReconnectOutcome::Resumed;
         let mut joined = Vec::new();
-        for Parked { channel, view, msgpack, attend, state, next } in parked {
+        for Parked { channel, view, msgpack, attend, state, next, critical_until } in parked {
             let epoch = channel.epoch.clone();
             let channel = newest(&channel).unwrap_or(channel);
             let (feed, _) = self.join_feed(slot, channel.clone(), view.clone(), msgpack);
             let mut replay = Replay::Live;
             channels.push(channel.name.clone());
             if channel.kind == ChannelKind::Log {
-                let position = Position { epoch, sequence: Sequence(next.saturating_sub(1)) };
+                let position = Position { epoch: epoch.clone(), sequence: Sequence(next.saturating_sub(1)) };
                 replay = Replay::Since(position);
+                let same = epoch == channel.epoch;
                 let position = self.begin(slot, feed, &replay, true);
+                if let Some(index) = self.subscription(slot, feed).filter(|_| same) {
+                    self.subscription_mut(slot, index).critical_until = critical_until;
+                }
                 if position.sequence.0 < self.feeds[feed as usize].cursor {
                     outcome = ReconnectOutcome::Replayed;
                 }

@@ -5,6 +5,7 @@ use pulsewire_protocol::Encoding;
 use pulsewire_telemetry::{Codec, Current, MemoryClass, SelfCheck, Transport};
 
 use super::feed::{Feed, Listener, Subscription};
+use super::queue::{Class, ItemRef};
 use super::slot::{Detached, Guest, Phase, Session, Slot};
 use super::{Shard, outbox::Outbox};
 use crate::{ConnectionInfo, Net};
@@ -184,7 +185,25 @@ impl<N: Net> Shard<N> {
             .map(|session| session.subscriptions.len())
             .sum();
         assert_eq!(listeners, subscriptions, "every subscription is a listener of its feed");
+        self.slots.iter().for_each(|(_, slot)| self.audit_outbox(slot));
         self.audit_presence();
+    }
+
+    /// I9: what waits is counted, and what nobody asked for is bounded: by the setting, or by one frame that is larger.
+    fn audit_outbox(&self, slot: &Slot) {
+        let Some(outbox) = &slot.outbox else { return };
+        let bytes: usize = outbox.entries.iter().map(|(_, len)| *len as usize).sum();
+        assert_eq!(bytes - outbox.written, outbox.bytes, "bytes are counted as they come and go");
+        let bytes_max = self.settings.limits.outbox_bytes_max;
+        let unasked = |(item, _): &&(ItemRef, u32)| self.queue.item(*item).class != Class::Answer;
+        let first = outbox.entries.front().filter(unasked);
+        let unasked: usize = outbox.entries.iter().filter(unasked).map(|(_, len)| *len as usize).sum();
+        let unasked = unasked - first.map_or(0, |_| outbox.written);
+        let largest = first.map_or(0, |(_, len)| *len as usize);
+        assert!(
+            unasked <= bytes_max.max(largest),
+            "I9: {unasked} bytes that nobody asked for wait, and {bytes_max} may"
+        );
     }
 
     /// Whether nothing is left: no connection, no session, no feed, nothing waiting.
@@ -196,5 +215,7 @@ impl<N: Net> Shard<N> {
 
 fn session_bytes(session: &Session) -> usize {
     size_of::<Session>()
-        + session.detached.as_ref().map_or(0, |detached| size_of::<Detached>() + detached.parked.len() * 64)
+        + session.detached.as_ref().map_or(0, |detached| {
+            size_of::<Detached>() + detached.parked.len() * size_of::<super::feed::Parked>()
+        })
 }

@@ -7,5 +7,6 @@ mod hostile;
 mod inbox;
 mod mutants;
 mod presence;
+mod replay;
 mod scenarios;
 mod sim;

@@ -1,17 +1,24 @@
 //! Does the simulation notice? One rule is broken at a time, and some seed must report it.
 
+use pulsewire_bus::Mutant;
+
 use crate::sim::chaos::{Twist, run};
 use crate::sim::client::Mangle;
 use crate::sim::world::Sabotage;
 
 /// How many seeds a mutant may survive.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 300;
 
 fn check(twist: Twist, expected: &str) {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
     let found = (0..SEEDS).find_map(|seed| run(seed, twist).err());
+    let count = std::env::var("PULSEWIRE_SIM_COUNT").ok().and_then(|text| text.parse::<u64>().ok());
+    let count = count.map(|of| ((0..of).filter(|seed| run(*seed, twist).is_err()).count(), of));
     std::panic::set_hook(hook);
+    if let Some((seeds, of)) = count {
+        eprintln!("{twist:?}: {seeds} / {of}");
+    }
     let faults = found.unwrap_or_default().join("\n");
     assert!(faults.contains(expected), "{twist:?} was not noticed: {faults}");
 }
@@ -22,6 +29,25 @@ fn mangled(mangle: Mangle) -> Twist {
 
 fn sabotaged(sabotage: Sabotage) -> Twist {
     Twist { sabotage: Some(sabotage), ..Twist::default() }
+}
+
+fn without(mutant: Mutant) -> Twist {
+    Twist { mutant: Some(mutant), ..Twist::default() }
+}
+
+#[test]
+fn going_live_where_the_page_ends_is_noticed() {
+    check(without(Mutant::EndWithThePage), "was next");
+}
+
+#[test]
+fn stepping_over_what_retention_removed_is_noticed() {
+    check(without(Mutant::TrimSilently), "was next");
+}
+
+#[test]
+fn a_state_that_does_not_come_is_noticed() {
+    check(mangled(Mangle::EatState), "before the state");
 }
 
 #[test]

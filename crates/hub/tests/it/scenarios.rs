@@ -368,14 +368,14 @@ fn a_second_connection_takes_the_session_of_a_half_open_one() {
 #[test]
 fn what_retention_removed_is_an_exact_gap() {
     let settings = HubSettings::default();
-    let mut scene = Scene(World::new(1, Plan { history_max: 10, ..Plan::calm(settings) }));
+    let mut scene = Scene(World::new(1, Plan { history_max: 10, critical_max: 1, ..Plan::calm(settings) }));
     let client = scene.join("ada");
     scene.publish("run:1", 14);
     let since =
         r#"{"type":"subscribe","channels":[{"channel":"run:1","since":{"epoch":"e1","sequence":2}}]}"#;
     scene.say(client, since);
     let heard = scene.heard(client);
-    assert!(heard.starts_with("subscribed run:1 @2 | gap run:1 3 4 | event run:1 5 |"), "{heard}");
+    assert!(heard.starts_with("subscribed run:1 @2 | gap run:1 3 3 | event run:1 4 |"), "{heard}");
     assert!(heard.ends_with("event run:1 14 | replay_end run:1 14"), "{heard}");
     let other =
         r#"{"type":"subscribe","channels":[{"channel":"run:2","since":{"epoch":"old","sequence":2}}]}"#;

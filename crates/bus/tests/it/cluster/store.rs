@@ -1,6 +1,6 @@
 //! A store that several nodes share, in memory, with the faults of real ones.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -8,7 +8,7 @@ use pulsewire_bus::{
     Batch, Decision, Extent, Failure, MemoryStore, Outcome, Query, ReadLimit, Retention, StateSlice, Store,
     StoreError, StoredPage,
 };
-use pulsewire_protocol::{ChannelName, Epoch};
+use pulsewire_protocol::{ChannelName, Epoch, Sequence};
 
 use crate::rng::Rng;
 
@@ -19,6 +19,8 @@ pub(super) struct SharedStore {
     inner: Mutex<Inner>,
     /// What happens while somebody asks where channels stand: after the answer was made, before it is there.
     pub(super) meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// What happens between a transaction's taking its sequences and its commit, if a store lets that happen.
+    pub(super) in_between: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 struct Inner {
@@ -26,6 +28,8 @@ struct Inner {
     before: VecDeque<MemoryStore>,
     epochs: u32,
     rng: Rng,
+    /// Events that have a sequence and are not committed.
+    open: HashSet<(ChannelName, u64)>,
     /// Per cent of commits and reads that fail in one way or another.
     faults: usize,
     pub(super) unknown: u64,
@@ -38,8 +42,16 @@ fn epoch(number: u32) -> Epoch {
 impl SharedStore {
     pub(super) fn new(rng: Rng) -> Arc<Self> {
         let memory = MemoryStore::new(epoch(0), 1_000);
-        let inner = Inner { memory, before: VecDeque::new(), epochs: 0, rng, faults: 6, unknown: 0 };
-        Arc::new(Self { inner: Mutex::new(inner), meanwhile: Mutex::default() })
+        let inner = Inner {
+            memory,
+            before: VecDeque::new(),
+            epochs: 0,
+            rng,
+            open: HashSet::new(),
+            faults: 6,
+            unknown: 0,
+        };
+        Arc::new(Self { inner: Mutex::new(inner), meanwhile: Mutex::default(), in_between: Mutex::default() })
     }
 
     /// From now on nothing fails.
@@ -76,6 +88,41 @@ impl SharedStore {
     }
 }
 
+impl Inner {
+    /// What a batch has added.
+    fn fresh(&self, batch: &Batch, decisions: &[Decision]) -> Vec<(ChannelName, u64)> {
+        let requests = batch.requests.iter().zip(decisions);
+        let kept = requests.filter_map(|(request, decision)| Some((request, decision.as_ref().ok()?)));
+        let places = kept.flat_map(|(request, places)| request.iter().zip(places));
+        let fresh = places.filter(|(_, place)| !place.duplicate);
+        fresh.map(|(append, place)| (append.channel().clone(), place.position.sequence.0)).collect()
+    }
+
+    /// The newest event of a channel that anybody can see.
+    fn visible(&self, channel: &ChannelName, mut head: Sequence) -> Sequence {
+        while self.open.contains(&(channel.clone(), head.0)) {
+            head.0 -= 1;
+        }
+        head
+    }
+
+    fn extents(&self, channels: &[ChannelName]) -> Result<Vec<Extent>, StoreError> {
+        let mut extents = self.memory.extents(channels)?;
+        for (channel, extent) in channels.iter().zip(&mut extents) {
+            extent.head = self.visible(channel, extent.head);
+        }
+        Ok(extents)
+    }
+
+    fn read(&self, channel: &ChannelName, query: &Query) -> Result<StoredPage, StoreError> {
+        let mut page = self.memory.read(channel, query)?;
+        page.extent.head = self.visible(channel, page.extent.head);
+        page.events.retain(|(sequence, _)| !self.open.contains(&(channel.clone(), sequence.0)));
+        page.through = page.through.min(page.extent.head);
+        Ok(page)
+    }
+}
+
 impl Store for SharedStore {
     fn name(&self) -> &'static str {
         "shared"
@@ -91,7 +138,7 @@ impl Store for SharedStore {
 
     fn extents(&self, channels: &[ChannelName]) -> Result<Vec<Extent>, StoreError> {
         self.failing(Failure::Unreachable)?;
-        let extents = self.inner.lock().memory.extents(channels);
+        let extents = self.inner.lock().extents(channels);
         let meanwhile = self.meanwhile.lock().take();
         if let Some(meanwhile) = meanwhile {
             meanwhile();
@@ -117,6 +164,15 @@ impl Store for SharedStore {
             inner.before.pop_front();
         }
         let decisions = inner.memory.commit(batch)?;
+        let in_between = self.in_between.lock().take();
+        if let Some(in_between) = in_between {
+            let fresh = inner.fresh(batch, &decisions);
+            inner.open.extend(fresh.iter().cloned());
+            drop(inner);
+            in_between();
+            inner = self.inner.lock();
+            inner.open.retain(|event| !fresh.contains(event));
+        }
         if fault == Some(2) {
             inner.unknown += 1;
             return Err(unknown);
@@ -126,7 +182,7 @@ impl Store for SharedStore {
 
     fn read(&self, channel: &ChannelName, query: &Query) -> Result<StoredPage, StoreError> {
         self.failing(Failure::Unreachable)?;
-        self.inner.lock().memory.read(channel, query)
+        self.inner.lock().read(channel, query)
     }
 
     fn state(

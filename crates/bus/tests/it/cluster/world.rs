@@ -26,11 +26,17 @@ const STEPS: usize = 400;
 /// What may happen in a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
-    pub(super) mutant: Option<Mutant>,
+    pub(super) mutants: &'static [Mutant],
+    /// Sequences are given before the commit, so that a later one can be committed first.
+    pub(super) early_sequences: bool,
+    /// Events that are kept at hand of each channel.
+    pub(super) ring: usize,
     /// The store loses its last commits now and then.
     pub(super) failovers: bool,
     /// … and nobody changes the epoch.
     pub(super) same_epoch: bool,
+    /// … which is excused as far as nobody can know it: another event stands where one was heard.
+    pub(super) excused: bool,
     pub(super) lossy: bool,
     pub(super) head_checks: bool,
     /// Whether the store fails now and then.
@@ -40,9 +46,12 @@ pub(super) struct Plan {
 impl Default for Plan {
     fn default() -> Self {
         Self {
-            mutant: None,
+            mutants: &[],
+            early_sequences: false,
+            ring: 4,
             failovers: false,
             same_epoch: false,
+            excused: false,
             lossy: true,
             head_checks: true,
             store_faults: true,
@@ -265,12 +274,10 @@ impl World {
             store: Some(self.store.clone()),
             broker: Some(Arc::new(Network { from: index, hints: self.hints.clone() })),
             queue_max: 10_000,
-            ring: RingLimits { publications: 4, bytes: 1 << 20 },
+            ring: RingLimits { publications: self.plan.ring, bytes: 1 << 20 },
         };
         let bus = Arc::new(Bus::new(options, Telemetry::new(Default::default()), Box::new(ears.clone())));
-        if let Some(mutant) = self.plan.mutant {
-            bus.mutate(mutant);
-        }
+        self.plan.mutants.iter().for_each(|mutant| bus.mutate(*mutant));
         if !self.plan.head_checks {
             bus.mutate(Mutant::NeverAskHeads);
         }
@@ -382,7 +389,7 @@ impl World {
     fn stands(&mut self, channel: &ChannelName, epoch: &Epoch, sequence: u64, payload: u64) {
         let place = (channel.clone(), epoch.clone(), sequence);
         let known = *self.places.entry(place).or_insert(payload);
-        if known != payload && !self.plan.same_epoch {
+        if known != payload && !self.plan.excused {
             self.faults.push(format!("I6: {channel} {epoch}:{sequence} is {known} and {payload}"));
         }
     }
@@ -390,9 +397,28 @@ impl World {
     // --- nodes ---
 
     fn commit(&mut self, node: usize) {
+        if self.plan.early_sequences {
+            self.overtake(node);
+        }
         let bus = &self.nodes[node].bus;
         let lane = bus.durable_lane().unwrap();
         bus.commit(lane, self.now);
+        *self.store.in_between.lock() = None;
+    }
+
+    /// Between a node's taking sequences and its commit the others commit, read and hear of each other.
+    fn overtake(&mut self, node: usize) {
+        let buses: Vec<_> = self.nodes.iter().map(|node| node.bus.clone()).collect();
+        let now = self.now;
+        *self.store.meanwhile.lock() = None;
+        *self.store.in_between.lock() = Some(Box::new(move || {
+            for (_, bus) in buses.iter().enumerate().filter(|(other, _)| *other != node) {
+                bus.commit(bus.durable_lane().unwrap(), now);
+            }
+            for bus in &buses {
+                while bus.perform(now) {}
+            }
+        }));
     }
 
     /// While a node asks where a channel stands, the others may go on.
@@ -725,7 +751,7 @@ impl World {
         for (payload, (channel, epoch, sequence)) in &self.acked {
             let at = names.iter().position(|name| name == channel).unwrap();
             let kept = *sequence > extents[at].floor.0 && *epoch == extents[at].epoch;
-            if kept && !self.plan.same_epoch && seen.get(payload) != Some(sequence) {
+            if kept && seen.get(payload) != Some(sequence) {
                 self.faults.push(format!("I7: {channel} {sequence} was acknowledged and is gone"));
             }
         }

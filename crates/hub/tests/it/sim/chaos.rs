@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use pulsewire_bus::Mutant;
 use pulsewire_hub::{Drain, Order};
 use pulsewire_hub::{HubSettings, Limits, Target, Violated};
 use pulsewire_protocol::{CloseCode, SessionId};
@@ -19,6 +20,8 @@ pub struct Twist {
     pub lossy: bool,
     pub mangle: Option<Mangle>,
     pub sabotage: Option<Sabotage>,
+    /// A rule that is switched off.
+    pub mutant: Option<Mutant>,
 }
 
 /// How much happened, so that a test can tell that something did.
@@ -82,6 +85,7 @@ fn world(seed: u64, twist: Twist) -> World {
         shards: rng.between(1, 3),
         settings,
         history_max: rng.between(3, 80),
+        critical_max: rng.between(2, 40),
         distant: rng.chance(50),
         ring: rng.between(1, 40),
         way: if twist.lossy { Way::Lossy } else { Way::Whole },
@@ -94,6 +98,9 @@ fn world(seed: u64, twist: Twist) -> World {
     let count = rng.between(2, 7);
     let mut world = World::new(seed, plan);
     world.sabotage = twist.sabotage;
+    if let Some(mutant) = twist.mutant {
+        world.bus.mutate(mutant);
+    }
     // A publication that others follow would be repaired: the last one is lost, in the evening.
     world.sabotaged = twist.sabotage == Some(Sabotage::LosePublication);
     for number in 0..count {
@@ -273,6 +280,8 @@ fn say_connect(world: &mut World, client: usize, token: Option<String>, session:
                     channel,
                     since: Some((EPOCH.into(), next - 1)),
                     replays: true,
+                    critical: false,
+                    state: false,
                     host: '*',
                     interval: false,
                     presence: None,
@@ -296,6 +305,9 @@ fn ask(world: &mut World, client: usize, asked: Asked, kind: &str, fields: &str)
         // It may be done without the client's hearing of it.
         let filtered = wanted.iter().filter(|wanted| wanted.host != '*');
         entry.filtered.extend(filtered.map(|wanted| wanted.channel.clone()));
+        for wanted in wanted.iter().filter(|wanted| wanted.critical) {
+            entry.critical.entry(wanted.channel.clone()).or_default();
+        }
     }
     entry.asked.insert(id, asked);
     let json = format!(r#"{{"type":"{kind}","id":{id}{fields}}}"#);
@@ -306,18 +318,34 @@ fn ask(world: &mut World, client: usize, asked: Asked, kind: &str, fields: &str)
     world.say(client, if msgpack { Say::Binary(packed(&json)) } else { Say::Text(json) });
 }
 
+/// Asks for channels as they are wanted, with so many events where a number is wanted.
+pub fn ask_for(world: &mut World, client: usize, wanted: Vec<Wanted>, last: usize) {
+    let fields = format!(r#","channels":[{}]"#, channels_json(&wanted, Some(last)));
+    ask(world, client, Asked::Subscribe(wanted), "subscribe", &fields);
+}
+
 fn channels_json(wanted: &[Wanted], last: Option<usize>) -> String {
     let one = |wanted: &Wanted| {
+        let mut options = String::new();
+        match &wanted.since {
+            Some((epoch, sequence)) => {
+                options.push_str(&format!(r#","since":{{"epoch":"{epoch}","sequence":{sequence}}}"#));
+            }
+            None if wanted.critical => options.push_str(r#","replay":"critical""#),
+            None if wanted.replays => options.push_str(&format!(r#","last":{}"#, last.unwrap_or(1))),
+            None => {}
+        }
+        if wanted.state {
+            options.push_str(r#","state":true"#);
+        }
+        if let Some(presence) = wanted.presence {
+            options.push_str(&format!(r#","presence":{presence}"#));
+        }
         let channel = &wanted.channel;
-        let presence =
-            wanted.presence.map(|presence| format!(r#","presence":{presence}"#)).unwrap_or_default();
-        match (&wanted.since, wanted.replays) {
-            (Some((epoch, sequence)), _) => format!(
-                r#"{{"channel":"{channel}","since":{{"epoch":"{epoch}","sequence":{sequence}}}{presence}}}"#
-            ),
-            (None, true) => format!(r#"{{"channel":"{channel}","last":{}{presence}}}"#, last.unwrap_or(1)),
-            (None, false) if presence.is_empty() => format!(r#""{channel}""#),
-            (None, false) => format!(r#"{{"channel":"{channel}"{presence}}}"#),
+        if options.is_empty() {
+            format!(r#""{channel}""#)
+        } else {
+            format!(r#"{{"channel":"{channel}"{options}}}"#)
         }
     };
     wanted.iter().map(one).collect::<Vec<_>>().join(",")
@@ -435,6 +463,8 @@ fn subscribe(world: &mut World, client: usize) {
             since: None,
             head: world.truth.head(&channel),
             replays: false,
+            critical: false,
+            state: false,
             host: hosts,
             interval,
             presence: None,
@@ -444,8 +474,10 @@ fn subscribe(world: &mut World, client: usize) {
             wish.presence = Some(*world.rng.pick(&["true", "true", r#""watch""#]));
         }
         if kind(&wish.channel) == Kind::Log {
-            match world.rng.below(4) {
+            wish.state = wish.channel.starts_with("run:") && world.rng.chance(30);
+            match world.rng.below(5) {
                 0 => wish.replays = true,
+                2 => (wish.replays, wish.critical) = (true, true),
                 1 => {
                     let head = world.truth.head(&wish.channel);
                     let sequence = world.rng.below(head as usize + 3) as u64;

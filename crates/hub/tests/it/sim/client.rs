@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use pulsewire_protocol::transcode::msgpack_to_json;
 use serde_json::Value;
 
-use super::truth::{Kind, Truth, host_has, kind, rank};
+use super::truth::{Keys, Kind, Truth, host_has, key_of, kind, rank, removes};
 
 /// Something asked for, by request id.
 #[derive(Debug, Clone)]
@@ -28,6 +28,10 @@ pub struct Wanted {
     /// The head of the channel when this was asked.
     pub head: u64,
     pub replays: bool,
+    /// It replays critical events only.
+    pub critical: bool,
+    /// It wants the keyed state.
+    pub state: bool,
     /// Which samples are wanted: `a`, `b`, or `*` for all.
     pub host: char,
     pub interval: bool,
@@ -52,6 +56,11 @@ pub struct Sub {
     low: u64,
     high: u64,
     host: char,
+    /// Up to here, at most, only critical events come …
+    critical_until: u64,
+    /// … and up to here for certain.
+    critical_surely: u64,
+    state: Option<Keyed>,
     interval: bool,
     /// Sets that were merged: the next one stands so far behind `last`.
     owed: Option<u64>,
@@ -59,6 +68,37 @@ pub struct Sub {
     vague: bool,
     /// It came back with a session, and how it was wanted is not known.
     guessed: bool,
+}
+
+/// What the client knows of a channel's keyed state.
+#[derive(Debug, Clone, Default)]
+struct Keyed {
+    /// The last key of the last part; `None` before the first.
+    after: Option<String>,
+    /// The last key of each part, and up to where its events are in it.
+    parts: Vec<(String, u64)>,
+    /// Every part has come.
+    whole: bool,
+    /// Events that it had to be told of are gone.
+    holes: bool,
+    keys: Keys,
+}
+
+impl Keyed {
+    /// Up to where the events of a key are known.
+    fn known(&self, key: &str) -> u64 {
+        let part = self.parts.iter().find(|(last, _)| key <= last.as_str()).or(self.parts.last());
+        let event = self.keys.get(key).map_or(0, |(sequence, _)| *sequence);
+        part.map_or(0, |(_, sequence)| *sequence).max(event)
+    }
+}
+
+impl Sub {
+    /// Whether it may be sent nothing of this range.
+    fn skips(&self, channel: &str, range: std::ops::Range<u64>, truth: &Truth) -> bool {
+        let wanted = |at: &u64| *at > self.critical_until || truth.is_critical(channel, *at);
+        range.filter(wanted).all(|at| skips(self.host, channel, at..at + 1, truth))
+    }
 }
 
 /// The host of a subscription that may have a filter or none.
@@ -99,6 +139,7 @@ pub enum Mangle {
     EatConflated,
     EatGap,
     EatAck,
+    EatState,
     CorruptLength,
 }
 
@@ -118,6 +159,8 @@ pub struct Client {
     pub known: BTreeMap<String, u64>,
     /// Channels that it once listened to with a filter.
     pub filtered: BTreeSet<String>,
+    /// Up to where it has, for certain and at most, asked for critical events only.
+    pub critical: BTreeMap<String, (u64, u64)>,
     /// Whether something it had asked for may have been done without its hearing of it.
     pub unsure: bool,
     /// Whether bytes that the kernel had taken were lost with the last connection.
@@ -164,6 +207,7 @@ impl Client {
             presence: BTreeMap::new(),
             known: BTreeMap::new(),
             filtered: BTreeSet::new(),
+            critical: BTreeMap::new(),
             unsure: false,
             lost_bytes: false,
             was_closed: false,
@@ -193,7 +237,8 @@ impl Client {
     fn fault(&mut self, text: impl AsRef<str>) {
         let mut line = format!("client {} (connection {:?}): {}", self.number, self.wire, text.as_ref());
         if let Some(heard) = &self.heard {
-            let last = &heard[heard.len().saturating_sub(25)..];
+            let last = &heard
+                [heard.len().saturating_sub(if std::env::var_os("DUMP").is_some() { 2500 } else { 25 })..];
             line.push_str(&format!("\n      after: {}", last.join(" | ")));
         }
         self.faults.push(line);
@@ -213,6 +258,9 @@ impl Client {
         self.reading = Reading::All;
         self.answers_pings = true;
         if let Some(heard) = &mut self.heard {
+            if std::env::var_os("DUMP").is_some() {
+                eprintln!("CLIENT {} {}", self.number, heard.join("\n   "));
+            }
             heard.clear();
         }
     }
@@ -312,6 +360,7 @@ impl Client {
             Mangle::EatConflated => kind == "conflated",
             Mangle::EatGap => kind == "gap",
             Mangle::EatAck => kind == "ack",
+            Mangle::EatState => kind == "state",
             Mangle::CorruptLength => is_log_event,
         };
         if let Some(first) = self.held.take() {
@@ -370,6 +419,7 @@ impl Client {
             }
             "event" => self.on_event(channel, value, truth),
             "gap" => self.on_gap(channel, value, truth),
+            "state" => self.on_state(channel, value, truth),
             "pos" => self.on_pos(channel, value, truth),
             "reset" => self.on_reset(channel, value),
             "replay_end" => self.on_replay_end(channel, value, truth),
@@ -473,6 +523,9 @@ impl Client {
                         low: wish.as_ref().map_or(0, |wish| wish.low),
                         high: truth.said(&channel),
                         host: wish.as_ref().map_or('*', |wish| wish.host),
+                        critical_until: 0,
+                        critical_surely: 0,
+                        state: None,
                         interval: wish.as_ref().is_none_or(|wish| wish.interval),
                         owed: None,
                         vague: true,
@@ -506,34 +559,57 @@ impl Client {
         if sequence > truth.head(channel) {
             self.fault(format!("{channel}: position {sequence} is ahead of {}", truth.head(channel)));
         }
-        let mut replaying = wish.is_some_and(|wish| wish.replays);
+        let mut replaying = wish.is_some_and(|wish| wish.replays || wish.state);
         let present = self.subs.get(channel);
+        let (mut critical_surely, mut critical_until) = (0, 0);
+        let mut state = wish.filter(|wish| wish.state).map(|_| Keyed::default());
         match wish {
             Some(Wanted { since: Some((asked_epoch, asked)), head, .. }) => {
                 if asked_epoch == epoch && *asked <= *head && sequence != *asked {
                     self.fault(format!("{channel}: asked since {asked}, begins after {sequence}"));
                 }
             }
-            Some(Wanted { replays: false, .. }) => {
-                if let Some(sub) = present.filter(|sub| Some(sub.host) == wish.map(|wish| wish.host)) {
+            Some(Wanted { replays: false, state: false, host, .. }) => {
+                let same = |sub: &&Sub| sub.host == *host || sub.host == UNKNOWN;
+                if let Some(sub) = present.filter(same) {
                     replaying = sub.replaying;
-                    let (next, host) = (sub.next, sub.host);
-                    if next > sequence + 1 || !skips(host, channel, next..sequence + 1, truth) {
+                    (critical_surely, critical_until) = (sub.critical_surely, sub.critical_until);
+                    state.clone_from(&sub.state);
+                    let next = sub.next;
+                    if sub.host == UNKNOWN {
+                        critical_surely = 0;
+                    } else if next > sequence + 1 || !sub.skips(channel, next..sequence + 1, truth) {
                         self.fault(format!(
                             "{channel}: asked again while {next} was next, goes on after {sequence}"
                         ));
                     }
                 }
             }
-            Some(_) => {}
+            Some(wish) => {
+                if wish.critical {
+                    // What is lost on its way to a shard may have left it behind.
+                    critical_surely = if truth.lossy { 0 } else { wish.head };
+                    critical_until = truth.head(channel);
+                    if sequence > 0 {
+                        self.fault(format!("{channel}: critical events from {sequence} on"));
+                    }
+                }
+            }
             None => {
+                (critical_surely, critical_until) = match self.critical.get(channel) {
+                    Some(_) if self.unsure || self.shared => (0, truth.head(channel)),
+                    until => until.copied().unwrap_or((0, 0)),
+                };
+                let skipped = |known: u64| {
+                    (known..=sequence).all(|at| at <= critical_until && !truth.is_critical(channel, at))
+                };
                 let known = self.known.get(channel).copied();
                 if let Some(known) = known.filter(|_| !self.unsure && !self.shared) {
                     // What waited behind a close frame may have come twice: at least once is the contract.
                     if sequence + 1 < known && !self.was_closed {
                         self.fault(format!("{channel}: resumed after {sequence} although {known} was next"));
                     }
-                    if sequence + 1 > known && !self.lost_bytes && !self.filtered.contains(channel) {
+                    if !skipped(known) && !self.lost_bytes && !self.filtered.contains(channel) {
                         self.fault(format!(
                             "{channel}: resumed after {sequence}, {known} and what follows are missing"
                         ));
@@ -558,28 +634,78 @@ impl Client {
             low: 0,
             high: 0,
             host,
+            critical_until,
+            critical_surely,
+            state,
             interval: false,
             owed: None,
             vague: false,
             guessed: false,
         };
+        if wish.is_some() || critical_until > 0 {
+            self.critical.insert(channel.to_owned(), (critical_surely, critical_until));
+        }
         self.subs.insert(channel.to_owned(), sub);
+    }
+
+    /// A part of the keyed state: all there is between its keys, as it was at its sequence.
+    fn on_state(&mut self, channel: &str, value: &Value, truth: &Truth) {
+        let sequence = value["sequence"].as_u64().unwrap_or(u64::MAX);
+        let more = value["more"] == true;
+        let shared = self.shared || self.unsure;
+        let Some(sub) = self.subs.get_mut(channel) else {
+            self.fault(format!("the state of {channel}, to which it does not listen"));
+            return;
+        };
+        let Some(keyed) = &mut sub.state else {
+            if !shared {
+                self.fault(format!("the state of {channel}, which it did not ask for"));
+            }
+            return;
+        };
+        let all = truth.state_at(channel, sequence);
+        let mut came = Keys::new();
+        for event in value["values"].as_array().into_iter().flatten() {
+            let key = event["key"].as_str().unwrap_or_default().to_owned();
+            came.insert(key, (event["sequence"].as_u64().unwrap_or(0), payload_of(event)));
+        }
+        let last = came.keys().next_back().cloned();
+        let asked = |key: &String| Some(key) > keyed.after.as_ref() && (!more || Some(key) <= last.as_ref());
+        let expected: Keys = all.into_iter().filter(|(key, _)| asked(key)).collect();
+        let right = came == expected && !keyed.whole && (last.is_some() || !more);
+        keyed.parts.push((last.clone().unwrap_or_default(), sequence));
+        keyed.after = last.or(keyed.after.take());
+        keyed.whole = !more;
+        keyed.keys.extend(came.clone());
+        if !right {
+            self.fault(format!("{channel}: the state {came:?} at {sequence}, and it was {expected:?}"));
+        }
     }
 
     fn on_event(&mut self, channel: &str, value: &Value, truth: &Truth) {
         self.events += 1;
-        let payload = value["data"]["n"].as_u64().unwrap_or(u64::MAX);
+        let payload = payload_of(value);
         let Some(sub) = self.subs.get_mut(channel) else {
             self.fault(format!("an event of {channel}, to which it does not listen"));
             return;
         };
         if sub.kind == Kind::Log {
             let sequence = value["sequence"].as_u64().unwrap_or(0);
-            let (expected, host) = (sub.next, sub.host);
+            let expected = sub.next;
+            let skips = sub.skips(channel, expected..sequence, truth);
             sub.next = sequence + 1;
-            let previous = value["previous"].as_u64().unwrap_or(sequence.saturating_sub(1));
-            if sequence < expected || previous >= expected || !skips(host, channel, expected..sequence, truth)
+            let early = sub.state.as_ref().is_some_and(|keyed| !keyed.whole);
+            if let (Some(keyed), Some(key)) = (&mut sub.state, key_of(payload))
+                && sequence > keyed.known(&key)
             {
+                // What removes a key stays, so that nothing older brings it back.
+                keyed.keys.insert(key, (sequence, payload));
+            }
+            let previous = value["previous"].as_u64().unwrap_or(sequence.saturating_sub(1));
+            if early {
+                self.fault(format!("{channel}: {sequence} came before the state"));
+            }
+            if sequence < expected || previous >= expected || !skips {
                 self.fault(format!("{channel}: {expected} was next, {sequence} behind {previous} came"));
             }
             let published = sequence.checked_sub(1).and_then(|at| truth.log.get(channel)?.get(at as usize));
@@ -609,7 +735,16 @@ impl Client {
             return;
         };
         let expected = sub.next;
+        // Until the live events only critical ones are missed.
+        let critical = to <= sub.critical_surely;
         sub.next = to + 1;
+        if let Some(keyed) = &mut sub.state {
+            keyed.holes = true;
+        }
+        if critical && to > truth.critical_floor(channel) {
+            let floor = truth.critical_floor(channel);
+            self.fault(format!("{channel}: a gap up to {to} although critical events begin behind {floor}"));
+        }
         if from != expected || to < from {
             self.fault(format!("{channel}: {expected} was next, a gap from {from} to {to} came"));
         }
@@ -632,7 +767,10 @@ impl Client {
     fn on_pos(&mut self, channel: &str, value: &Value, truth: &Truth) {
         let sequence = value["sequence"].as_u64().unwrap_or(0);
         match self.subs.get_mut(channel) {
-            Some(sub) if sub.host != '*' && skips(sub.host, channel, sub.next..sequence + 1, truth) => {
+            Some(sub)
+                if (sub.host != '*' || sub.critical_until > 0)
+                    && sub.skips(channel, sub.next..sequence + 1, truth) =>
+            {
                 sub.next = sub.next.max(sequence + 1);
             }
             sub => {
@@ -649,7 +787,7 @@ impl Client {
                 if sub.next <= sequence + 1
                     // Whether a subscription that came back unseen was replaying is not known.
                     && (sub.replaying || self.shared || self.filtered.contains(channel))
-                    && skips(sub.host, channel, sub.next..sequence + 1, truth) =>
+                    && sub.skips(channel, sub.next..sequence + 1, truth) =>
             {
                 sub.replaying = false;
                 sub.next = sequence + 1;
@@ -819,6 +957,15 @@ impl Client {
                         truth.head(channel)
                     ));
                 }
+                Kind::Log if sub.host == '*' => {
+                    let Some(keyed) = sub.state.as_ref().filter(|keyed| !keyed.holes) else { continue };
+                    let known = keyed.keys.iter().filter(|(_, (_, payload))| !removes(*payload));
+                    let known: Keys = known.map(|(key, value)| (key.clone(), *value)).collect();
+                    let state = truth.state_at(channel, truth.head(channel));
+                    if !keyed.whole || known != state {
+                        wrong.push(format!("{channel}: the state is {state:?}, known is {keyed:?}"));
+                    }
+                }
                 Kind::Ephemeral if sub.last > 0 => {
                     let accounted = sub.received + sub.dropped;
                     let first = (sub.last + 1).saturating_sub(accounted);
@@ -849,6 +996,12 @@ impl Client {
     }
 }
 
+/// What identifies an event: it stands in its data, or in its id if it removes its key.
+fn payload_of(event: &Value) -> u64 {
+    let id = || event["id"].as_str()?.trim_start_matches('m').parse().ok();
+    event["data"]["n"].as_u64().or_else(id).unwrap_or(u64::MAX)
+}
+
 fn texts(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(Into::into)).collect()
 }
@@ -874,7 +1027,17 @@ pub fn short(value: &Value) -> String {
             }
             line
         }
-        "replay_end" | "reset" => format!("{kind}{}{}", field("channel"), field("sequence")),
+        "state" => {
+            let keys: Vec<&str> = value["values"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|value| value["key"].as_str())
+                .collect();
+            let more = if value["more"] == true { " more" } else { "" };
+            format!("state{}{} {}{more}", field("channel"), field("sequence"), keys.join(","))
+        }
+        "pos" | "replay_end" | "reset" => format!("{kind}{}{}", field("channel"), field("sequence")),
         "dropped" | "conflated" => format!("{kind}{}{}", field("channel"), field("count")),
         "connected" => format!("connected{}", if value["resumed"] == true { " resumed" } else { "" }),
         "ack" => match value["results"].as_array() {

@@ -1,6 +1,6 @@
 //! What really was published, against which every client is held.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 pub const LOGS: [&str; 4] = ["run:1", "run:2", "project:7", "workspace"];
 pub const EPHEMERAL: [&str; 2] = ["cursor:1", "cursor:2"];
@@ -37,6 +37,24 @@ pub fn host_of(payload: u64) -> Option<char> {
     [None, Some('a'), Some('b')][(payload % 3) as usize]
 }
 
+/// Whether an event of a `log` channel is critical.
+pub fn is_critical(payload: u64) -> bool {
+    payload % 7 == 3
+}
+
+/// The key of an event of a `log` channel.
+pub fn key_of(payload: u64) -> Option<String> {
+    payload.is_multiple_of(2).then(|| format!("k{}", payload / 2 % 6))
+}
+
+/// Whether an event removes its key: its data is null then, and its id says its payload.
+pub fn removes(payload: u64) -> bool {
+    payload % 10 == 4
+}
+
+/// The newest event of each key, by key: its sequence and its payload.
+pub type Keys = BTreeMap<String, (u64, u64)>;
+
 /// How many of a metric channel's first `n` sets have a host.
 pub fn rank(host: char, n: u64) -> u64 {
     match host {
@@ -59,6 +77,9 @@ pub struct Truth {
     /// Ephemeral publications that every shard has dealt with.
     pub dealt_with: HashMap<String, u64>,
     pub history_max: u64,
+    pub critical_max: u64,
+    /// Whether publications may be lost on their way to a shard.
+    pub lossy: bool,
 }
 
 impl Truth {
@@ -66,8 +87,41 @@ impl Truth {
         self.log.get(channel).map_or(0, |log| log.len() as u64)
     }
 
+    /// The highest floor that retention can have made of a channel's events so far.
     pub fn floor(&self, channel: &str) -> u64 {
-        self.head(channel).saturating_sub(self.history_max)
+        self.beyond(channel, false, self.history_max).max(self.critical_floor(channel))
+    }
+
+    /// The same of its critical events.
+    pub fn critical_floor(&self, channel: &str) -> u64 {
+        self.beyond(channel, true, self.critical_max)
+    }
+
+    /// The newest of the critical or the other events that is one too many.
+    fn beyond(&self, channel: &str, critical: bool, max: u64) -> u64 {
+        let Some(log) = self.log.get(channel) else { return 0 };
+        let numbered = log.iter().enumerate().rev();
+        let mut of_sort = numbered.filter(|(_, payload)| is_critical(**payload) == critical);
+        of_sort.nth(max as usize).map_or(0, |(index, _)| index as u64 + 1)
+    }
+
+    pub fn is_critical(&self, channel: &str, sequence: u64) -> bool {
+        let log = self.log.get(channel);
+        log.and_then(|log| log.get(sequence as usize - 1)).is_some_and(|payload| is_critical(*payload))
+    }
+
+    /// A channel's keyed state when this was its newest event.
+    pub fn state_at(&self, channel: &str, sequence: u64) -> Keys {
+        let mut keys = Keys::new();
+        let log = self.log.get(channel).map_or(&[][..], |log| log);
+        for (payload, at) in log.iter().zip(1..=sequence) {
+            match key_of(*payload) {
+                Some(key) if removes(*payload) => drop(keys.remove(&key)),
+                Some(key) => drop(keys.insert(key, (at, *payload))),
+                None => {}
+            }
+        }
+        keys
     }
 
     /// Whether none of the events of a `log` channel in this range is tagged with a host.

@@ -27,7 +27,9 @@ use super::backend::{SimBackend, verify};
 use super::client::{Client, Reading, View};
 use super::net::{Say, SimNet, Wire, Wires};
 use super::rng::Rng;
-use super::truth::{EPHEMERAL, LOGS, METRICS, Truth, host_has, host_of};
+use super::truth::{
+    EPHEMERAL, Kind, LOGS, METRICS, Truth, host_has, host_of, is_critical, key_of, kind, removes,
+};
 
 /// What happens to publications between the bus and a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +61,7 @@ pub struct Plan {
     pub shards: usize,
     pub settings: HubSettings,
     pub history_max: usize,
+    pub critical_max: usize,
     /// Whether channels and pages are looked up in a store that does not answer at once.
     pub distant: bool,
     /// How much of a channel's tail is at hand.
@@ -79,6 +82,7 @@ impl Plan {
             shards: 1,
             settings,
             history_max: 1_000,
+            critical_max: 100,
             distant: false,
             ring: 256,
             way: Way::Whole,
@@ -133,7 +137,7 @@ impl World {
         let ledger = Arc::new(Ledger::new(100_000));
         let hub = Hub::new(inboxes.clone(), admission.clone(), ledger.clone(), "n1");
         let options = Options {
-            namespaces: namespaces(plan.history_max),
+            namespaces: namespaces(plan.history_max, plan.critical_max),
             shards: plan.shards,
             channels_max: 1_000_000,
             epoch: Epoch::parse(EPOCH).expect("an epoch"),
@@ -177,7 +181,12 @@ impl World {
                 Shard::new(net, options)
             })
             .collect();
-        let truth = Truth { history_max: plan.history_max as u64, ..Truth::default() };
+        let truth = Truth {
+            history_max: plan.history_max as u64,
+            critical_max: plan.critical_max as u64,
+            lossy: plan.way == Way::Lossy,
+            ..Truth::default()
+        };
         let dealt = vec![HashMap::new(); plan.shards];
         Self {
             rng,
@@ -948,20 +957,33 @@ pub fn packed(json: &str) -> Vec<u8> {
 
 /// An event as its JSON, in the words of a client's `publish`.
 pub fn event_fields(channel: &str, payload: u64, padding: usize, id: Option<&str>) -> String {
-    let id = id.map_or(String::new(), |id| format!(r#","message_id":"{id}""#));
-    let pad = "x".repeat(padding);
-    let tags = tags_of(payload);
-    format!(r#""channel":"{channel}","event":"note","data":{{"n":{payload},"pad":"{pad}"}}{tags}{id}"#)
+    fields(channel, payload, padding, id, ("event", "message_id"))
 }
 
 pub fn event(channel: &str, payload: u64, padding: usize, id: Option<&str>) -> Event {
-    let id = id.map_or(String::new(), |id| format!(r#","id":"{id}""#));
-    let pad = "x".repeat(padding);
-    let json = format!(
-        r#"{{"channel":"{channel}","type":"note","data":{{"n":{payload},"pad":"{pad}"}}{}{id}}}"#,
-        tags_of(payload)
-    );
+    let json = format!("{{{}}}", fields(channel, payload, padding, id, ("type", "id")));
     Event::parse_one(json.as_bytes()).expect("an event")
+}
+
+fn fields(channel: &str, payload: u64, padding: usize, id: Option<&str>, names: (&str, &str)) -> String {
+    let (kind_name, id_name) = names;
+    let mut data = format!(r#"{{"n":{payload},"pad":"{}"}}"#, "x".repeat(padding));
+    let mut id = id.map(str::to_owned);
+    let mut more = tags_of(payload);
+    if kind(channel) == Kind::Log {
+        if let Some(key) = key_of(payload) {
+            more.push_str(&format!(r#","key":"{key}""#));
+            if removes(payload) {
+                data = "null".into();
+                id = Some(format!("m{payload}"));
+            }
+        }
+        if is_critical(payload) {
+            more.push_str(r#","critical":true"#);
+        }
+    }
+    let id = id.map_or(String::new(), |id| format!(r#","{id_name}":"{id}""#));
+    format!(r#""channel":"{channel}","{kind_name}":"note","data":{data}{more}{id}"#)
 }
 
 /// Every third event carries no tags.
@@ -974,7 +996,10 @@ fn tags_of(payload: u64) -> String {
 
 fn payload_of(event: &Event) -> u64 {
     let data = event.data.get();
-    let digits = data.trim_start_matches("{\"n\":");
+    let digits = match (data, &event.id) {
+        ("null", Some(id)) => id.as_str().trim_start_matches('m'),
+        _ => data.trim_start_matches("{\"n\":"),
+    };
     digits.split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
@@ -1026,14 +1051,14 @@ impl Store for Distant {
     }
 }
 
-fn namespaces(history_max: usize) -> Namespaces {
+fn namespaces(history_max: usize, critical_max: usize) -> Namespaces {
     let namespace = |name: &str, pattern: &str, kind: ChannelKind| Namespace {
         name: name.into(),
         pattern: ChannelPattern::parse(pattern).expect("a pattern"),
         kind,
         history_max,
         critical_types: Box::default(),
-        critical_max: 100,
+        critical_max,
         critical_ttl_ms: 0,
         durability: Durability::Strict,
         state_max: 0,
@@ -1045,6 +1070,7 @@ fn namespaces(history_max: usize) -> Namespaces {
     Namespaces::new(vec![
         Namespace {
             presence: Some(PresenceRules { members_max: 8, ..PresenceRules::default() }),
+            state_max: 100,
             ..namespace("run", "run:*", ChannelKind::Log)
         },
         Namespace {
