@@ -130,10 +130,27 @@ impl<N: Net> Shard<N> {
                 continue;
             };
             feed.told = feed.cursor;
+            self.awaken(index);
+            let feed = &self.feeds[index as usize];
             let (name, sequence) = (feed.channel.name.clone(), Sequence(feed.cursor));
             for encoding in [Encoding::Json, Encoding::MsgPack] {
                 let item = self.pos_item(index, &name, sequence, encoding);
                 self.spread_encoded(index, item, encoding == Encoding::MsgPack);
+            }
+        }
+    }
+
+    /// Listeners who had read further than the feed was are live when it has come to where they are. Events that they
+    /// want do that by themselves; after those that a filter skipped it takes the notice of how far it is.
+    fn awaken(&mut self, index: u32) {
+        let feed = &mut self.feeds[index as usize];
+        for listener in feed.listeners.iter_mut().filter(|listener| !listener.is_live()) {
+            let slot = &mut self.slots[listener.slot as usize];
+            let session = slot.session.as_mut().expect("only sessions listen");
+            let subscription = &mut session.subscriptions[listener.subscription()];
+            if subscription.feeding == Feeding::Skipping && subscription.next <= feed.cursor + 1 {
+                subscription.feeding = Feeding::Live;
+                listener.set_live(true);
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::{Action, Net};
 pub(super) enum Unready {
     /// It is refused.
     Refused(ErrorCode, String),
-    /// These channels must be brought to hand first.
+    /// These channels must be brought to hand first, some of which may be.
     NotAtHand(Vec<(ChannelName, Sequence)>),
 }
 
@@ -58,7 +58,7 @@ impl<N: Net> Shard<N> {
         let limit = self.settings.limits.subscriptions_per_session;
         let tags = TagFilter::new(wish.tags.clone());
         let refused = |code: ErrorCode, detail: String| Err(Unready::Refused(code, detail));
-        let mut missing = Vec::new();
+        let (mut names, mut missing) = (Vec::new(), false);
         let mut checked: Vec<Checked> = Vec::with_capacity(wish.channels.len());
         if session.subscriptions.len() + wish.channels.len() > limit.saturating_mul(2) {
             return refused(ErrorCode::LimitExceeded, format!("more than {limit} subscriptions"));
@@ -107,6 +107,9 @@ impl<N: Net> Shard<N> {
                 Replay::Since(position) => position.sequence,
                 _ => Sequence::ZERO,
             };
+            if kind == ChannelKind::Log {
+                names.push((name.clone(), seen));
+            }
             let at_hand = match opened.iter().find(|channel| channel.name == name) {
                 // It may have been replaced since it was brought to hand.
                 Some(channel) => Ok(Some(newest(channel).unwrap_or_else(|| channel.clone()))),
@@ -115,7 +118,7 @@ impl<N: Net> Shard<N> {
             let channel = match at_hand {
                 Ok(Some(channel)) => channel,
                 Ok(None) => {
-                    missing.push((name, seen));
+                    missing = true;
                     continue;
                 }
                 Err(code) => return refused(code, format!("`{name}`")),
@@ -145,8 +148,9 @@ impl<N: Net> Shard<N> {
                 format!("more than {limit} subscriptions in a session"),
             );
         }
-        if !missing.is_empty() {
-            return Err(Unready::NotAtHand(missing));
+        if missing {
+            // All together: what is at hand now need not be any more when the others are.
+            return Err(Unready::NotAtHand(names));
         }
         Ok(checked)
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code, reason = "tests")]
 
 mod clock;
+mod cluster;
 mod hostile;
 mod inbox;
 mod mutants;

@@ -12,7 +12,7 @@ use super::client::{Asked, Client, Mangle, Reading, Wanted};
 use super::net::Say;
 use super::rng::Rng;
 use super::truth::{EPHEMERAL, Kind, LOGS, METRICS, kind};
-use super::world::{Connecting, EPOCH, Plan, Sabotage, Way, World, event_fields, packed};
+use super::world::{Connecting, EPOCH, Place, Plan, Sabotage, Way, World, event_fields, packed};
 
 /// What a simulation is to do beside its seed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,16 +49,22 @@ pub fn run(seed: u64, twist: Twist) -> Result<Tally, Vec<String>> {
         };
         if faults.is_empty() { Ok(tally) } else { Err(faults) }
     }));
-    outcome.unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(vec![format!("panicked: {}", text.unwrap_or_default())])
-    })
+    outcome.unwrap_or_else(|panic| Err(vec![panicked(panic.as_ref())]))
+}
+
+/// What a panic said.
+pub fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panicked: {}", text.unwrap_or_default())
 }
 
 fn world(seed: u64, twist: Twist) -> World {
+    world_at(seed, twist, None)
+}
+
+/// A world alone, or as one of several nodes.
+pub fn world_at(seed: u64, twist: Twist, node: Option<Place>) -> World {
     let mut rng = Rng::new(seed ^ 0xA5A5);
     let limits = Limits {
         subscriptions_per_session: rng.between(3, 10),
@@ -87,6 +93,7 @@ fn world(seed: u64, twist: Twist) -> World {
         history_max: rng.between(3, 80),
         critical_max: rng.between(2, 40),
         distant: rng.chance(50),
+        node,
         ring: rng.between(1, 40),
         way: if twist.lossy { Way::Lossy } else { Way::Whole },
         room: (smallest, smallest + rng.below(4_000)),
@@ -117,47 +124,58 @@ fn world(seed: u64, twist: Twist) -> World {
 fn day(world: &mut World) {
     let steps = world.rng.between(60, 160);
     let busy = world.rng.between(1, 12);
-    for step in 0..steps {
-        let pause = match world.rng.below(10) {
-            0 => world.rng.between(0, 3_000),
-            1..=3 => world.rng.between(0, 400),
-            _ => world.rng.between(0, 40),
-        };
-        world.advance(pause as u64);
-        for client in 0..world.clients.len() {
-            act(world, client);
+    for number in 0..steps {
+        let pause = pause(&mut world.rng);
+        world.advance(pause);
+        step(world, number, busy);
+    }
+}
+
+/// How long nothing happens, milliseconds.
+pub fn pause(rng: &mut Rng) -> u64 {
+    let pause = match rng.below(10) {
+        0 => rng.between(0, 3_000),
+        1..=3 => rng.between(0, 400),
+        _ => rng.between(0, 40),
+    };
+    pause as u64
+}
+
+/// One moment of the day: everybody may do something.
+pub fn step(world: &mut World, number: usize, busy: usize) {
+    for client in 0..world.clients.len() {
+        act(world, client);
+    }
+    for _ in 0..world.rng.below(busy + 1) {
+        let padding = world.rng.below(200);
+        let channel = *world.rng.pick(&[LOGS[0], LOGS[0], LOGS[1], LOGS[3], EPHEMERAL[0], EPHEMERAL[1]]);
+        let _ = world.publish(channel, padding);
+    }
+    if world.rng.chance(40) {
+        let channel = *world.rng.pick(&METRICS);
+        world.publish_set(channel);
+    }
+    if world.rng.chance(1) {
+        operator(world);
+    }
+    let count = world.rng.below(6);
+    world.backend_work(count);
+    let count = world.rng.below(6);
+    world.backend_tell(count);
+    let count = world.rng.below(4);
+    world.store_work(count);
+    if world.rng.chance(30) {
+        world.bus.tick(world.now);
+    }
+    for shard in 0..world.shards.len() {
+        if world.rng.chance(80) {
+            world.round(shard, true);
         }
-        for _ in 0..world.rng.below(busy + 1) {
-            let padding = world.rng.below(200);
-            let channel = *world.rng.pick(&[LOGS[0], LOGS[0], LOGS[1], LOGS[3], EPHEMERAL[0], EPHEMERAL[1]]);
-            let _ = world.publish(channel, padding);
-        }
-        if world.rng.chance(40) {
-            let channel = *world.rng.pick(&METRICS);
-            world.publish_set(channel);
-        }
-        if world.rng.chance(1) {
-            operator(world);
-        }
-        let count = world.rng.below(6);
-        world.backend_work(count);
-        let count = world.rng.below(6);
-        world.backend_tell(count);
-        let count = world.rng.below(4);
-        world.store_work(count);
-        if world.rng.chance(30) {
-            world.bus.tick(world.now);
-        }
-        for shard in 0..world.shards.len() {
-            if world.rng.chance(80) {
-                world.round(shard, true);
-            }
-        }
-        world.clients_read();
-        if step % 4 == 0 {
-            world.audit();
-            world.check_outboxes();
-        }
+    }
+    world.clients_read();
+    if number.is_multiple_of(4) {
+        world.audit();
+        world.check_outboxes();
     }
 }
 
@@ -305,9 +323,6 @@ fn ask(world: &mut World, client: usize, asked: Asked, kind: &str, fields: &str)
         // It may be done without the client's hearing of it.
         let filtered = wanted.iter().filter(|wanted| wanted.host != '*');
         entry.filtered.extend(filtered.map(|wanted| wanted.channel.clone()));
-        for wanted in wanted.iter().filter(|wanted| wanted.critical) {
-            entry.critical.entry(wanted.channel.clone()).or_default();
-        }
     }
     entry.asked.insert(id, asked);
     let json = format!(r#"{{"type":"{kind}","id":{id}{fields}}}"#);
@@ -320,7 +335,10 @@ fn ask(world: &mut World, client: usize, asked: Asked, kind: &str, fields: &str)
 
 /// Asks for channels as they are wanted, with so many events where a number is wanted.
 pub fn ask_for(world: &mut World, client: usize, wanted: Vec<Wanted>, last: usize) {
-    let fields = format!(r#","channels":[{}]"#, channels_json(&wanted, Some(last)));
+    let mut fields = format!(r#","channels":[{}]"#, channels_json(&wanted, Some(last)));
+    if let Some(host) = wanted.first().map(|wanted| wanted.host).filter(|host| *host != '*') {
+        fields.push_str(&format!(r#","tags":{{"host":"{host}"}}"#));
+    }
     ask(world, client, Asked::Subscribe(wanted), "subscribe", &fields);
 }
 
@@ -543,12 +561,24 @@ fn publish(world: &mut World, client: usize) {
 
 /// Everybody listens again, nothing breaks any more: everything must arrive.
 fn evening(world: &mut World) {
+    calm(world);
+    world.run(3_000, 250);
+    last_words(world);
+    // A small backend serves one page at a time.
+    world.run(60_000, 250);
+    check_evening(world);
+}
+
+pub fn calm(world: &mut World) {
     world.plan.way = Way::Whole;
     for client in &mut world.clients {
         client.reading = Reading::All;
         client.answers_pings = true;
     }
-    world.run(3_000, 250);
+}
+
+/// Something is published everywhere once more.
+pub fn last_words(world: &mut World) {
     world.sabotaged &= world.sabotage != Some(Sabotage::LosePublication);
     for channel in LOGS.iter().chain(&EPHEMERAL) {
         // Room in the inboxes is certain only after a round.
@@ -558,8 +588,9 @@ fn evening(world: &mut World) {
     for channel in METRICS {
         world.publish_set(channel);
     }
-    // A small backend serves one page at a time.
-    world.run(60_000, 250);
+}
+
+pub fn check_evening(world: &mut World) {
     world.audit();
     world.check_outboxes();
     for index in 0..world.clients.len() {
@@ -571,7 +602,7 @@ fn evening(world: &mut World) {
 }
 
 /// Everybody leaves; nothing may remain.
-fn night(world: &mut World) {
+pub fn night(world: &mut World) {
     if world.rng.chance(30) {
         let drain = Drain { within_ms: 2_000, retry_min_ms: 100, retry_max_ms: 5_000 };
         for shard in 0..world.shards.len() {

@@ -237,8 +237,7 @@ impl Client {
     fn fault(&mut self, text: impl AsRef<str>) {
         let mut line = format!("client {} (connection {:?}): {}", self.number, self.wire, text.as_ref());
         if let Some(heard) = &self.heard {
-            let last = &heard
-                [heard.len().saturating_sub(if std::env::var_os("DUMP").is_some() { 2500 } else { 25 })..];
+            let last = &heard[heard.len().saturating_sub(25)..];
             line.push_str(&format!("\n      after: {}", last.join(" | ")));
         }
         self.faults.push(line);
@@ -258,9 +257,6 @@ impl Client {
         self.reading = Reading::All;
         self.answers_pings = true;
         if let Some(heard) = &mut self.heard {
-            if std::env::var_os("DUMP").is_some() {
-                eprintln!("CLIENT {} {}", self.number, heard.join("\n   "));
-            }
             heard.clear();
         }
     }
@@ -272,6 +268,12 @@ impl Client {
         self.lost_bytes = unread || !self.buffer.is_empty();
         let changes = |asked: &Asked| !matches!(asked, Asked::Publish(_) | Asked::Ping);
         self.unsure = self.asked.values().chain(self.maybe.values()).any(changes);
+        for asked in self.asked.values().chain(self.maybe.values()) {
+            let (Asked::Subscribe(wishes) | Asked::Connect(wishes)) = asked else { continue };
+            for wish in wishes.iter().filter(|wish| wish.critical) {
+                self.critical.insert(wish.channel.clone(), (0, u64::MAX));
+            }
+        }
         self.known.clear();
         for (channel, sub) in &self.subs {
             if sub.kind == Kind::Log {
@@ -597,7 +599,9 @@ impl Client {
             }
             None => {
                 (critical_surely, critical_until) = match self.critical.get(channel) {
-                    Some(_) if self.unsure || self.shared => (0, truth.head(channel)),
+                    Some((_, u64::MAX)) => (0, truth.head(channel)),
+                    // It may be another's, who replays it so.
+                    _ if self.unsure || self.shared => (0, truth.head(channel)),
                     until => until.copied().unwrap_or((0, 0)),
                 };
                 let skipped = |known: u64| {

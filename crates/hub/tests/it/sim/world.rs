@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use pulsewire_bus::store;
 use pulsewire_bus::{
-    Bus, ChannelKind, Durability, MemoryStore, NamedBy, Namespace, Namespaces, Now, Options, Page,
+    Broker, Bus, ChannelKind, Durability, MemoryStore, NamedBy, Namespace, Namespaces, Now, Options, Page,
     PresenceRules, Publication, Publisher, Receipt, Refusal, Reply, RingLimits, Store, Turn,
 };
 use pulsewire_hub::{
@@ -64,6 +64,8 @@ pub struct Plan {
     pub critical_max: usize,
     /// Whether channels and pages are looked up in a store that does not answer at once.
     pub distant: bool,
+    /// The node of a cluster that this is, if it is one.
+    pub node: Option<Place>,
     /// How much of a channel's tail is at hand.
     pub ring: usize,
     pub way: Way,
@@ -75,6 +77,16 @@ pub struct Plan {
     pub bounds: (usize, usize, usize),
 }
 
+/// A node's place among others that share a store.
+#[derive(Clone)]
+pub struct Place {
+    pub number: usize,
+    pub nodes: usize,
+    pub incarnation: u64,
+    pub store: Arc<dyn Store>,
+    pub broker: Arc<dyn Broker>,
+}
+
 impl Plan {
     /// A world in which nothing goes wrong by itself.
     pub fn calm(settings: HubSettings) -> Self {
@@ -84,6 +96,7 @@ impl Plan {
             history_max: 1_000,
             critical_max: 100,
             distant: false,
+            node: None,
             ring: 256,
             way: Way::Whole,
             room: (1 << 20, 1 << 20),
@@ -114,7 +127,7 @@ pub struct World {
     pub truth: Truth,
     dealt: Vec<HashMap<String, u64>>,
     arrivals: HashMap<usize, Box<Arrival>>,
-    payloads: u64,
+    pub payloads: u64,
     pub opened: u64,
     pub sabotage: Option<Sabotage>,
     pub sabotaged: bool,
@@ -141,12 +154,15 @@ impl World {
             shards: plan.shards,
             channels_max: 1_000_000,
             epoch: Epoch::parse(EPOCH).expect("an epoch"),
-            incarnation: seed,
-            store: plan.distant.then(|| {
-                let memory = MemoryStore::new(Epoch::parse(EPOCH).expect("an epoch"), 1_000_000);
-                Arc::new(Distant(memory)) as Arc<dyn Store>
-            }),
-            broker: None,
+            incarnation: plan.node.as_ref().map_or(seed, |node| node.incarnation),
+            store: match &plan.node {
+                Some(node) => Some(node.store.clone()),
+                None => plan.distant.then(|| {
+                    let memory = MemoryStore::new(Epoch::parse(EPOCH).expect("an epoch"), 1_000_000);
+                    Arc::new(Distant(memory)) as Arc<dyn Store>
+                }),
+            },
+            broker: plan.node.as_ref().map(|node| node.broker.clone()),
             queue_max: 1_000_000,
             ring: RingLimits { publications: plan.ring, bytes: 1 << 20 },
         };
@@ -184,7 +200,7 @@ impl World {
         let truth = Truth {
             history_max: plan.history_max as u64,
             critical_max: plan.critical_max as u64,
-            lossy: plan.way == Way::Lossy,
+            lossy: plan.way == Way::Lossy || plan.node.is_some(),
             ..Truth::default()
         };
         let dealt = vec![HashMap::new(); plan.shards];
@@ -369,10 +385,11 @@ impl World {
 
     // --- publishing ---
 
-    /// A number for the next payload.
+    /// A number for the next payload; no node's is another's.
     pub fn payload(&mut self) -> u64 {
         self.payloads += 1;
-        self.payloads
+        let node = self.plan.node.as_ref();
+        self.payloads * node.map_or(1, |node| node.nodes as u64) + node.map_or(0, |node| node.number as u64)
     }
 
     /// Publishes an event with the next payload; `padding` bytes long and more.
