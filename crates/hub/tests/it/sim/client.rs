@@ -77,6 +77,8 @@ struct Keyed {
     after: Option<String>,
     /// The last key of each part, and up to where its events are in it.
     parts: Vec<(String, u64)>,
+    /// It was broken off before, or asked for and not heard of: it may come, and need not.
+    maybe: bool,
     /// Every part has come.
     whole: bool,
     /// Events that it had to be told of are gone.
@@ -159,6 +161,8 @@ pub struct Client {
     pub known: BTreeMap<String, u64>,
     /// Channels that it once listened to with a filter.
     pub filtered: BTreeSet<String>,
+    /// Channels of which it may not have had the whole state.
+    stateless: BTreeSet<String>,
     /// Up to where it has, for certain and at most, asked for critical events only.
     pub critical: BTreeMap<String, (u64, u64)>,
     /// Whether something it had asked for may have been done without its hearing of it.
@@ -208,6 +212,7 @@ impl Client {
             known: BTreeMap::new(),
             filtered: BTreeSet::new(),
             critical: BTreeMap::new(),
+            stateless: BTreeSet::new(),
             unsure: false,
             lost_bytes: false,
             was_closed: false,
@@ -272,6 +277,13 @@ impl Client {
             let (Asked::Subscribe(wishes) | Asked::Connect(wishes)) = asked else { continue };
             for wish in wishes.iter().filter(|wish| wish.critical) {
                 self.critical.insert(wish.channel.clone(), (0, u64::MAX));
+            }
+            let stateful = wishes.iter().filter(|wish| wish.state);
+            self.stateless.extend(stateful.map(|wish| wish.channel.clone()));
+        }
+        for (channel, sub) in &self.subs {
+            if sub.state.as_ref().is_some_and(|keyed| !keyed.whole) {
+                self.stateless.insert(channel.clone());
             }
         }
         self.known.clear();
@@ -619,6 +631,9 @@ impl Client {
                         ));
                     }
                 }
+                if self.stateless.contains(channel) {
+                    state = Some(Keyed { maybe: true, ..Keyed::default() });
+                }
                 replaying = true;
             }
         }
@@ -646,6 +661,9 @@ impl Client {
             vague: false,
             guessed: false,
         };
+        if wish.is_some() {
+            self.stateless.remove(channel);
+        }
         if wish.is_some() || critical_until > 0 {
             self.critical.insert(channel.to_owned(), (critical_surely, critical_until));
         }
@@ -679,7 +697,7 @@ impl Client {
         let right = came == expected && !keyed.whole && (last.is_some() || !more);
         keyed.parts.push((last.clone().unwrap_or_default(), sequence));
         keyed.after = last.or(keyed.after.take());
-        keyed.whole = !more;
+        (keyed.whole, keyed.maybe) = (!more, false);
         keyed.keys.extend(came.clone());
         if !right {
             self.fault(format!("{channel}: the state {came:?} at {sequence}, and it was {expected:?}"));
@@ -698,7 +716,7 @@ impl Client {
             let expected = sub.next;
             let skips = sub.skips(channel, expected..sequence, truth);
             sub.next = sequence + 1;
-            let early = sub.state.as_ref().is_some_and(|keyed| !keyed.whole);
+            let early = sub.state.as_ref().is_some_and(|keyed| !keyed.whole && !keyed.maybe);
             if let (Some(keyed), Some(key)) = (&mut sub.state, key_of(payload))
                 && sequence > keyed.known(&key)
             {
@@ -962,7 +980,9 @@ impl Client {
                     ));
                 }
                 Kind::Log if sub.host == '*' => {
-                    let Some(keyed) = sub.state.as_ref().filter(|keyed| !keyed.holes) else { continue };
+                    let Some(keyed) = sub.state.as_ref().filter(|keyed| !keyed.holes && !keyed.maybe) else {
+                        continue;
+                    };
                     let known = keyed.keys.iter().filter(|(_, (_, payload))| !removes(*payload));
                     let known: Keys = known.map(|(key, value)| (key.clone(), *value)).collect();
                     let state = truth.state_at(channel, truth.head(channel));
