@@ -591,7 +591,11 @@ impl Client {
                     state.clone_from(&sub.state);
                     let next = sub.next;
                     if sub.host == UNKNOWN {
+                        // It may begin anew, with another filter.
                         critical_surely = 0;
+                        if let Some(keyed) = &mut state {
+                            (keyed.maybe, keyed.holes) = (true, true);
+                        }
                     } else if next > sequence + 1 || !sub.skips(channel, next..sequence + 1, truth) {
                         self.fault(format!(
                             "{channel}: asked again while {next} was next, goes on after {sequence}"
