@@ -213,12 +213,15 @@ impl Bus {
         new.order.lock().sequencer.opens_at(extent.head, 0, &mut Vec::new());
         let mut channels = self.channels.write();
         match channels.get(&old.name) {
-            Some(present) if present.id == old.id => channels.insert(old.name.clone(), new.clone()),
+            Some(present) if present.id == old.id => {
+                // Whoever finds the new one in the table finds it behind the old one, too.
+                old.succeed(new.clone());
+                channels.insert(old.name.clone(), new)
+            }
             // Somebody else was faster, or nobody wants it any more.
             _ => return,
         };
         drop(channels);
-        old.succeed(new.clone());
         self.telemetry.shared().channel_reset();
         for part in self.parts().filter(|part| old.has_listeners(*part)) {
             self.audience.replaced(part, old);

@@ -7,6 +7,7 @@ mod store;
 mod world;
 
 use pulsewire_bus::Mutant;
+use pulsewire_protocol::ErrorCode;
 
 use world::{Plan, World};
 
@@ -150,4 +151,10 @@ fn trying_an_unknown_commit_again_under_other_keys_is_noticed() {
 fn taking_a_position_of_another_history_for_one_of_the_present_is_noticed() {
     let plan = Plan { mutants: &[Mutant::IgnoreEpochs], failovers: true, ..Plan::default() };
     noticed("failover with epoch change, epochs ignored", plan);
+}
+
+#[test]
+fn the_state_of_another_history_is_nobodys() {
+    let state = World::new(1, Plan::default()).state_of_another_history();
+    assert_eq!(state.err(), Some(ErrorCode::StoreUnavailable));
 }

@@ -295,7 +295,9 @@ impl<N: Net> Shard<N> {
                 let sequence = Sequence(cursor);
                 let answer = Answer::Reset { channel: &new.name, epoch: &new.epoch, sequence };
                 self.answer(listener.slot, &answer, None);
-                if self.is_keyed(&new) {
+                // A state of which some part was to come yet comes anew, too.
+                let broken_off = self.states.remove(&(listener.slot, index)).is_some();
+                if broken_off || self.is_keyed(&new) {
                     self.begin_state(listener.slot, index);
                     self.read_on(listener.slot, subscription);
                 }

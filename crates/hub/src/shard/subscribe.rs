@@ -47,7 +47,14 @@ impl<N: Net> Shard<N> {
         if self.find(key).is_none() {
             return;
         }
-        let checked = match self.check_wish(slot, &wish, opened) {
+        let checked = self.check_wish(slot, &wish, opened);
+        if let Ok(checked) = &checked {
+            self.follow(slot, checked, now);
+            if self.find(key).is_none() {
+                return;
+            }
+        }
+        let checked = match checked {
             Ok(checked) => checked,
             Err(Unready::Refused(code, detail)) => {
                 self.refuse_with(slot, code, detail, id.as_ref(), now);
@@ -98,6 +105,20 @@ impl<N: Net> Shard<N> {
                 self.start(slot, feed, &wish, msgpack, now);
             }
             self.attend(slot, &wish.channel, wish.attend, now);
+        }
+    }
+
+    /// Goes on with the channels that a wish found where the session still listens to those before them: the shard
+    /// need not have taken from its inbox yet that they were replaced, and nobody may listen twice.
+    fn follow(&mut self, slot: u32, wishes: &[Checked], now: Now) {
+        let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");
+        let listens = session.subscriptions.iter().map(|known| &self.feeds[known.feed as usize].channel);
+        let replaced = listens.filter(|old| {
+            let by = |wish: &Checked| wish.channel.id != old.id && wish.channel.name == old.name;
+            wishes.iter().any(by)
+        });
+        for old in replaced.cloned().collect::<Vec<_>>() {
+            self.replaced(&old, now);
         }
     }
 

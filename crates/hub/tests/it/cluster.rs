@@ -43,7 +43,7 @@ impl Broker for Network {
 
 /// A store that several nodes share, and that cannot be read now and then.
 struct Shared {
-    memory: MemoryStore,
+    memory: Mutex<MemoryStore>,
     rng: Mutex<Rng>,
     healthy: AtomicBool,
 }
@@ -53,6 +53,12 @@ impl Shared {
         let fails = !self.healthy.load(Ordering::Relaxed) && self.rng.lock().chance(6);
         if fails { Err(StoreError::new(Failure::Unreachable, "chance")) } else { Ok(()) }
     }
+
+    /// The same events are a history of their own from now on: nobody can know that they are the same.
+    fn fail_over(&self, epoch: &str) {
+        let mut memory = self.memory.lock();
+        *memory = memory.copy(Epoch::parse(epoch).expect("an epoch"));
+    }
 }
 
 impl Store for Shared {
@@ -60,21 +66,21 @@ impl Store for Shared {
         "shared"
     }
     fn epoch(&self) -> Epoch {
-        self.memory.epoch()
+        self.memory.lock().epoch()
     }
     fn is_shared(&self) -> bool {
         true
     }
     fn extents(&self, channels: &[ChannelName]) -> Result<Vec<Extent>, StoreError> {
         self.reached()?;
-        self.memory.extents(channels)
+        self.memory.lock().extents(channels)
     }
     fn commit(&self, batch: &Batch) -> Result<Vec<Decision>, StoreError> {
-        self.memory.commit(batch)
+        self.memory.lock().commit(batch)
     }
     fn read(&self, channel: &ChannelName, query: &Query) -> Result<StoredPage, StoreError> {
         self.reached()?;
-        self.memory.read(channel, query)
+        self.memory.lock().read(channel, query)
     }
     fn state(
         &self,
@@ -83,10 +89,10 @@ impl Store for Shared {
         limit: ReadLimit,
     ) -> Result<StateSlice, StoreError> {
         self.reached()?;
-        self.memory.state(channel, after, limit)
+        self.memory.lock().state(channel, after, limit)
     }
     fn trim(&self, channel: &ChannelName, retention: &Retention, now_ms: i64) -> Result<Extent, StoreError> {
-        self.memory.trim(channel, retention, now_ms)
+        self.memory.lock().trim(channel, retention, now_ms)
     }
 }
 
@@ -97,6 +103,7 @@ struct Tally {
     hints_lost: u64,
     crashes: u64,
     moves: u64,
+    failovers: u64,
 }
 
 struct Cluster {
@@ -115,7 +122,7 @@ impl Cluster {
     fn new(seed: u64, twist: Twist) -> Self {
         let mut rng = Rng::new(seed ^ 0xC1C1);
         let store = Arc::new(Shared {
-            memory: MemoryStore::new(Epoch::parse(EPOCH).expect("an epoch"), 1_000),
+            memory: Mutex::new(MemoryStore::new(Epoch::parse(EPOCH).expect("an epoch"), 1_000)),
             rng: Mutex::new(rng.fork()),
             healthy: AtomicBool::new(false),
         });
@@ -196,6 +203,7 @@ impl Cluster {
         let old = &mut self.nodes[number];
         (new.now, new.payloads) = (old.now, old.payloads);
         new.truth.log.clone_from(&old.truth.log);
+        new.truth.epoch.clone_from(&old.truth.epoch);
         for (before, after) in old.clients.iter_mut().zip(&mut new.clients) {
             before.disconnected(true);
             after.known.clone_from(&before.known);
@@ -242,7 +250,17 @@ impl Cluster {
             if self.rng.chance(10) {
                 self.move_somebody();
             }
+            if self.twist.failovers && self.rng.chance(3) {
+                self.fail_over();
+            }
         }
+    }
+
+    fn fail_over(&mut self) {
+        self.tally.failovers += 1;
+        let epoch = format!("e{}", self.tally.failovers + 1);
+        self.store.fail_over(&epoch);
+        self.nodes.iter_mut().for_each(|node| node.truth.epoch.clone_from(&epoch));
     }
 
     fn run_for(&mut self, ms: u64) {
@@ -290,20 +308,22 @@ fn run(seed: u64, twist: Twist) -> Result<Tally, Vec<String>> {
     outcome.unwrap_or_else(|panic| Err(vec![chaos::panicked(panic.as_ref())]))
 }
 
-fn check(mutant: Option<Mutant>, test: &str) {
+fn check(twist: Twist, test: &str) {
     let tally = Mutex::new(Tally::default());
     report(seeds(100), test, |seed| {
-        let run = run(seed, Twist { mutant, ..Twist::default() })?;
+        let run = run(seed, twist)?;
         let mut tally = tally.lock();
         tally.events += run.events;
         tally.hints_lost += run.hints_lost;
         tally.crashes += run.crashes;
         tally.moves += run.moves;
+        tally.failovers += run.failovers;
         Ok(())
     });
     let tally = *tally.lock();
     eprintln!("{tally:?}");
     if number("PULSEWIRE_SIM_SEED").is_none() {
+        assert_eq!(tally.failovers > 0, twist.failovers, "{tally:?}");
         assert!(
             tally.events > 1_000 && tally.hints_lost > 0 && tally.crashes > 0 && tally.moves > 0,
             "{tally:?}"
@@ -327,12 +347,18 @@ fn noticed(mutant: Mutant) {
 
 #[test]
 fn wherever_it_is_published_everybody_hears_it_once_on_every_node() {
-    check(None, "wherever_it_is_published");
+    check(Twist::default(), "wherever_it_is_published");
+}
+
+#[test]
+fn a_history_that_is_replaced_is_told_as_a_reset_on_every_node() {
+    check(Twist { failovers: true, ..Twist::default() }, "a_history_that_is_replaced");
 }
 
 #[test]
 fn holes_that_are_left_to_head_checks_are_only_filled_later() {
-    check(Some(Mutant::LeaveHolesToHeads), "holes_that_are_left");
+    let twist = Twist { mutant: Some(Mutant::LeaveHolesToHeads), ..Twist::default() };
+    check(twist, "holes_that_are_left");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use pulsewire_bus::{
     Audience, Broker, Bus, Channel, ChannelId, ChannelKind, Durability, Hint, Mutant, NamedBy, Namespace,
     Namespaces, Now, Only, Opened, Options, Page, Publication, Publisher, Query, ReadLimit, Receipt, Refusal,
-    RingLimits, Store, Turn,
+    RingLimits, StatePart, Store, Turn,
 };
 use pulsewire_protocol::{
     ChannelName, ChannelPattern, Epoch, ErrorCode, Event, EventType, MessageId, Sequence,
@@ -667,6 +667,30 @@ impl World {
         if entry.clients.is_empty() {
             feeds.remove(&feed);
         }
+    }
+
+    /// Asks a node for the state of a channel whose history has become another since it was opened.
+    pub(super) fn state_of_another_history(&mut self) -> Result<Arc<StatePart>, ErrorCode> {
+        self.store.heal();
+        while self.attempts.len() < 9 {
+            self.publish();
+        }
+        let channel = ChannelName::parse(CHANNELS[0]).unwrap();
+        let bus = self.nodes[0].bus.clone();
+        let opened = slot();
+        bus.open(self.now, vec![(channel, Sequence::ZERO)], filling(&opened));
+        while bus.perform(self.now) {}
+        let channel = opened.lock().take().unwrap().unwrap().remove(0);
+        (0..NODES).for_each(|node| self.commit(node));
+        assert!(self.store.fail_over(false), "there was something to lose");
+        let state = slot();
+        let limit = ReadLimit { publications: 10, bytes: 1 << 20 };
+        bus.state(self.now, &channel, None, limit, filling(&state));
+        bus.perform(self.now);
+        let state = state.lock().take().unwrap();
+        while bus.perform(self.now) {}
+        assert!(channel.successor().is_some(), "where it stands was asked for");
+        state
     }
 
     // --- the end ---

@@ -12,7 +12,7 @@ use super::client::{Asked, Client, Mangle, Reading, Wanted};
 use super::net::Say;
 use super::rng::Rng;
 use super::truth::{EPHEMERAL, Kind, LOGS, METRICS, kind};
-use super::world::{Connecting, EPOCH, Place, Plan, Sabotage, Way, World, event_fields, packed};
+use super::world::{Connecting, Place, Plan, Sabotage, Way, World, event_fields, packed};
 
 /// What a simulation is to do beside its seed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,6 +20,8 @@ pub struct Twist {
     pub lossy: bool,
     pub mangle: Option<Mangle>,
     pub sabotage: Option<Sabotage>,
+    /// Whether the store's history is replaced now and then, in a run with several nodes.
+    pub failovers: bool,
     /// A rule that is switched off.
     pub mutant: Option<Mutant>,
 }
@@ -113,7 +115,6 @@ pub fn world_at(seed: u64, twist: Twist, node: Option<Place>) -> World {
     for number in 0..count {
         let user = format!("u{}", rng.below(4));
         let mut client = Client::new(number, &user);
-        client.epoch = EPOCH.into();
         client.mangle = twist.mangle;
         client.heard = std::env::var_os("PULSEWIRE_SIM_SEED").map(|_| Vec::new());
         world.clients.push(client);
@@ -296,7 +297,7 @@ fn say_connect(world: &mut World, client: usize, token: Option<String>, session:
                 wanted.push(Wanted {
                     head: world.truth.head(&channel),
                     channel,
-                    since: Some((EPOCH.into(), next - 1)),
+                    since: Some((world.truth.epoch.clone(), next - 1)),
                     replays: true,
                     critical: false,
                     state: false,
@@ -499,7 +500,7 @@ fn subscribe(world: &mut World, client: usize) {
                 1 => {
                     let head = world.truth.head(&wish.channel);
                     let sequence = world.rng.below(head as usize + 3) as u64;
-                    let epoch = if world.rng.chance(10) { "old" } else { EPOCH };
+                    let epoch = if world.rng.chance(10) { "old" } else { &world.truth.epoch };
                     wish.since = Some((epoch.into(), sequence));
                     wish.replays = true;
                 }

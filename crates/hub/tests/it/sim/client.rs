@@ -153,7 +153,10 @@ pub struct Client {
     pub wire: Option<usize>,
     pub opened: bool,
     pub session: Option<String>,
-    pub epoch: String,
+    /// The epoch of each `log` channel, as it was last told.
+    pub epochs: BTreeMap<String, String>,
+    /// What is wrong unless a `reset` of the channel follows.
+    doubts: Vec<(String, String)>,
     pub subs: BTreeMap<String, Sub>,
     /// Who is in the channels whose presence it watches.
     pub presence: BTreeMap<String, View>,
@@ -206,7 +209,8 @@ impl Client {
             wire: None,
             opened: false,
             session: None,
-            epoch: String::new(),
+            epochs: BTreeMap::new(),
+            doubts: Vec::new(),
             subs: BTreeMap::new(),
             presence: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -268,6 +272,7 @@ impl Client {
 
     /// The connection is over.
     pub fn disconnected(&mut self, unread: bool) {
+        self.doubts.clear();
         self.wire = None;
         self.was_closed = self.closed.is_some();
         self.lost_bytes = unread || !self.buffer.is_empty();
@@ -569,7 +574,8 @@ impl Client {
             self.fault(format!("subscribed to {channel} without a position"));
             return;
         };
-        self.epoch = epoch.to_owned();
+        let before = self.epochs.insert(channel.to_owned(), epoch.to_owned());
+        let same_history = before.is_none_or(|before| before == epoch);
         if sequence > truth.head(channel) {
             self.fault(format!("{channel}: position {sequence} is ahead of {}", truth.head(channel)));
         }
@@ -583,7 +589,7 @@ impl Client {
                     self.fault(format!("{channel}: asked since {asked}, begins after {sequence}"));
                 }
             }
-            Some(Wanted { replays: false, state: false, host, .. }) => {
+            Some(Wanted { replays: false, state: false, host, .. }) if same_history => {
                 let same = |sub: &&Sub| sub.host == *host || sub.host == UNKNOWN;
                 if let Some(sub) = present.filter(same) {
                     replaying = sub.replaying;
@@ -597,9 +603,10 @@ impl Client {
                             (keyed.maybe, keyed.holes) = (true, true);
                         }
                     } else if next > sequence + 1 || !sub.skips(channel, next..sequence + 1, truth) {
-                        self.fault(format!(
-                            "{channel}: asked again while {next} was next, goes on after {sequence}"
-                        ));
+                        // Events before it may have been taken back, as before `replay_end`.
+                        let line =
+                            format!("{channel}: asked again while {next} was next, goes on after {sequence}");
+                        self.doubts.push((channel.to_owned(), line));
                     }
                 }
             }
@@ -618,13 +625,14 @@ impl Client {
                     Some((_, u64::MAX)) => (0, truth.head(channel)),
                     // It may be another's, who replays it so.
                     _ if self.unsure || self.shared => (0, truth.head(channel)),
+                    _ if !same_history => (0, 0),
                     until => until.copied().unwrap_or((0, 0)),
                 };
                 let skipped = |known: u64| {
                     (known..=sequence).all(|at| at <= critical_until && !truth.is_critical(channel, at))
                 };
                 let known = self.known.get(channel).copied();
-                if let Some(known) = known.filter(|_| !self.unsure && !self.shared) {
+                if let Some(known) = known.filter(|_| !self.unsure && !self.shared && same_history) {
                     // What waited behind a close frame may have come twice: at least once is the contract.
                     if sequence + 1 < known && !self.was_closed {
                         self.fault(format!("{channel}: resumed after {sequence} although {known} was next"));
@@ -781,7 +789,21 @@ impl Client {
 
     fn on_reset(&mut self, channel: &str, value: &Value) {
         let sequence = value["sequence"].as_u64().unwrap_or(0);
-        match self.subs.get(channel) {
+        let epoch = value["epoch"].as_str().unwrap_or_default().to_owned();
+        let before = self.epochs.insert(channel.to_owned(), epoch.clone());
+        match self.subs.get_mut(channel) {
+            Some(sub) if before.as_ref() != Some(&epoch) => {
+                // Another history: it begins anew, and so does a state that has not come whole.
+                self.doubts.retain(|(doubted, _)| doubted != channel);
+                (sub.next, sub.replaying) = (sequence + 1, false);
+                (sub.critical_surely, sub.critical_until) = (0, 0);
+                if let Some(keyed) = &mut sub.state {
+                    let holes = keyed.whole;
+                    *keyed = Keyed { holes, whole: holes, maybe: keyed.maybe, ..Keyed::default() };
+                    sub.replaying = !holes;
+                }
+                self.critical.insert(channel.to_owned(), (0, 0));
+            }
             Some(sub) if sub.next == sequence + 1 => {}
             sub => {
                 let line = format!("{channel}: reset to {sequence}, known: {sub:?}");
@@ -819,8 +841,9 @@ impl Client {
                 sub.next = sequence + 1;
             }
             sub => {
+                // Events before it may have been taken back, when the history was found to be another.
                 let line = format!("{channel}: replay_end at {sequence}, known: {sub:?}");
-                self.fault(line);
+                self.doubts.push((channel.to_owned(), line));
             }
         }
     }
@@ -973,7 +996,7 @@ impl Client {
 
     /// Whether everything that was published has come, once all is quiet.
     pub fn check_complete(&mut self, truth: &Truth) {
-        let mut wrong = Vec::new();
+        let mut wrong: Vec<String> = self.doubts.drain(..).map(|(_, line)| line).collect();
         for (channel, sub) in &self.subs {
             match sub.kind {
                 Kind::Log if sub.next != truth.head(channel) + 1 => {

@@ -78,6 +78,8 @@ pub struct Truth {
     pub dealt_with: HashMap<String, u64>,
     pub history_max: u64,
     pub critical_max: u64,
+    /// The epoch of its `log` channels.
+    pub epoch: String,
     /// Whether publications may be lost on their way to a shard.
     pub lossy: bool,
 }

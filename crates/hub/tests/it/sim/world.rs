@@ -200,6 +200,7 @@ impl World {
         let truth = Truth {
             history_max: plan.history_max as u64,
             critical_max: plan.critical_max as u64,
+            epoch: EPOCH.into(),
             lossy: plan.way == Way::Lossy || plan.node.is_some(),
             ..Truth::default()
         };
