@@ -280,8 +280,10 @@ impl Client {
         self.unsure = self.asked.values().chain(self.maybe.values()).any(changes);
         for asked in self.asked.values().chain(self.maybe.values()) {
             let (Asked::Subscribe(wishes) | Asked::Connect(wishes)) = asked else { continue };
-            for wish in wishes.iter().filter(|wish| wish.critical) {
-                self.critical.insert(wish.channel.clone(), (0, u64::MAX));
+            for wish in wishes {
+                let until = self.critical.get(&wish.channel).map_or(0, |(_, until)| *until);
+                let until = if wish.critical { u64::MAX } else { until };
+                self.critical.insert(wish.channel.clone(), (0, until));
             }
             let stateful = wishes.iter().filter(|wish| wish.state);
             self.stateless.extend(stateful.map(|wish| wish.channel.clone()));
@@ -493,6 +495,8 @@ impl Client {
             }
         }
         if !resumed && other {
+            self.critical.clear();
+            self.stateless.clear();
             self.subs.clear();
             self.presence.clear();
             self.known.clear();
