@@ -9,6 +9,7 @@
 mod bell;
 mod bus;
 mod channel;
+mod holes;
 mod lane;
 mod mutant;
 mod namespace;

@@ -15,7 +15,7 @@ use crate::bus::Opening;
 use crate::lane::failure_label;
 use crate::publish::Moments;
 use crate::store::{Extent, Failure, Query, ReadLimit, StoreError};
-use crate::{Bell, Bus, Channel, ChannelId, Mutant, Now, Only, Page, Reply, StatePart};
+use crate::{Bell, Bus, Channel, ChannelId, Mutant, Now, Only, Page, Reply, StatePart, holes};
 
 /// How long a page is given to others who ask for it, nanoseconds.
 const CACHED_NS: u64 = 1_000_000_000;
@@ -239,10 +239,16 @@ impl Bus {
 
     fn fetch(&self, channel: &Arc<Channel>, query: &Query) -> Result<Arc<Page>, StoreError> {
         self.telemetry.shared().read_from(ReadSource::Store);
-        let stored = self.lane_of(channel).store.read(&channel.name, query).inspect_err(|error| {
+        let mut stored = self.lane_of(channel).store.read(&channel.name, query).inspect_err(|error| {
             let _ = self.unreadable(error);
         })?;
         self.same_history(channel, &stored.extent)?;
+        if query.only == Only::All {
+            let holes = holes::name(&mut stored, query.after);
+            if holes > 0 {
+                tracing::error!(channel = %channel.name, holes, "I1: the store lacks events that it should have");
+            }
+        }
         if !stored.corrupt.is_empty() {
             self.telemetry.shared().corrupt(stored.corrupt.len() as u64);
             tracing::error!(channel = %channel.name, first = stored.corrupt[0].0, "stored events cannot be read");

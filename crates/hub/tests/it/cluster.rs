@@ -9,7 +9,7 @@ mod scenes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use pulsewire_bus::store::{
@@ -46,6 +46,8 @@ struct Shared {
     memory: Mutex<MemoryStore>,
     rng: Mutex<Rng>,
     healthy: AtomicBool,
+    /// An event that is not there any more.
+    lost: AtomicU64,
 }
 
 impl Shared {
@@ -80,7 +82,9 @@ impl Store for Shared {
     }
     fn read(&self, channel: &ChannelName, query: &Query) -> Result<StoredPage, StoreError> {
         self.reached()?;
-        self.memory.lock().read(channel, query)
+        let mut page = self.memory.lock().read(channel, query)?;
+        page.events.retain(|(sequence, _)| sequence.0 != self.lost.load(Ordering::Relaxed));
+        Ok(page)
     }
     fn state(
         &self,
@@ -125,6 +129,7 @@ impl Cluster {
             memory: Mutex::new(MemoryStore::new(Epoch::parse(EPOCH).expect("an epoch"), 1_000)),
             rng: Mutex::new(rng.fork()),
             healthy: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
         });
         let (hints, nodes, starts) = (Hints::default(), Vec::new(), 0);
         let (tally, faults) = (Tally::default(), Vec::new());

@@ -1,7 +1,7 @@
 //! Two nodes, one thing at a time. The events of the second node are tagged in turn with nothing, `b` and `a`.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use pulsewire_bus::MemoryStore;
@@ -34,6 +34,7 @@ impl Pair {
             memory: Mutex::new(MemoryStore::new(Epoch::parse(EPOCH).expect("an epoch"), 1_000)),
             rng: Mutex::new(Rng::new(1)),
             healthy: AtomicBool::new(true),
+            lost: AtomicU64::new(0),
         });
         let hints = Hints::default();
         let node = |number: usize| {
@@ -192,4 +193,18 @@ fn a_state_that_another_history_breaks_off_comes_anew() {
     let heard = pair.heard(ada);
     let parts = "state run:1 5 k1,k3 more | reset run:1 5 | state run:1 5 k1,k3 more | state run:1 5 k4";
     assert!(heard.contains(parts), "{heard}");
+}
+
+#[test]
+fn an_event_that_the_store_has_lost_is_a_gap_and_ends_nothing() {
+    let mut pair = Pair::new();
+    pair.publish(4);
+    pair.store.lost.store(2, Ordering::Relaxed);
+    let client = pair.join("ada");
+    pair.want(client, &[("run:1", Some(0), '*')]);
+    pair.near.0.settle();
+    // The simulated client knows that it is no fault of retention.
+    assert_eq!(pair.near.0.clients[client].faults.drain(..).count(), 1);
+    let gap = "event run:1 1 | gap run:1 2 2 | event run:1 3 | event run:1 4 | replay_end run:1 4";
+    assert_eq!(pair.heard(client), format!("welcome | subscribed run:1 @0 | {gap}"));
 }
