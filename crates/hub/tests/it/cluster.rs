@@ -315,7 +315,12 @@ fn run(seed: u64, twist: Twist) -> Result<Tally, Vec<String>> {
 
 fn check(twist: Twist, test: &str) {
     let tally = Mutex::new(Tally::default());
-    report(seeds(100), test, |seed| {
+    // A run of several nodes takes as long as many of one.
+    let mut seeds = seeds(4 * 100);
+    if number("PULSEWIRE_SIM_SEED").is_none() {
+        seeds.end = seeds.end.div_ceil(4);
+    }
+    report(seeds, test, |seed| {
         let run = run(seed, twist)?;
         let mut tally = tally.lock();
         tally.events += run.events;
