@@ -8,7 +8,10 @@
 pub mod backend;
 pub mod chaos;
 pub mod client;
+pub mod events;
 pub mod net;
+pub mod node;
 pub mod rng;
 pub mod truth;
+pub mod words;
 pub mod world;

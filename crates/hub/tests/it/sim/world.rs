@@ -1,5 +1,7 @@
 //! Shards, the bus, a network and clients, in virtual time.
 
+mod checks;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -8,28 +10,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
-use pulsewire_bus::store;
 use pulsewire_bus::{
-    Broker, Bus, ChannelKind, Durability, MemoryStore, NamedBy, Namespace, Namespaces, Now, Options, Page,
-    PresenceRules, Publication, Publisher, Receipt, Refusal, Reply, RingLimits, Store, Turn,
+    Broker, Bus, MemoryStore, NamedBy, Now, Options, Page, Publication, Publisher, Receipt, Refusal, Reply,
+    RingLimits, Store, Turn,
 };
 use pulsewire_hub::{
-    Admission, Arrival, Authenticated, Command, ConnectionInfo, EventAnswer, Hub, HubSettings, Inbox, Ledger,
-    Order, Shard, ShardOptions, Work,
+    Admission, Arrival, Authenticated, Command, EventAnswer, Hub, HubSettings, Inbox, Ledger, Order, Shard,
+    ShardOptions, Work,
 };
 use pulsewire_protocol::{
-    ChannelName, ChannelPattern, Encoding, Epoch, ErrorCode, Event, Heartbeat, MetricKind, MetricSet, Number,
-    Sample, Sequence, SessionId, Tags,
+    ChannelName, Encoding, Epoch, ErrorCode, Event, Heartbeat, MetricKind, MetricSet, Number, Sample,
+    SessionId, Tags,
 };
-use pulsewire_telemetry::{Current, Telemetry, numbers};
+use pulsewire_telemetry::Telemetry;
 
 use super::backend::{SimBackend, verify};
-use super::client::{Client, Reading, View};
+use super::client::{Client, Reading};
+use super::events::payload_of;
+pub use super::events::{event, event_fields, packed};
 use super::net::{Say, SimNet, Wire, Wires};
+use super::node::{Distant, namespaces};
 use super::rng::Rng;
-use super::truth::{
-    EPHEMERAL, Kind, LOGS, METRICS, Truth, host_has, host_of, is_critical, key_of, kind, removes,
-};
+use super::truth::{EPHEMERAL, Truth, host_has};
 
 /// What happens to publications between the bus and a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -750,7 +752,7 @@ impl World {
         }
     }
 
-    // --- time and checks ---
+    // --- time ---
 
     pub fn advance(&mut self, ms: u64) {
         self.now = self.now.plus_ms(ms);
@@ -784,177 +786,6 @@ impl World {
             self.clients_read();
         }
     }
-
-    /// What every table must say at any moment.
-    pub fn audit(&mut self) {
-        for shard in &self.shards {
-            shard.audit();
-        }
-        let active: usize = self.shards.iter().map(Shard::active).sum();
-        let closed = self.hub.ledger.page(0, 0).1 as u64;
-        let moving = self.wires.borrow().moving;
-        if self.opened - closed != (active + moving) as u64 {
-            self.faults.push(format!(
-                "{} opened, {closed} closed, {active} active, {moving} between shards",
-                self.opened
-            ));
-        }
-    }
-
-    /// What the exposition says.
-    pub fn numbers(&mut self) -> std::collections::BTreeMap<String, f64> {
-        let current = self.survey();
-        numbers(&self.telemetry, &current)
-    }
-
-    pub fn survey(&mut self) -> Current {
-        let total = Arc::new(parking_lot::Mutex::new(Current::default()));
-        for shard in &mut self.shards {
-            let total = total.clone();
-            shard.order(Order::Survey(Box::new(move |current| total.lock().merge(&current))), self.now);
-        }
-        let total = total.lock();
-        total.clone()
-    }
-
-    pub fn list(&mut self) -> Vec<ConnectionInfo> {
-        let total = Arc::new(parking_lot::Mutex::new(Vec::new()));
-        for shard in &mut self.shards {
-            let total = total.clone();
-            shard.order(Order::List(Box::new(move |list| total.lock().extend(list))), self.now);
-        }
-        let mut total = total.lock();
-        std::mem::take(&mut *total)
-    }
-
-    /// Once all is quiet, every watcher knows who is there; and nobody is there without a connection.
-    pub fn check_presence(&mut self) {
-        for client in &self.clients {
-            for (channel, view) in &client.presence {
-                let name = ChannelName::parse(channel).expect("a name");
-                let snapshot = self.hub.presence.snapshot(&name);
-                let shown = |member: &pulsewire_protocol::Member| {
-                    let cursor = member.cursor.as_ref().map_or("null", |cursor| cursor.get());
-                    let cursor = serde_json::from_str(cursor).expect("JSON");
-                    (member.user.to_string(), (u64::from(member.sessions), cursor))
-                };
-                let members = snapshot.members.iter().map(shown).collect();
-                let expected = View { version: snapshot.version, members };
-                if *view != expected {
-                    self.faults.push(format!(
-                        "client {} knows {view:?} of {channel}, and it is {expected:?}",
-                        client.number
-                    ));
-                }
-            }
-        }
-        for channel in LOGS {
-            let snapshot = self.hub.presence.snapshot(&ChannelName::parse(channel).expect("a name"));
-            let sessions: u32 = snapshot.members.iter().map(|member| member.sessions).sum();
-            let active: usize = self.shards.iter().map(Shard::active).sum();
-            if sessions as usize > active {
-                self.faults.push(format!("{sessions} are in {channel}, of {active} who are connected"));
-            }
-        }
-    }
-
-    /// No outbox holds more than it may.
-    pub fn check_outboxes(&mut self) {
-        let max = self.plan.settings.limits.outbox_bytes_max as u64;
-        for info in self.list() {
-            // Answers may take as much again, and the last of them may stand over.
-            if info.queued_bytes > 2 * max + 4_096 {
-                self.faults.push(format!("{} bytes wait for {:?}", info.queued_bytes, info.remote));
-            }
-        }
-    }
-
-    /// Every connection stands in the ledger once, with the code that its client saw, and the counters agree.
-    pub fn check_ledger(&mut self) {
-        let (entries, _) = self.hub.ledger.page(0, usize::MAX);
-        let mut codes: HashMap<u16, f64> = HashMap::new();
-        let mut seen: HashMap<usize, u16> = HashMap::new();
-        for entry in &entries {
-            let number = usize::from(entry.remote.port()) - 1;
-            *codes.entry(entry.code).or_default() += 1.0;
-            if seen.insert(number, entry.code).is_some() {
-                self.faults.push(format!("connection {number} stands in the ledger twice"));
-            }
-        }
-        for (number, (_, told)) in self.owners.iter().enumerate() {
-            match (seen.get(&number), told) {
-                (None, _) => self.faults.push(format!("connection {number} is not in the ledger")),
-                (Some(code), Some(told)) if code != told => {
-                    let line = format!("connection {number} closed with {code}, its client saw {told}");
-                    self.faults.push(line);
-                }
-                _ => {}
-            }
-        }
-        let numbers = self.numbers();
-        let mut counted: HashMap<u16, f64> = HashMap::new();
-        for (series, value) in &numbers {
-            if let Some(rest) = series.strip_prefix("websocket_closes_total{code=\"")
-                && let Some(code) = rest.split('"').next().and_then(|code| code.parse().ok())
-                && *value > 0.0
-            {
-                *counted.entry(code).or_default() += value;
-            }
-        }
-        codes.retain(|code, _| counted.contains_key(code) || is_known(*code));
-        if codes != counted {
-            self.faults.push(format!("the ledger has {codes:?}, the counters have {counted:?}"));
-        }
-        let opened = numbers["websocket_connections_total{status=\"opened\"}"];
-        let closed = numbers["websocket_connections_total{status=\"closed\"}"];
-        if (opened, closed) != (self.opened as f64, entries.len() as f64) {
-            self.faults.push(format!("counted {opened} opened, {closed} closed"));
-        }
-    }
-
-    /// Everybody has left and every deadline has passed: nothing may remain.
-    pub fn check_empty(&mut self) {
-        for (index, shard) in self.shards.iter().enumerate() {
-            shard.audit();
-            if !shard.is_empty() {
-                self.faults.push(format!("shard {index} is not empty"));
-            }
-        }
-        if !self.hub.presence.is_empty() {
-            self.faults.push("somebody is still present".to_owned());
-        }
-        let (connections, tables) = (self.hub.admission.connections(), self.hub.admission.tables());
-        if connections != 0 || tables != (0, 0) {
-            self.faults.push(format!("admission still counts {connections}, {tables:?}"));
-        }
-        for channel in LOGS.iter().chain(&EPHEMERAL).chain(&METRICS) {
-            let name = ChannelName::parse(channel).expect("a channel");
-            if let Ok(Some(channel)) = self.bus.at_hand(&name, Sequence::ZERO)
-                && channel.listeners() != 0
-            {
-                self.faults.push(format!("{name} still has {} listeners", channel.listeners()));
-            }
-        }
-        let wires = self.wires.borrow();
-        if !wires.by_key.is_empty() {
-            self.faults.push(format!("{} sockets were not closed", wires.by_key.len()));
-        }
-    }
-
-    /// Everything that was found wrong.
-    pub fn collect(&mut self) -> Vec<String> {
-        let mut faults = std::mem::take(&mut self.faults);
-        faults.append(&mut self.wires.borrow_mut().faults);
-        for client in &mut self.clients {
-            faults.append(&mut client.faults);
-        }
-        faults
-    }
-}
-
-/// Codes with a series of their own; the others are counted together.
-fn is_known(code: u16) -> bool {
-    pulsewire_protocol::CloseCode::from_u16(code).is_some() || matches!(code, 1005 | 1006)
 }
 
 /// How a client connects.
@@ -968,137 +799,9 @@ pub struct Connecting {
     pub message_pings: bool,
 }
 
-/// JSON as MessagePack.
-pub fn packed(json: &str) -> Vec<u8> {
-    pulsewire_protocol::transcode::json_to_msgpack(json.as_bytes()).expect("valid JSON")
-}
-
-/// An event as its JSON, in the words of a client's `publish`.
-pub fn event_fields(channel: &str, payload: u64, padding: usize, id: Option<&str>) -> String {
-    fields(channel, payload, padding, id, ("event", "message_id"))
-}
-
-pub fn event(channel: &str, payload: u64, padding: usize, id: Option<&str>) -> Event {
-    let json = format!("{{{}}}", fields(channel, payload, padding, id, ("type", "id")));
-    Event::parse_one(json.as_bytes()).expect("an event")
-}
-
-fn fields(channel: &str, payload: u64, padding: usize, id: Option<&str>, names: (&str, &str)) -> String {
-    let (kind_name, id_name) = names;
-    let mut data = format!(r#"{{"n":{payload},"pad":"{}"}}"#, "x".repeat(padding));
-    let mut id = id.map(str::to_owned);
-    let mut more = tags_of(payload);
-    if kind(channel) == Kind::Log {
-        if let Some(key) = key_of(payload) {
-            more.push_str(&format!(r#","key":"{key}""#));
-            if removes(payload) {
-                data = "null".into();
-                id = Some(format!("m{payload}"));
-            }
-        }
-        if is_critical(payload) {
-            more.push_str(r#","critical":true"#);
-        }
-    }
-    let id = id.map_or(String::new(), |id| format!(r#","{id_name}":"{id}""#));
-    format!(r#""channel":"{channel}","{kind_name}":"note","data":{data}{more}{id}"#)
-}
-
-/// Every third event carries no tags.
-fn tags_of(payload: u64) -> String {
-    match host_of(payload) {
-        Some(host) => format!(r#","tags":{{"host":"{host}"}}"#),
-        None => String::new(),
-    }
-}
-
-fn payload_of(event: &Event) -> u64 {
-    let data = event.data.get();
-    let digits = match (data, &event.id) {
-        ("null", Some(id)) => id.as_str().trim_start_matches('m'),
-        _ => data.trim_start_matches("{\"n\":"),
-    };
-    digits.split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
-}
-
 /// Takes an answer that comes at once.
 fn capture<T: Send + 'static>() -> (Reply<T>, Arc<Mutex<Option<T>>>) {
     let slot = Arc::new(Mutex::new(None));
     let taken = slot.clone();
     (Box::new(move |answer| *taken.lock() = Some(answer)), slot)
-}
-
-/// A store in memory that takes its time.
-struct Distant(MemoryStore);
-
-impl Store for Distant {
-    fn name(&self) -> &'static str {
-        "distant"
-    }
-    fn epoch(&self) -> Epoch {
-        self.0.epoch()
-    }
-    fn extents(&self, channels: &[ChannelName]) -> Result<Vec<store::Extent>, store::StoreError> {
-        self.0.extents(channels)
-    }
-    fn commit(&self, batch: &store::Batch) -> Result<Vec<store::Decision>, store::StoreError> {
-        self.0.commit(batch)
-    }
-    fn read(
-        &self,
-        channel: &ChannelName,
-        query: &store::Query,
-    ) -> Result<store::StoredPage, store::StoreError> {
-        self.0.read(channel, query)
-    }
-    fn state(
-        &self,
-        channel: &ChannelName,
-        after: Option<&str>,
-        limit: store::ReadLimit,
-    ) -> Result<store::StateSlice, store::StoreError> {
-        self.0.state(channel, after, limit)
-    }
-    fn trim(
-        &self,
-        channel: &ChannelName,
-        retention: &store::Retention,
-        now_ms: i64,
-    ) -> Result<store::Extent, store::StoreError> {
-        self.0.trim(channel, retention, now_ms)
-    }
-}
-
-fn namespaces(history_max: usize, critical_max: usize) -> Namespaces {
-    let namespace = |name: &str, pattern: &str, kind: ChannelKind| Namespace {
-        name: name.into(),
-        pattern: ChannelPattern::parse(pattern).expect("a pattern"),
-        kind,
-        history_max,
-        critical_types: Box::default(),
-        critical_max,
-        critical_ttl_ms: 0,
-        durability: Durability::Strict,
-        state_max: 0,
-        keyed: false,
-        presence: None,
-        anonymous: false,
-        read_only: false,
-    };
-    Namespaces::new(vec![
-        Namespace {
-            presence: Some(PresenceRules { members_max: 8, ..PresenceRules::default() }),
-            state_max: 100,
-            ..namespace("run", "run:*", ChannelKind::Log)
-        },
-        Namespace {
-            presence: Some(PresenceRules { members_max: 2_000, ..PresenceRules::default() }),
-            ..namespace("hall", "hall:*", ChannelKind::Log)
-        },
-        namespace("project", "project:*", ChannelKind::Log),
-        namespace("workspace", "workspace", ChannelKind::Log),
-        namespace("metrics", "*.metrics", ChannelKind::Metrics),
-        namespace("cursor", "cursor:*", ChannelKind::Ephemeral),
-        Namespace { read_only: true, ..namespace("sys", "$sys.*", ChannelKind::Log) },
-    ])
 }
