@@ -119,6 +119,13 @@ impl Edge {
         self.hub.tell(shard, Command::Arrive(carrier, Box::new(arrival)));
     }
 
+    /// The name of a shard's thread that has ended though nobody stopped it: its connections are gone, and nobody
+    /// takes what is given to it.
+    #[must_use]
+    pub fn fallen(&self) -> Option<String> {
+        fallen(&self.threads.lock())
+    }
+
     /// Ends the threads, dropping every connection that is left, and waits for them.
     ///
     /// # Errors
@@ -134,5 +141,36 @@ impl Edge {
             result = result.and(ended);
         }
         result
+    }
+}
+
+/// The name of the first of these threads that has ended.
+#[must_use]
+pub fn fallen<T>(threads: &[JoinHandle<T>]) -> Option<String> {
+    let fallen = threads.iter().find(|thread| thread.is_finished())?;
+    Some(fallen.thread().name().unwrap_or("without a name").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_named_and_those_that_work_are_not() {
+        let (work, wait) = mpsc::channel::<()>();
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).spawn(run).unwrap()
+        };
+        let working = spawn("works", Box::new(move || wait.recv().unwrap_or_default()));
+        let mut threads = vec![working];
+        assert_eq!(fallen(&threads), None);
+        threads.push(spawn("falls", Box::new(|| panic!("on purpose"))));
+        while !threads[1].is_finished() {
+            std::thread::yield_now();
+        }
+        assert_eq!(fallen(&threads).as_deref(), Some("falls"));
+        drop(work);
     }
 }

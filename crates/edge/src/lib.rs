@@ -12,5 +12,5 @@ mod sockets;
 pub mod sys;
 pub mod tls;
 
-pub use edge::{Edge, EdgeOptions, Prepared};
+pub use edge::{Edge, EdgeOptions, Prepared, fallen};
 pub use sockets::{Carrier, SocketOptions};

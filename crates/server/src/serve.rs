@@ -164,6 +164,16 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
 }
 
 impl Running {
+    /// Waits for a thread to end though nobody stopped it, by a panic or an error. Returns its name.
+    async fn fallen(&self) -> String {
+        loop {
+            tokio::time::sleep(WATCHED).await;
+            if let Some(name) = self.app.edge.fallen().or_else(|| self.workers.fallen()) {
+                return name;
+            }
+        }
+    }
+
     /// Goes away: lets nobody in, sends everybody off, and returns when all have gone or the deadline has come.
     pub async fn stop(self, deadline: Duration) {
         let began = tokio::time::Instant::now();
@@ -205,7 +215,10 @@ fn drain_plan(deadline: Duration, connections: usize) -> Drain {
     Drain { within_ms, retry_min_ms: 500, retry_max_ms: (within_ms + 2_000).max(5_000) }
 }
 
-/// Runs a server until a signal comes. The exit code is for the process.
+/// How often is looked whether all threads are there.
+const WATCHED: Duration = Duration::from_millis(500);
+
+/// Runs a server until a signal comes, or one of its threads ends by itself. The exit code is for the process.
 ///
 /// # Errors
 ///
@@ -233,7 +246,13 @@ pub fn run(sources: settings::Sources, settings: Settings) -> anyhow::Result<()>
         let file = if dev { Some(dev::announce(&shown, running.address)?) } else { None };
         tracing::info!(address = %running.address, version = env!("CARGO_PKG_VERSION"), "listening");
         let reloads = reload::watch(running.app.clone(), sources, logs);
-        signal().await?;
+        let fallen = tokio::select! {
+            signal = signal() => signal.map(|()| None)?,
+            name = running.fallen() => Some(name),
+        };
+        if let Some(name) = &fallen {
+            tracing::error!(thread = name, "a thread has ended by itself: everybody is sent away, to be started anew");
+        }
         reloads.abort();
         tokio::select! {
             () = running.stop(deadline) => {}
@@ -246,7 +265,12 @@ pub fn run(sources: settings::Sources, settings: Settings) -> anyhow::Result<()>
             // Somebody may have removed it already.
             let _ = std::fs::remove_file(file);
         }
-        Ok(())
+        match fallen {
+            None => Ok(()),
+            Some(name) => Err(anyhow::anyhow!(
+                "the thread {name} ended by itself; start the server again, and report what the log says before"
+            )),
+        }
     })
 }
 

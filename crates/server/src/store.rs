@@ -94,6 +94,12 @@ impl Workers {
         Ok(())
     }
 
+    /// The name of a thread that has ended though nobody stopped it: what it did is not done any more.
+    #[must_use]
+    pub fn fallen(&self) -> Option<String> {
+        pulsewire_edge::fallen(&self.threads)
+    }
+
     /// Keeps what still waits, then ends the threads.
     pub fn stop(self) {
         self.stopping.store(true, Ordering::Relaxed);
