@@ -1,7 +1,7 @@
-//! The history checker: did this reader get every event once, in order, or was it told otherwise?
+//! While a load runs: did this reader get every event once, in order, or was it told otherwise?
 //!
-//! It follows `reliability.md` §6.3 for one reader of one channel: **lost**, **duplicate**, **out of order** and **skip
-//! without gap**. The common case, the next sequence, costs one comparison; holes are remembered until they fill or the
+//! It counts four of the anomalies of [`mod@crate::check`] for one reader of one channel, without a log: **lost**,
+//! **duplicate**, **out of order** and **skip without gap**. The common case, the next sequence, costs one comparison; holes are remembered until they fill or the
 //! run ends, because only then is a skip known to be a loss and not a late arrival.
 
 /// What one reader of one channel has seen.

@@ -139,6 +139,29 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
 }
 
+impl Outcome {
+    /// The numbers as a section of a page of the documentation.
+    pub fn section(&self) -> String {
+        let Outcome { scenario, about, command, figures } = self;
+        let mut out = format!("\n## {scenario}\n\n{about}\n\n```sh\n{command}\n```\n\n");
+        out.push_str("| figure | value | budget | | |\n|---|--:|--:|---|---|\n");
+        for figure in figures {
+            let budget = figure.budget.map(|budget| format!("{} {}", budget.sign(), shown(budget.limit)));
+            let _ = writeln!(
+                out,
+                "| `{}` | {} {} | {} | {} | {} |",
+                figure.name,
+                shown(figure.value),
+                figure.unit,
+                budget.unwrap_or_default(),
+                figure.verdict(),
+                figure.note
+            );
+        }
+        out
+    }
+}
+
 impl Report {
     /// The figure of that name.
     pub fn figure(&self, name: &str) -> Option<&Figure> {
@@ -185,23 +208,7 @@ impl Report {
              | memory | {} GiB |\n| load before the run | {} |\n",
             self.header.version, machine.cores, machine.cpu, machine.kernel, machine.memory_gib, machine.load
         );
-        for Outcome { scenario, about, command, figures } in &self.outcomes {
-            let _ = write!(out, "\n## {scenario}\n\n{about}\n\n```sh\n{command}\n```\n\n");
-            out.push_str("| figure | value | budget | | |\n|---|--:|--:|---|---|\n");
-            for figure in figures {
-                let budget = figure.budget.map(|budget| format!("{} {}", budget.sign(), shown(budget.limit)));
-                let _ = writeln!(
-                    out,
-                    "| `{}` | {} {} | {} | {} | {} |",
-                    figure.name,
-                    shown(figure.value),
-                    figure.unit,
-                    budget.unwrap_or_default(),
-                    figure.verdict(),
-                    figure.note
-                );
-            }
-        }
+        out.extend(self.outcomes.iter().map(Outcome::section));
         out
     }
 }
