@@ -4,6 +4,7 @@
 //! error says what to do next. The exit code tells scripts what happened; see [`Exit`].
 
 pub mod bench;
+pub mod check_history;
 pub mod config;
 pub mod connection;
 pub mod publish;
@@ -31,7 +32,7 @@ pub enum Exit {
     Unreachable = 3,
     /// A token or key was refused.
     Unauthorised = 4,
-    /// A measurement missed its threshold.
+    /// A measurement missed its threshold, or a history holds what it must not.
     ThresholdMissed = 5,
 }
 
@@ -70,6 +71,8 @@ pub enum Command {
     Bench(bench::Bench),
     /// Show how a running server did over a period: trends, percentiles, thresholds.
     Report(report::Report),
+    /// Judge logs of publishers and readers: was anything lost, repeated, turned around or leaked?
+    CheckHistory(check_history::CheckHistory),
 }
 
 /// Where settings come from: shared by every command that reads them.
@@ -183,6 +186,7 @@ pub fn run(cli: Cli, terminal: &mut Terminal<'_>) -> Exit {
         Command::Tail(command) => tail::run(&command, terminal),
         Command::Bench(command) => bench::run(&command, terminal),
         Command::Report(command) => report::run(&command, terminal),
+        Command::CheckHistory(command) => check_history::run(&command, terminal),
     };
     ended.unwrap_or_else(|exit| exit)
 }

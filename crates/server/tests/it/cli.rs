@@ -6,6 +6,7 @@ use pulsewire::{
     settings::Flags,
 };
 
+use crate::child::{Folder, pulsewire, run};
 use crate::support::{SECRET, World};
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -134,4 +135,43 @@ fn the_flags_of_the_command_line_become_sources() {
         dev: true,
     };
     assert_eq!(arguments.flags(), expected);
+}
+
+/// The page's own example, and what it says about it.
+#[test]
+fn check_history_judges_files_as_its_page_says() {
+    let page = include_str!("../../../../docs/operate/check-history.md");
+    let block = |language: &str| {
+        let (_, rest) = page.split_once(&format!("```{language}\n")).unwrap();
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    let folder = Folder::new();
+    let log = block("json");
+    let (sent, told): (Vec<&str>, Vec<&str>) = log.lines().partition(|line| line.contains("\"publisher\""));
+    let files =
+        [folder.write("publisher.jsonl", &sent.join("\n")), folder.write("reader.jsonl", &told.join("\n"))];
+    let check = |files: &[std::path::PathBuf], more: &[&str]| {
+        run(pulsewire().arg("check-history").args(files).args(more))
+    };
+    let ended = check(&files, &[]);
+    let shown = block("text");
+    let shown = shown.split_once('\n').unwrap().1;
+    let folder_name = format!("{}/", folder.path().display());
+    assert_eq!((ended.code, ended.out.replace(&folder_name, "").as_str()), (Some(5), shown), "{}", ended.err);
+    let json: serde_json::Value = serde_json::from_str(&check(&files, &["-o", "json"]).out).unwrap();
+    assert_eq!(json["counts"], serde_json::json!({"lost": 1, "duplicate": 1}));
+    assert_eq!(
+        (&json["findings"][0]["kind"], &json["totals"]["published"]),
+        (&"duplicate".into(), &4.into())
+    );
+    let clean = check(&files[..1], &[]);
+    assert_eq!(
+        (clean.code, clean.out.lines().last()),
+        (Some(0), Some("✓ nothing lost, nothing twice, nothing out of order"))
+    );
+    let broken = folder.write("broken.jsonl", "{\"reader\": 1}\n");
+    let refused = check(&[broken], &[]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("broken.jsonl: line 1: not a record"), "{}", refused.err);
+    assert_eq!(check(&[], &[]).code, Some(2), "which files?");
 }
