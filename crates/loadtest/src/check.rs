@@ -6,7 +6,7 @@
 //! top. The rules are those of `docs/guarantees.md`; the format is in `docs/operate/check-history.md`.
 //!
 //! What is sent is read before what is told, so each delivery is judged at once. Kept for the whole run is one entry for
-//! each message that was sent and one for each place in a channel that somebody was told of: together about 300 bytes
+//! each message that was sent and one for each place in a channel that somebody was told of: together less than 400 bytes
 //! an event, whatever its payload. A delivery in order keeps nothing; one that skips events by a filter keeps 16 bytes,
 //! and each anomaly as much. Ids and contents are compared by 64-bit hashes.
 

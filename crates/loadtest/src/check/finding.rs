@@ -78,8 +78,20 @@ pub struct Finding {
     pub text: String,
     /// The file of the line that shows it, from 0, in the order they were given.
     pub file: u32,
-    /// The line, from 1; 0 if only the end of the log shows it.
+    /// The line, from 1.
     pub line: u64,
+    /// Another line that it contradicts.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub other: Option<Other>,
+}
+
+/// A second line of a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Other {
+    /// Its file, from 0.
+    pub other_file: u32,
+    /// The line, from 1.
+    pub other_line: u64,
 }
 
 /// What a history holds beside anomalies: what was looked at, so that nothing found means something.
@@ -148,9 +160,11 @@ impl Report {
             ),
         ];
         for finding in &self.findings {
-            let file = files.get(finding.file as usize).map_or("", String::as_str);
-            let at = if finding.line == 0 { String::new() } else { format!(" ({file}:{})", finding.line) };
-            lines.push(format!("✗ {}: {}{at}", finding.kind.name(), finding.text));
+            let name = |file: u32| files.get(file as usize).map_or("", String::as_str);
+            let other = |other: Other| format!(", see {}:{}", name(other.other_file), other.other_line);
+            let other = finding.other.map(other).unwrap_or_default();
+            let at = format!("{}:{}{other}", name(finding.file), finding.line);
+            lines.push(format!("✗ {}: {} ({at})", finding.kind.name(), finding.text));
         }
         if self.is_clean() {
             lines.push("✓ nothing lost, nothing twice, nothing out of order".to_owned());
@@ -177,6 +191,22 @@ impl Findings {
         self.add_many(kind, 1, line, text);
     }
 
+    /// Counts an anomaly that shows in two lines.
+    pub(crate) fn add_both(
+        &mut self,
+        kind: Kind,
+        events: u64,
+        (line, other): (Line, Line),
+        text: impl FnOnce() -> String,
+    ) {
+        let kept = self.report.findings.len();
+        self.add_many(kind, events, line, text);
+        if self.report.findings.len() > kept {
+            let other = Other { other_file: other.file, other_line: other.line };
+            self.report.findings[kept].other = Some(other);
+        }
+    }
+
     /// Counts an anomaly; its words are only made while they are kept.
     pub(crate) fn add_many(&mut self, kind: Kind, events: u64, line: Line, text: impl FnOnce() -> String) {
         *self.report.counts.entry(kind).or_default() += events;
@@ -184,7 +214,7 @@ impl Findings {
         if *kept < EXAMPLES_MAX {
             *kept += 1;
             let Line { file, line } = line;
-            self.report.findings.push(Finding { kind, events, text: text(), file, line });
+            self.report.findings.push(Finding { kind, events, text: text(), file, line, other: None });
         }
     }
 

@@ -64,14 +64,9 @@ pub(crate) fn note(world: &mut World, log: Log, sequence: u64, seen: Place) -> b
     let other_id = place.id != 0 && seen.id != 0 && place.id != seen.id;
     if other_id || place.content.differs(seen.content) {
         let what = if other_id { "ids" } else { "contents" };
-        findings.add(Kind::Fork, seen.line, || {
-            format!(
-                "{} holds two {what} at {sequence} of epoch {}; the other stands in line {} of file {}",
-                names.name(log.channel),
-                names.name(log.epoch),
-                place.line.line,
-                place.line.file + 1
-            )
+        findings.add_both(Kind::Fork, 1, (seen.line, place.line), || {
+            let (channel, epoch) = (names.name(log.channel), names.name(log.epoch));
+            format!("{channel} holds two {what} at {sequence} of epoch {epoch}")
         });
         return false;
     }

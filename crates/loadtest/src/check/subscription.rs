@@ -244,13 +244,12 @@ impl Subscription {
 
 fn lose(world: &mut World, log: Log, (first, events): (u64, u64), line: Line) {
     let World { names, findings, places, .. } = world;
-    let known = places.get(log, first).map_or(Line::default(), |place| place.line);
-    findings.add_many(Kind::Lost, events, line, || {
-        format!(
-            "{first} of {} never came (events: {events}); line {} of file {} knows it",
-            names.name(log.channel),
-            known.line,
-            known.file + 1
-        )
+    let known = places.get(log, first).map_or(line, |place| place.line);
+    findings.add_both(Kind::Lost, events, (line, known), || {
+        let channel = names.name(log.channel);
+        match events {
+            1 => format!("{first} of {channel} never came"),
+            _ => format!("{first} of {channel} never came, nor did {} later ones", events - 1),
+        }
     });
 }
