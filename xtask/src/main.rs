@@ -14,8 +14,9 @@ Usage: cargo xtask COMMAND
   test [STAGE…]   everything: setup, tests, fuzz, budgets
   budgets         instructions, system calls and memory, counted exactly; with --telemetry what measuring
                   costs, which rewrites its section of docs/benchmarks.md
-  proofs [NAME…]  rows of the fault catalogue that take minutes: vanish, hostile, scrapers, rest;
-                  with --short a minute for all, without it all of them rewrite docs/proofs.md
+  proofs [NAME…]  rows of the fault catalogue that take minutes: vanish, hostile, scrapers, rest, kill_sqlite,
+                  kill_postgres, outage; with --short two minutes for all, without it all of them rewrite
+                  docs/proofs.md
 
 CARGO_TARGET_DIR, PULSEWIRE_SIM_SEEDS (schedules per simulation test), PULSEWIRE_FUZZ_SECONDS (per fuzz
 target) and PULSEWIRE_ADVISORY_DB (a checkout of the RustSec database) are honoured when set.

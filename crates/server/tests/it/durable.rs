@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::child::{Folder, Process, pulsewire};
-use crate::harness::{Server, Socket, http, until};
+use crate::harness::{Server, Socket, until};
 
 /// A server that keeps its events in a folder, with a short history.
 fn kept_in(folder: &Folder, more: &str) -> Server {
@@ -373,88 +373,4 @@ fn a_second_server_on_the_same_file_refuses_to_start_and_names_the_first() {
         crate::child::run(pulsewire().args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data", data]));
     assert_ne!(second.code, Some(0));
     assert!(second.err.contains(&first.pid().to_string()), "{}", second.err);
-}
-
-/// Row D1, a few times over, or as often as `PULSEWIRE_KILL_ROUNDS` says: whatever was acknowledged is there after `kill -9`, once, in its place.
-#[test]
-fn nothing_that_was_acknowledged_is_lost_when_the_process_is_killed() {
-    let folder = Folder::new();
-    let data = folder.path().to_str().unwrap().to_owned();
-    let mut acked: Vec<(u64, u64)> = Vec::new();
-    let (mut epoch, mut n) = (Value::Null, 0_u64);
-    let start = || {
-        let process = Process::serve(pulsewire(), &["--dev", "--data", &data]);
-        let file: Value =
-            serde_json::from_str(&std::fs::read_to_string(folder.path().join("dev.json")).unwrap()).unwrap();
-        let headers = format!("Authorization: Bearer {}\r\n", file["token"].as_str().unwrap());
-        (process, headers)
-    };
-    let rounds = std::env::var("PULSEWIRE_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
-    for round in 0..rounds {
-        let (mut process, headers) = start();
-        let address = process.address;
-        // Publishing goes on in another thread while this one kills the server.
-        let publisher = std::thread::spawn(move || {
-            let mut acked = Vec::new();
-            for number in n.. {
-                let event =
-                    json!({"channel": "run:1", "type": "note", "data": number, "id": format!("m{number}")});
-                let sent = std::panic::catch_unwind(|| {
-                    http(address, "POST", "/api/publish", &headers, &event.to_string())
-                });
-                match sent {
-                    Ok(answer) if answer.status == 200 => {
-                        let answer = answer.json();
-                        acked.push((number, answer["sequence"].as_u64().unwrap(), answer["epoch"].clone()));
-                    }
-                    _ => return (acked, number),
-                }
-            }
-            unreachable!("it publishes until it is stopped")
-        });
-        let enough = 20 + round % 7 * 15;
-        let page = || http(address, "GET", "/metrics", "", "").text();
-        until("some were published", || {
-            crate::harness::series_of(&page(), "websocket_store_commit_seconds_count")
-                .is_some_and(|n| n >= enough as f64)
-        });
-        process.signal("KILL");
-        process.wait();
-        let (more, unknown) = publisher.join().unwrap();
-        for (number, sequence, of) in more {
-            assert!(epoch.is_null() || epoch == of, "the epoch stays");
-            epoch = of;
-            acked.push((number, sequence));
-        }
-        // The one whose answer never came is tried again under its id in the next round.
-        n = unknown;
-    }
-    let (process, headers) = start();
-    let file = Connection::open(folder.path().join("pulsewire.db")).unwrap();
-    let rows: Vec<(u64, u64)> = {
-        let mut statement = file
-            .prepare("SELECT data, sequence FROM events JOIN channels ON channels.id = channel WHERE name = 'run:1' ORDER BY sequence")
-            .unwrap();
-        let row = |row: &rusqlite::Row<'_>| {
-            Ok((row.get::<_, String>(0)?.parse().unwrap(), row.get::<_, i64>(1)? as u64))
-        };
-        statement.query_map([], row).unwrap().map(Result::unwrap).collect()
-    };
-    let floor = rows[0].1;
-    assert!(
-        rows.iter().enumerate().all(|(index, (_, sequence))| *sequence == floor + index as u64),
-        "contiguous"
-    );
-    let mut numbers: Vec<u64> = rows.iter().map(|(number, _)| *number).collect();
-    numbers.dedup();
-    assert_eq!(numbers.len(), rows.len(), "nothing stands twice");
-    for (number, sequence) in &acked {
-        assert!(
-            *sequence < floor || rows.contains(&(*number, *sequence)),
-            "{number} was acknowledged at {sequence}"
-        );
-    }
-    eprintln!("{} events were acknowledged over {rounds} kills", acked.len());
-    assert!(acked.len() > 20 * rounds, "{}", acked.len());
-    drop((process, headers));
 }

@@ -345,6 +345,11 @@ impl Socket {
         Self::from_stream(socket.into())
     }
 
+    /// A connection to a server that may be gone.
+    pub(crate) fn try_connect(address: SocketAddr) -> Option<Self> {
+        TcpStream::connect(address).ok().map(Self::from_stream)
+    }
+
     fn from_stream(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         stream.set_nodelay(true).expect("no delay");
@@ -441,11 +446,19 @@ impl Socket {
 
     /// Reads the head of an HTTP answer.
     pub(crate) fn head(&mut self) -> Answer {
+        let head = self.try_head();
+        head.unwrap_or_else(|| panic!("closed before an answer: {}", String::from_utf8_lossy(&self.buffer)))
+    }
+
+    /// Reads the head of an HTTP answer; `None` if the peer closes before its end.
+    pub(crate) fn try_head(&mut self) -> Option<Answer> {
         let end = loop {
             if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end;
             }
-            assert!(self.fill() > 0, "closed before an answer: {}", String::from_utf8_lossy(&self.buffer));
+            if self.fill() == 0 {
+                return None;
+            }
         };
         let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
         self.buffer.drain(..end + 4);
@@ -456,7 +469,20 @@ impl Socket {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        Answer { status, headers, body: Vec::new() }
+        Some(Answer { status, headers, body: Vec::new() })
+    }
+
+    /// Reads an HTTP answer that says how long it is; `None` if the peer closes before its end.
+    pub(crate) fn try_answer(&mut self) -> Option<Answer> {
+        let mut answer = self.try_head()?;
+        let len: usize = answer.headers["content-length"].parse().expect("a length");
+        while self.buffer.len() < len {
+            if self.fill() == 0 {
+                return None;
+            }
+        }
+        answer.body = self.buffer.drain(..len).collect();
+        Some(answer)
     }
 
     /// Everything until the peer closes.

@@ -1,17 +1,19 @@
 //! Events in PostgreSQL: what a stop of the server, a stop of the database and a second node do to them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use pulsewire_hub::Role;
+use pulsewire_loadtest::report::Figure;
 use serde_json::{Value, json};
 
 use crate::child::Folder;
 use crate::database::Database;
-use crate::harness::{Answer, Server, http, until};
+use crate::harness::{Answer, Server, until};
+use crate::kill::database_rows;
+use crate::proof::{self, Proof};
+use crate::recorded::{History, Place};
 
 fn kept_at(url: &str) -> Server {
     Server::start(&format!(
@@ -69,98 +71,92 @@ fn a_restart_keeps_events_places_and_message_ids() {
     assert_eq!(socket.json()["sequence"], 4);
 }
 
-/// Publishes one event after another, each until it is acknowledged, and writes down where it stands.
-struct Publisher {
-    address: SocketAddr,
-    headers: String,
-    acknowledged: Mutex<BTreeMap<String, u64>>,
-    refused: AtomicBool,
-    done: AtomicBool,
-}
-
-impl Publisher {
-    fn of(server: &Server) -> Self {
-        let (address, headers) = (server.address, credentials(server));
-        Self {
-            address,
-            headers,
-            acknowledged: Mutex::default(),
-            refused: AtomicBool::new(false),
-            done: AtomicBool::new(false),
-        }
-    }
-
-    fn run(&self, name: usize) {
-        for n in 0.. {
-            let id = format!("{name}.{n}");
-            let body = note("run:1", &id).to_string();
-            loop {
-                let answer = http(self.address, "POST", "/api/publish", &self.headers, &body);
-                if answer.status == 200 {
-                    let sequence = answer.json()["sequence"].as_u64().unwrap();
-                    self.acknowledged.lock().unwrap().insert(id, sequence);
-                    break;
-                }
-                assert_unavailable(&answer);
-                self.refused.store(true, Ordering::SeqCst);
-                if self.done.load(Ordering::SeqCst) {
-                    return;
-                }
-            }
-            if self.done.load(Ordering::SeqCst) {
-                return;
-            }
-        }
-    }
-
-    fn count(&self) -> usize {
-        self.acknowledged.lock().unwrap().len()
-    }
-
-    fn wait_for_more(&self) {
-        let before = self.count();
-        until("more is acknowledged", || self.count() >= before + 20);
-    }
-}
-
-/// Row D13.
+/// Rows D11 and D13. Half of the stops come while a commit is on its way, of which the database keeps what nobody was
+/// told: of four stops the third and fourth. `PULSEWIRE_OUTAGE_ROUNDS` says how many there are.
 #[test]
 fn what_was_acknowledged_outlives_stops_of_the_database_and_the_server_is_ready_when_it_is_back() {
-    let Some(database) = Database::start(&["fsync=off"]) else { return };
+    // A crash of the database alone needs no flushed files.
+    let settings: &[&str] = if proof::wanted() { &[] } else { &["fsync=off"] };
+    let Some(database) = Database::start(settings) else { return };
     let url = database.fresh_url();
     let server = kept_at(&url);
-    let publisher = Publisher::of(&server);
+    let history = History::new();
+    let place = Place { address: server.address, token: server.token("app", Role::Admin) };
+    history.whereabouts.set(Some(place));
+    let stops = usize::try_from(proof::rounds("PULSEWIRE_OUTAGE_ROUNDS", 3)).unwrap();
+    let begun = Instant::now();
+    let mut ready_at_worst = Duration::ZERO;
     std::thread::scope(|scope| {
-        for name in 0..3 {
-            let publisher = &publisher;
-            scope.spawn(move || publisher.run(name));
-        }
-        for mode in ["fast", "immediate"] {
-            publisher.wait_for_more();
-            publisher.refused.store(false, Ordering::SeqCst);
+        let _ending = history.ending();
+        let reader = scope.spawn(|| history.follow("ada"));
+        let publishers = ["p0", "p1", "p2"].map(|name| {
+            let history = &history;
+            scope.spawn(move || history.publish(name, name != "p2"))
+        });
+        for stop in 0..stops {
+            let (mode, held) = (["fast", "immediate"][stop % 2], stop / 2 % 2 == 1);
+            wait_for_more(&history);
+            if held {
+                hold_commits(&database);
+            }
+            history.refused.store(false, Ordering::SeqCst);
             database.stop(mode);
-            until("publishers are told", || publisher.refused.load(Ordering::SeqCst));
+            until("publishers are told", || history.refused.load(Ordering::SeqCst));
             until("readiness says so", || readiness(&server) == "degraded");
             assert_eq!(server.metric("websocket_store_degraded"), 1.0);
             database.start_again();
-            publisher.wait_for_more();
+            let back = Instant::now();
+            if held {
+                reconfigure(&database, "RESET synchronous_standby_names");
+            }
+            wait_for_more(&history);
             until("it is ready again", || readiness(&server) == "ready");
+            ready_at_worst = ready_at_worst.max(back.elapsed());
         }
-        publisher.done.store(true, Ordering::SeqCst);
+        history.end();
+        publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+        history.publish_last();
+        reader.join().unwrap();
     });
-    let (_, schema) = url.split_once("schema=").unwrap();
-    let rows = database.sql(&format!("SELECT id, sequence FROM {schema}.events ORDER BY sequence"));
-    let kept: Vec<(&str, u64)> = rows
-        .lines()
-        .map(|line| line.split_once('|').map(|(id, sequence)| (id, sequence.parse().unwrap())).unwrap())
-        .collect();
-    let sequences: Vec<u64> = kept.iter().map(|(_, sequence)| *sequence).collect();
-    assert_eq!(sequences, (1..=kept.len() as u64).collect::<Vec<_>>(), "no hole");
-    let places: BTreeMap<&str, u64> = kept.iter().copied().collect();
-    assert_eq!(places.len(), kept.len(), "nothing twice");
-    for (id, sequence) in publisher.acknowledged.lock().unwrap().iter() {
-        assert_eq!(places.get(id.as_str()), Some(sequence), "{id}");
-    }
+    history.holds(database_rows(&database, &url));
+    let report = history.is_clean();
+    let totals = report.totals;
+    assert!(totals.acknowledged >= stops as u64 * 2 * MORE, "{totals:?}");
+    let figure = |what: &str, value: f64, unit| Figure::new(format!("outage_{what}"), value, unit);
+    let figures = vec![
+        figure("stops", stops as f64, "")
+            .note("fast and immediate in turn, half of them with commits under way"),
+        figure("acknowledged", totals.acknowledged as f64, "events"),
+        figure("anomalies", report.counts.values().sum::<u64>() as f64, "events").at_most(0.0),
+        figure("unknown", totals.unknown as f64, "events")
+            .note(format!("never tried again; {} of them are kept, once", totals.unknown_delivered)),
+        figure("rejected", totals.rejected as f64, "events").note("never tried again; none of them is kept"),
+        figure("delivered", totals.delivered as f64, "events"),
+        figure("back_s", ready_at_worst.as_secs_f64(), "s")
+            .note("from the database's start to readiness and twenty acknowledgements, at worst"),
+        figure("took_s", begun.elapsed().as_secs_f64(), "s"),
+    ];
+    let about = "Rows D11 and D13: PostgreSQL is stopped and started again while three publishers send to one channel.";
+    Proof { name: "outage", about, figures }.write();
+}
+
+const MORE: u64 = 20;
+
+fn wait_for_more(history: &History) {
+    let before = history.acknowledged();
+    until("more is acknowledged", || history.acknowledged() >= before + MORE);
+}
+
+fn reconfigure(database: &Database, change: &str) {
+    database.sql(&format!("ALTER SYSTEM {change}"));
+    database.sql("SELECT pg_reload_conf()");
+}
+
+/// Waits until commits are kept by the database and not answered: they wait for a standby that is not there.
+fn hold_commits(database: &Database) {
+    reconfigure(database, "SET synchronous_standby_names = 'nobody'");
+    let held = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    until("a commit is on its way", || database.sql(held) == "t");
 }
 
 /// Row G4.
