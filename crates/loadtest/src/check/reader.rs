@@ -108,9 +108,7 @@ impl Subscription {
         };
         let epoch = world.names.number(&position.epoch);
         if resumed && self.at.is_some_and(|(known, _)| known == epoch) {
-            // What it is told again is no news, what is left out now is missing.
-            self.pass(position.sequence, Because::Nothing, line);
-            self.at = Some((epoch, position.sequence));
+            self.resume(epoch, position.sequence, line);
         } else {
             self.begin(world, channel, epoch, position.sequence);
         }

@@ -27,6 +27,9 @@ pub(crate) struct Subscription {
     start: u64,
     /// What it has been told of this epoch, or was not meant to be: events, gaps.
     pub(crate) told: Ranges,
+    /// A resumed subscription began this far behind what had been told, which counts unless the reader asks again before
+    /// anything else comes: the server only knows what it sent.
+    ahead: Option<(u64, u64, Line)>,
     /// Sequences that were jumped over without a word; they may still come, late.
     holes: Vec<(u64, u64, Line)>,
     /// The same sequences, each once.
@@ -70,26 +73,48 @@ impl Subscription {
         self.filter != 0 || self.critical
     }
 
+    /// A connection goes on with a subscription, in the same epoch, from what the server says is its place.
+    pub(crate) fn resume(&mut self, epoch: u32, sequence: u64, line: Line) {
+        let ahead = self.ahead.take();
+        let at = ahead.map(|(from, ..)| from - 1).or(self.at.map(|(_, at)| at)).unwrap_or(sequence);
+        self.ahead = (sequence > at).then_some((at + 1, sequence, line));
+        self.at = Some((epoch, sequence));
+    }
+
+    /// It did not ask again.
+    fn settle(&mut self) {
+        if let Some((from, to, line)) = self.ahead.take() {
+            self.jump(from, to, line);
+        }
+    }
+
+    fn jump(&mut self, from: u64, to: u64, line: Line) {
+        for (from, to) in self.told.missing(from, to) {
+            let again = self.jumped.missing(from, to).into_iter();
+            self.holes.extend(again.map(|(from, to)| (from, to, line)));
+            self.jumped.insert(from, to);
+        }
+    }
+
     /// Passes everything up to a sequence.
     pub(crate) fn pass(&mut self, to: u64, because: Because, line: Line) {
+        self.settle();
         let Some((_, at)) = &mut self.at else { return };
         let from = *at + 1;
         *at = (*at).max(to);
+        if because == Because::Nothing || !self.narrow() {
+            return self.jump(from, to, line);
+        }
         for (from, to) in self.told.missing(from, to) {
-            if because == Because::LeftOut && self.narrow() {
-                let (filter, critical) = (self.filter, self.critical);
-                self.left_out.push(LeftOut { from, to, filter, critical });
-                self.told.insert(from, to);
-            } else {
-                let again = self.jumped.missing(from, to).into_iter();
-                self.holes.extend(again.map(|(from, to)| (from, to, line)));
-                self.jumped.insert(from, to);
-            }
+            let (filter, critical) = (self.filter, self.critical);
+            self.left_out.push(LeftOut { from, to, filter, critical });
+            self.told.insert(from, to);
         }
     }
 
     /// A subscription of its own begins: nothing before is owed, and everything after, had or not.
     pub(crate) fn begin(&mut self, world: &mut World, channel: u32, epoch: u32, sequence: u64) {
+        self.ahead = None;
         if self.at.is_some_and(|(known, _)| known != epoch) {
             self.close(world, channel);
         }
@@ -148,6 +173,7 @@ impl Subscription {
 
     /// An event at or before the last place that was passed.
     pub(crate) fn behind(&mut self, world: &mut World, channel: u32, sequence: u64, line: Line) {
+        self.settle();
         let (kind, what) = if self.gaps.iter().any(|gap| (gap.from..=gap.to).contains(&sequence)) {
             (Kind::FalseGap, "came after it was said to be gone")
         } else if self.told.contains(sequence) && sequence > self.start {
@@ -184,6 +210,7 @@ impl Subscription {
 
     /// Judges what is open in an epoch that is over.
     pub(crate) fn close(&mut self, world: &mut World, channel: u32) {
+        self.settle();
         let Some((epoch, _)) = self.at else { return };
         let log = Log { channel, epoch };
         for (from, to, line) in std::mem::take(&mut self.holes) {
