@@ -3,10 +3,12 @@
 //! Events go to standard output; what happens to the connection goes to standard error, so a pipe sees data only. The
 //! client behind it resumes by itself: a lost connection costs a line, not events.
 
+mod history;
 mod lines;
 mod summary;
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -17,6 +19,7 @@ use pulsewire_client::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use self::history::History;
 use self::lines::Lines;
 use self::summary::Summary;
 use super::connection::{Connection, ConnectionArguments, block_on, report};
@@ -52,6 +55,9 @@ pub struct Tail {
     /// Print each frame as the JSON it came as.
     #[arg(long)]
     pub raw: bool,
+    /// Also write what is told to this file, for `pulsewire check-history`; the reader is named like the file.
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
     /// Print one line a second with rates and latencies instead of the events.
     #[arg(long, conflicts_with = "raw")]
     pub stats: bool,
@@ -67,10 +73,14 @@ pub struct Tail {
 /// The exit code, after the reason has been written.
 pub fn run(command: &Tail, terminal: &mut Terminal<'_>) -> Result<Exit, Exit> {
     let connection = command.connection.resolve(terminal)?;
+    let create = |path: &PathBuf| {
+        History::create(path, &command.tags).map_err(|error| not_written(path, &error, terminal))
+    };
+    let history = command.history.as_ref().map(create).transpose()?;
     block_on(terminal, async |terminal| {
         let begun = Instant::now();
         let (client, deliveries) = Client::start(command.options(&connection));
-        let mut following = Following::new(command, connection);
+        let mut following = Following { history, ..Following::new(command, connection) };
         let exit = following.follow(deliveries, terminal).await;
         client.close().await;
         if following.was_live {
@@ -106,6 +116,7 @@ struct Following<'c> {
     connection: Connection,
     lines: Lines,
     summary: Summary,
+    history: Option<History>,
     was_live: bool,
     lost_at: Option<Instant>,
     recovering: Option<Recovering>,
@@ -123,6 +134,7 @@ impl<'c> Following<'c> {
         Following {
             lines: Lines::new(command.channels.len() > 1),
             summary: Summary::default(),
+            history: None,
             command,
             connection,
             was_live: false,
@@ -161,6 +173,11 @@ impl<'c> Following<'c> {
     }
 
     fn take(&mut self, delivery: Delivery, terminal: &mut Terminal<'_>) -> Option<Exit> {
+        if let (Some(history), Some(path)) = (&mut self.history, &self.command.history)
+            && let Err(error) = history.told(&delivery)
+        {
+            return Some(not_written(path, &error, terminal));
+        }
         match delivery {
             Delivery::State { to, reason, .. } => return self.state(to, reason, terminal),
             Delivery::Refused(error) => {
@@ -264,6 +281,11 @@ impl<'c> Following<'c> {
             terminal.say(format_args!("-- {events} events recovered, {gaps}"));
         }
     }
+}
+
+fn not_written(path: &Path, error: &io::Error, terminal: &mut Terminal<'_>) -> Exit {
+    terminal.say(format_args!("error: {} cannot be written: {error}", path.display()));
+    Exit::Failed
 }
 
 /// Waits for Ctrl-C or for being asked to stop; both end with the summary.

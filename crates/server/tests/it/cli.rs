@@ -1,12 +1,14 @@
-//! The commands that need no server.
+//! The commands, most of which need no server.
 
 use clap::Parser as _;
 use pulsewire::{
     cli::{Cli, Command, Exit, Terminal, config, token},
     settings::Flags,
 };
+use pulsewire_hub::Role;
 
 use crate::child::{Folder, pulsewire, run};
+use crate::harness::Server;
 use crate::support::{SECRET, World};
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -174,4 +176,34 @@ fn check_history_judges_files_as_its_page_says() {
     assert_eq!(refused.code, Some(1));
     assert!(refused.err.contains("broken.jsonl: line 1: not a record"), "{}", refused.err);
     assert_eq!(check(&[], &[]).code, Some(2), "which files?");
+}
+
+/// What `tail --history` writes is a log that can be judged, whole and not.
+#[test]
+fn a_tail_writes_down_what_it_is_told() {
+    let server = Server::start("");
+    for n in 1..=4 {
+        server.publish(
+            &serde_json::json!({"channel": "run:1", "type": "note", "data": n, "id": format!("m{n}")}),
+        );
+    }
+    let folder = Folder::new();
+    let log = folder.path().join("ada.jsonl");
+    let mut tail = pulsewire();
+    tail.args(["tail", "run:1", "--last", "4", "--limit", "4", "--type", "note", "--history"]).arg(&log);
+    tail.args(["--url", &format!("ws://{}", server.address), "--token", &server.token("ada", Role::User)]);
+    let ended = run(&mut tail);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let text = std::fs::read_to_string(&log).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<String> =
+        lines.iter().map(|line| format!("{} {}", line["type"].as_str().unwrap(), line["sequence"])).collect();
+    assert_eq!(told, ["subscribed 0", "event 1", "event 2", "event 3", "event 4"]);
+    assert!(lines.iter().all(|line| line["reader"] == "ada" && line["at_ms"].is_u64()), "{text}");
+    assert_eq!(run(pulsewire().arg("check-history").arg(&log)).code, Some(0));
+    let less: Vec<&str> = text.lines().filter(|line| !line.contains("\"m3\"")).collect();
+    let ended = run(pulsewire().arg("check-history").arg(folder.write("less.jsonl", &less.join("\n"))));
+    assert_eq!(ended.code, Some(5));
+    assert!(ended.out.contains("✗ skipped without gap: run:1: from 2 to 4 without a gap"), "{}", ended.out);
 }
