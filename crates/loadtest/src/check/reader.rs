@@ -63,9 +63,12 @@ impl Readers {
             Told::Dropped { count, .. } => world.findings.totals().dropped += count,
             Told::Passed { channel, sequence, ends_replay } => {
                 let (_, subscription) = reader.subscription(world, channel);
-                subscription.pass(*sequence, Because::LeftOut, line);
+                let valued = std::mem::take(&mut subscription.valued) && !ends_replay;
+                let because = if valued { Because::Valued } else { Because::LeftOut };
+                subscription.pass(*sequence, because, line);
                 subscription.critical &= !ends_replay;
             }
+            Told::Values { channel, last } => reader.subscription(world, channel).1.valued = *last,
             Told::End => reader.ended = Some(line),
         }
     }
@@ -164,6 +167,7 @@ impl Subscription {
         (channel, tags, sequence): (u32, u32, u64),
         event: &Delivered,
     ) {
+        self.valued = false;
         let line = stamped.line;
         let previous = event.previous.unwrap_or(sequence.saturating_sub(1));
         let said = event.epoch.as_deref().map(|epoch| world.names.number(epoch));

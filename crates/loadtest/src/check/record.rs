@@ -169,6 +169,13 @@ pub enum Told {
         /// Whether this also ends the replay.
         ends_replay: bool,
     },
+    /// The newest event of each key, or a part of them.
+    Values {
+        /// The channel.
+        channel: String,
+        /// Whether this was all of it, or the last part.
+        last: bool,
+    },
     /// The reader waited until it had everything: what it has not been told now, it never will be.
     End,
 }
@@ -237,6 +244,7 @@ struct Raw {
     to: Option<u64>,
     reason: Option<String>,
     count: Option<u64>,
+    more: Option<bool>,
     answer: Option<Answer>,
 }
 
@@ -373,6 +381,10 @@ impl Raw {
                 let ends_replay = kind == "replay_end";
                 let sequence = need(self.sequence, "sequence")?;
                 one(Told::Passed { channel: need(self.channel, "channel")?, sequence, ends_replay })
+            }
+            Some("state") => {
+                let last = !self.more.unwrap_or(false);
+                one(Told::Values { channel: need(self.channel, "channel")?, last })
             }
             Some("end") => one(Told::End),
             _ => Ok(Vec::new()),

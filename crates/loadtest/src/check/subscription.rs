@@ -21,6 +21,8 @@ pub(crate) struct Subscription {
     /// Up to the end of its replay, critical events alone come.
     pub(crate) critical: bool,
     pub(crate) begun_ms: Option<i64>,
+    /// It has just been told the newest values: a `pos` now stands for all changes up to there.
+    pub(crate) valued: bool,
     /// The run of numbering and the last place that it has passed; `None` until it is known.
     pub(crate) at: Option<(u32, u64)>,
     /// Where its subscription began.
@@ -63,6 +65,8 @@ struct Gap {
 pub(crate) enum Because {
     /// The server says that nothing there was meant for the reader.
     LeftOut,
+    /// The newest values took the place of the changes (R36b).
+    Valued,
     /// It did not say anything.
     Nothing,
 }
@@ -102,6 +106,9 @@ impl Subscription {
         let Some((_, at)) = &mut self.at else { return };
         let from = *at + 1;
         *at = (*at).max(to);
+        if because == Because::Valued {
+            return self.told.insert(from, to);
+        }
         if because == Because::Nothing || !self.narrow() {
             return self.jump(from, to, line);
         }

@@ -7,7 +7,8 @@ mod history;
 mod lines;
 mod summary;
 
-use std::io::{self, IsTerminal as _};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -116,7 +117,7 @@ struct Following<'c> {
     connection: Connection,
     lines: Lines,
     summary: Summary,
-    history: Option<History>,
+    history: Option<History<BufWriter<File>>>,
     was_live: bool,
     lost_at: Option<Instant>,
     recovering: Option<Recovering>,

@@ -80,3 +80,24 @@ fn a_replay_of_critical_events_owes_these_and_then_everything() {
     };
     check(not_live, &[(Kind::Lost, 1)]);
 }
+
+#[test]
+fn values_by_key_take_the_place_of_the_changes_before_them() {
+    let valued = |more: &[bool]| {
+        let mut told: Vec<Value> = Vec::new();
+        for more in more {
+            told.push(
+                json!({"reader": "ada", "type": "state", "channel": "run:1", "values": [], "more": more}),
+            );
+        }
+        told.push(json!({"reader": "ada", "type": "pos", "channel": "run:1", "sequence": 5}));
+        move |records: &mut Vec<Value>| {
+            let at = place_of(records, &event("ada", 3));
+            records.splice(at..at + 3, told);
+        }
+    };
+    check(valued(&[true, false]), &[]);
+    // Half of them are none, and without any nothing excuses the jump.
+    check(valued(&[true]), &[(Kind::Lost, 3)]);
+    check(valued(&[]), &[(Kind::Lost, 3)]);
+}

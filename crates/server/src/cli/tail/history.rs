@@ -4,7 +4,7 @@
 //! `docs/operate/check-history.md`.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,34 +12,45 @@ use pulsewire_client::{Delivery, State};
 use serde_json::{Value, json};
 
 /// A log of one reader.
-pub(super) struct History {
-    file: BufWriter<File>,
+pub(super) struct History<W> {
+    file: W,
     reader: String,
     tags: Value,
     /// It has been subscribed before: what it subscribes again goes on where it was.
     begun: bool,
 }
 
-impl History {
+impl History<BufWriter<File>> {
     /// Begins a log; the reader is named like the file.
     ///
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub(super) fn create(path: &Path, tags: &[(String, String)]) -> io::Result<History> {
+    pub(super) fn create(path: &Path, tags: &[(String, String)]) -> io::Result<Self> {
         let reader = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let tags = tags.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
         let file = BufWriter::new(File::create(path)?);
         Ok(History { file, reader, tags: Value::Object(tags), begun: false })
     }
+}
 
+impl<W: io::Write> History<W> {
     /// Writes down what was told, if it is about events.
     ///
     /// # Errors
     ///
     /// If the file cannot be written.
     pub(super) fn told(&mut self, delivery: &Delivery) -> io::Result<()> {
-        let Some(mut record) = self.record(delivery) else { return Ok(()) };
+        let Some(record) = self.record(delivery) else { return Ok(()) };
+        self.write(record)?;
+        // A tail is only told values where they stand for all changes up to then (R36b); the client keeps the `pos`.
+        if let Delivery::Values { channel, sequence: Some(sequence), more: false, .. } = delivery {
+            self.write(json!({"type": "pos", "channel": channel, "sequence": sequence.0}))?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, mut record: Value) -> io::Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
         record["reader"] = self.reader.clone().into();
         record["at_ms"] = u64::try_from(now).unwrap_or(0).into();
@@ -66,6 +77,9 @@ impl History {
                 let (epoch, sequence) = (position.epoch.to_string(), position.sequence.0);
                 json!({"type": "reset", "channel": channel, "epoch": epoch, "sequence": sequence})
             }
+            Delivery::Values { channel, more, .. } => {
+                json!({"type": "state", "channel": channel, "more": more})
+            }
             Delivery::Dropped { channel, count } => {
                 json!({"type": "dropped", "channel": channel, "count": count})
             }
@@ -75,5 +89,36 @@ impl History {
             }
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pulsewire_client::Sequence;
+
+    use super::*;
+
+    #[test]
+    fn the_last_part_of_the_values_stands_for_all_changes_before() {
+        let mut history =
+            History { file: Vec::new(), reader: "ada".to_owned(), tags: json!({}), begun: false };
+        for more in [true, false] {
+            let part = Delivery::Values {
+                channel: "value:1".to_owned(),
+                sequence: Some(Sequence(7)),
+                values: Vec::new(),
+                more,
+                text: String::new(),
+            };
+            history.told(&part).unwrap();
+        }
+        let text = String::from_utf8(history.file).unwrap();
+        let line = |line: &str| {
+            let record: Value = serde_json::from_str(line).unwrap();
+            assert_eq!((&record["reader"], &record["channel"]), (&json!("ada"), &json!("value:1")));
+            format!("{} {} {}", record["type"].as_str().unwrap(), record["more"], record["sequence"])
+        };
+        let told: Vec<String> = text.lines().map(line).collect();
+        assert_eq!(told, ["state true null", "state false null", "pos null 7"]);
     }
 }
