@@ -58,6 +58,8 @@ pub struct App {
     pub revocations: Arc<Revocations>,
     /// Whether the server is going away.
     pub draining: AtomicBool,
+    /// New connections of each address.
+    pub handshakes: Attempts,
     /// Whether the host collector runs.
     pub collecting: AtomicBool,
     /// The address it listens on.

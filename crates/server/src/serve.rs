@@ -136,6 +136,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         edge,
         tls,
         attempts: Arc::default(),
+        handshakes: crate::auth::Attempts::default(),
         blocks: crate::blocks::Blocks::default(),
         revocations,
         draining: AtomicBool::new(false),

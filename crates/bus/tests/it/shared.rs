@@ -5,14 +5,17 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use pulsewire_bus::{
-    Batch, Bus, Channel, ChannelKind, Decision, Durability, Extent, MemoryStore, Namespace, Namespaces, Now,
-    Only, Opened, Options, Page, Query, ReadLimit, Retention, RingLimits, StatePart, StateSlice, Store,
-    StoreError, StoredPage,
+    Batch, Bus, Channel, ChannelKind, Decision, Durability, Extent, MemoryStore, NamedBy, Namespace,
+    Namespaces, Now, Only, Opened, Options, Page, Publisher, Query, ReadLimit, Receipt, Refusal, Retention,
+    RingLimits, StatePart, StateSlice, Store, StoreError, StoredPage, Turn,
 };
-use pulsewire_protocol::{ChannelName, ChannelPattern, Encoding, Epoch, ErrorCode, Sequence};
+use pulsewire_protocol::{ChannelName, ChannelPattern, Encoding, Epoch, ErrorCode, Event, Sequence};
 use pulsewire_telemetry::Telemetry;
 
 use crate::Ears;
+
+/// What became of a publish request.
+type Published = Result<Vec<Receipt>, Refusal>;
 
 const LIMIT: ReadLimit = ReadLimit { publications: 10, bytes: usize::MAX };
 
@@ -78,6 +81,10 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::with_queue(100)
+    }
+
+    fn with_queue(queue_max: usize) -> Self {
         let epoch = Epoch::parse("e1").unwrap();
         let store = Arc::new(Slow {
             memory: MemoryStore::new(epoch.clone(), 100),
@@ -107,7 +114,7 @@ impl Scene {
             incarnation: 1,
             store: Some(store.clone()),
             broker: None,
-            queue_max: 100,
+            queue_max,
             ring: RingLimits { publications: 1, bytes: 1 << 20 },
         };
         let bus = Bus::new(options, Telemetry::new(Default::default()), Box::new(Ears::default()));
@@ -133,6 +140,20 @@ impl Scene {
         let reply = Box::new(move |page| reply.send(page).unwrap());
         self.bus.read(Now::default(), &self.channel, query, reply);
         answer
+    }
+
+    fn publish(&self) -> Receiver<Published> {
+        let (reply, answer) = mpsc::channel();
+        let event = Event::parse_one(br#"{"channel":"run:1","type":"note","data":1}"#).unwrap();
+        let publisher = Publisher { named_by: NamedBy::Token, principal: "app", user: None, begun_ns: 0 };
+        let reply = Box::new(move |outcome| reply.send(outcome).unwrap());
+        self.bus.publish(Now::default(), publisher, vec![event], reply);
+        answer
+    }
+
+    fn commit(&self) {
+        let lane = self.bus.durable_lane().unwrap();
+        while self.bus.commit(lane, Now::default()) == Turn::Done {}
     }
 
     fn work(&self) -> usize {
@@ -182,4 +203,20 @@ fn those_who_wait_for_the_same_page_get_the_same_read() {
     assert_eq!(scene.work(), 1);
     let pages: Vec<_> = answers.iter().map(|answer| answer.try_recv().unwrap().unwrap()).collect();
     assert!(pages.iter().all(|page| Arc::ptr_eq(page, &pages[0])));
+}
+
+/// Row L9: publishers who are faster than the store are told to wait, and nothing is acknowledged that is not kept.
+#[test]
+fn publishers_beyond_the_queue_are_refused_and_those_within_wait_for_the_commit() {
+    let scene = Scene::with_queue(2);
+    let waiting = [scene.publish(), scene.publish()];
+    let refusal = scene.publish().try_recv().expect("refused at once").unwrap_err();
+    assert_eq!((refusal.code, refusal.retry_after_ms), (ErrorCode::Overloaded, Some(1_000)));
+    assert!(waiting.iter().all(|answer| answer.try_recv().is_err()), "not before the commit");
+    scene.commit();
+    let place = |answer: &Receiver<Published>| answer.try_recv().unwrap().unwrap()[0].sequence;
+    assert_eq!(waiting.each_ref().map(place), [Some(Sequence(1)), Some(Sequence(2))]);
+    let next = scene.publish();
+    scene.commit();
+    assert_eq!(place(&next), Some(Sequence(3)), "there is room again");
 }

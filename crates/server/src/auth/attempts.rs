@@ -56,6 +56,17 @@ impl Attempts {
         }
     }
 
+    /// Counts an attempt whatever becomes of it, if it may be looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`Attempts::check`]; then nothing is counted.
+    pub fn take(&self, address: IpAddr, per_minute: usize, now: Now) -> Result<(), TooMany> {
+        self.check(address, per_minute, now)?;
+        self.failed(address, per_minute, now);
+        Ok(())
+    }
+
     /// Counts a failure of `address`.
     pub fn failed(&self, address: IpAddr, per_minute: usize, now: Now) {
         let now_ms = monotonic_ms(now);

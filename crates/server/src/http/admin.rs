@@ -10,6 +10,7 @@ mod heap;
 mod paging;
 mod record;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use crate::app::App;
 pub use act::{block, cleanup_stale, disconnect, revoke};
 pub use guard::{JsonBody, Operator};
 pub use heap::heap;
-pub use paging::Paging;
+pub use paging::{Paging, Sort};
 
 /// `GET /api/admin/websocket/connections`: how many connections there are, and in which runs.
 ///
@@ -84,7 +85,7 @@ pub async fn run_connections(
 /// `GET /api/admin/websocket/metrics`: every session that is known, one record each.
 ///
 /// Connected sessions come first, then those that wait for their client, then those that closed,
-/// each newest first. The answer is document 003's bare array; the page is described by the headers
+/// each newest first; with `?sort=queuedBytes` those for whom most is waiting come first (001-101). The answer is document 003's bare array; the page is described by the headers
 /// `X-Total-Count` and `Link`.
 pub async fn session_metrics(
     State(app): State<Arc<App>>,
@@ -93,7 +94,9 @@ pub async fn session_metrics(
 ) -> Result<Response, Problem> {
     let mut present = app.connections().await?;
     present.sort_by_key(|info| {
-        (info.disconnected_at_ms.is_some(), std::cmp::Reverse((info.connected_at_ms, info.session)))
+        let queued_bytes = if paging.sort == Sort::QueuedBytes { info.queued_bytes } else { 0 };
+        let newest = Reverse((info.connected_at_ms, info.session));
+        (Reverse(queued_bytes), info.disconnected_at_ms.is_some(), newest)
     });
     let (closed, _) = app.hub.ledger.page(0, usize::MAX);
     let closed = last_of_each(&closed, &present);
@@ -132,7 +135,7 @@ pub async fn users(State(app): State<Arc<App>>, _: Operator, paging: Paging) -> 
         *subscriptions += info.channels.len();
     }
     let mut users: Vec<_> = by_user.into_iter().collect();
-    users.sort_by_key(|(user, (_, subscriptions))| (std::cmp::Reverse(*subscriptions), *user));
+    users.sort_by_key(|(user, (_, subscriptions))| (Reverse(*subscriptions), *user));
     let total = users.len();
     let shown = |(user, (connections, subscriptions))| json!({ "userId": user, "connections": connections, "subscriptions": subscriptions });
     let answer = json!({ "users": paging.of(users).map(shown).collect::<Vec<_>>() });

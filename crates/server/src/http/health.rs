@@ -126,14 +126,16 @@ pub async fn live(State(app): State<Arc<App>>) -> Response {
 /// `GET /readyz`: 200 when clients should be sent here.
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
     let verdict = Verdict::of(&app.scrapes.survey(&app).await);
-    let status = match (verdict.is_ready(), verdict.store_degraded) {
+    let store_required = app.live.load().settings.store.required_for_ready;
+    let is_ready = verdict.is_ready() && !(verdict.store_degraded && store_required);
+    let status = match (is_ready, verdict.store_degraded) {
         (false, _) => "not ready",
         (true, true) => "degraded",
         (true, false) => "ready",
     };
     let reasons = if status == "ready" { Vec::new() } else { verdict.reasons() };
     let stores: Vec<Value> = app.bus.stores().iter().map(store).collect();
-    answer(verdict.http_status(), json!({ "status": status, "reasons": reasons, "stores": stores }))
+    answer(status_if(is_ready), json!({ "status": status, "reasons": reasons, "stores": stores }))
 }
 
 /// `GET /api/stats`: document 004's counts. Whoever may read the metrics may read these.

@@ -15,7 +15,7 @@ use pulsewire_edge::handshake::{self, Upgrade};
 use pulsewire_edge::{Carrier, SocketOptions, clock};
 use pulsewire_hub::{Arrival, Principal, Refused};
 use pulsewire_protocol::{Encoding, ErrorCode, Heartbeat, SessionId};
-use pulsewire_telemetry::{ConnectionError, HandshakeOutcome, RejectReason, RejectStage};
+use pulsewire_telemetry::{ConnectionError, HandshakeOutcome, RateScope, RejectReason, RejectStage};
 
 use super::access::{self, Caller, Takes};
 use super::problem::Problem;
@@ -99,6 +99,14 @@ async fn prepare(
     if app.is_draining() {
         return Err(refuse(RejectReason::Draining, ErrorCode::Draining.into()));
     }
+    let per_minute = live.settings.limits.handshakes_per_minute;
+    app.handshakes.take(remote.ip(), per_minute, clock::now()).map_err(|too_many| {
+        app.telemetry.shared().rate_limited(RateScope::Address);
+        let detail = "too many new connections from your address within a minute";
+        let retry_after_ms = Some(too_many.retry_after_ms);
+        let problem = Problem { retry_after_ms, ..Problem::new(ErrorCode::RateLimited, detail) };
+        refuse(RejectReason::RateLimit, problem)
+    })?;
     let bearer = access::bearer(app, caller, Takes::Tokens).await;
     let principal = bearer.map_err(|problem| {
         let reason = match problem.code {

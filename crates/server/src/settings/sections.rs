@@ -73,6 +73,8 @@ section! {
     readers: Count = "2", range("1", "64");
     /// PostgreSQL only: a server that takes over always has everything that was acknowledged. Without it, a server that takes over gets a new epoch, and subscribers are told `reset`.
     synchronous_replication: Flag = "false";
+    /// Whether `/readyz` answers 503 while the store fails, so that a load balancer sends clients elsewhere; without it 200 with the status `degraded`, because clients that only listen are served.
+    required_for_ready: Flag = "false", reloadable();
 }
 
 section! {
@@ -173,6 +175,8 @@ section! {
     connections_soft: Count = "8000", range("1", "16777216"), reloadable();
     /// Connections from one address; 0 means no limit. Raise it behind a proxy, which is one address. 0 with `--dev`.
     connections_per_address: Count = "1000", reloadable();
+    /// New WebSocket connections a minute from one address (an IPv6 address counts with its /64); one more is answered 429 with a time to retry. 0 means no limit. The remedy for clients that come back too fast; behind a proxy all clients are one address.
+    handshakes_per_minute: Count = "0", reloadable();
     /// Connections of one user (`sub`); 0 means no limit. 0 with `--dev`.
     connections_per_user: Count = "100", reloadable();
     /// Channels one session may be subscribed to.

@@ -6,7 +6,7 @@ use pulsewire::auth::{Actions, KeyId, NewToken, Role, Signer, api_key};
 use pulsewire_edge::clock;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, SECRET, Server, Socket};
+use crate::harness::{Answer, SECRET, Server, Socket, until};
 use crate::support::World;
 
 const CONNECTIONS: &str = "/api/admin/websocket/connections";
@@ -55,6 +55,26 @@ fn close(mut socket: Socket) {
 
 fn is_moment(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok())
+}
+
+/// Row 001-101: who is slow comes first when that is asked for.
+#[test]
+fn sessions_are_listed_by_what_waits_for_them() {
+    let server = Server::start("");
+    let (_slow, slow) = client(&server, "slow", &["run:1"]);
+    let (_newer, newer) = client(&server, "newer", &[]);
+    // More than the kernel takes for somebody who does not read.
+    let event = json!({"channel": "run:1", "type": "note", "data": "x".repeat(50_000)});
+    (0..100).for_each(|_| drop(server.publish(&event)));
+    let sessions = |query: &str| -> Vec<String> {
+        let list = get(&server, &format!("{METRICS}{query}"));
+        list.as_array().unwrap().iter().map(|one| one["sessionId"].as_str().unwrap().to_owned()).collect()
+    };
+    until("something waits", || get(&server, &format!("{METRICS}/{slow}"))["queuedBytes"].as_u64() > Some(0));
+    assert_eq!(sessions(""), [newer.clone(), slow.clone()], "newest first");
+    assert_eq!(sessions("?sort=queuedBytes"), [slow.clone(), newer]);
+    assert_eq!(sessions("?sort=queuedBytes&limit=1"), [slow]);
+    assert_eq!(ask(&server, "GET", &format!("{METRICS}?sort=size"), "").status, 400);
 }
 
 /// Row A15: every operator endpoint against every kind of caller.

@@ -268,6 +268,30 @@ fn while_the_store_is_locked_publishers_are_told_and_everything_else_goes_on() {
     server.wait_metric("websocket_store_degraded", 0.0);
 }
 
+/// Rows D14 and G4: whether a node without its store is ready is for the operator to say.
+#[test]
+fn a_node_that_needs_its_store_is_not_ready_while_it_fails() {
+    let folder = Folder::new();
+    let server = kept_in(&folder, "required_for_ready = true");
+    assert_eq!(server.get("/readyz").status, 200);
+    let holder = Connection::open(folder.path().join("pulsewire.db")).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let headers = format!("Authorization: Bearer {}\r\n", server.token("app", Role::Publisher));
+    let refused = server.http("POST", "/api/publish", &headers, &note("run:1", 1).to_string());
+    assert_eq!(refused.status, 503);
+    until("it is not ready", || server.get("/readyz").status == 503);
+    let answer = server.get("/readyz").json();
+    assert_eq!(answer["status"], "not ready");
+    let store = &answer["stores"][0];
+    assert_eq!(store["failure"], "busy", "{store}");
+    // Row T12: since when.
+    let since: jiff::Timestamp = store["since"].as_str().unwrap().parse().unwrap();
+    assert!(since <= jiff::Timestamp::now(), "{since}");
+    assert_eq!(server.get("/livez").status, 200, "a restart would not help");
+    holder.execute_batch("ROLLBACK").unwrap();
+    until("it is ready again", || server.get("/readyz").status == 200);
+}
+
 /// Row D3: a full store refuses, keeps what it acknowledged, and goes on when there is room again.
 #[test]
 fn a_full_store_refuses_and_recovers_without_a_restart() {

@@ -101,6 +101,28 @@ fn one_connection_more_than_a_bound_is_refused_and_the_others_stay() {
     }
 }
 
+/// Row 001-98: clients that come back too fast are told to wait, and whoever is in stays in.
+#[test]
+fn new_connections_of_an_address_are_held_to_a_rate() {
+    let server = Server::start("[limits]\nhandshakes_per_minute = 3\n");
+    let mut sockets: Vec<Socket> = (0..3).map(|_| server.welcomed("ann")).collect();
+    let bearer = format!("Authorization: Bearer {}\r\n", server.token("ann", Role::User));
+    for round in 0..2 {
+        let mut socket = server.connect();
+        socket.send(handshake("/ws", &bearer).as_bytes());
+        let mut refused = socket.head();
+        refused.body = socket.rest();
+        assert_eq!((refused.status, &refused.json()["code"]), (429, &json!("rate_limited")), "round {round}");
+        let wait: u64 = refused.headers["retry-after"].parse().unwrap();
+        assert!((1..=20).contains(&wait), "a third of a minute: {wait}");
+    }
+    let rejected = "websocket_rejected_total{stage=\"handshake\",reason=\"rate_limit\"}";
+    assert_eq!(server.metric(rejected), 2.0);
+    assert_eq!(server.metric("websocket_rate_limited_total{scope=\"address\"}"), 2.0);
+    assert_eq!(sockets[0].ask(&json!({"type": "ping", "timestamp": 1}))["type"], "pong");
+    assert_eq!(server.get("/livez").status, 200, "other requests are not counted");
+}
+
 /// Row X2, for the bound that is known only after the first message.
 #[test]
 fn a_user_with_too_many_connections_is_told_in_band() {

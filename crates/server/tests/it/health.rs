@@ -123,3 +123,22 @@ fn stats_count_clients_and_subscriptions() {
     assert_eq!(stats["version"], env!("CARGO_PKG_VERSION"));
     assert!(stats["uptime_seconds"].is_u64());
 }
+
+/// Row 000-01: what operators need is on the internal address, and nothing else.
+#[test]
+fn the_internal_address_shows_metrics_and_health_and_takes_no_clients() {
+    // An address of its own, so that no other test's port is in the way.
+    let internal: std::net::SocketAddr = "127.0.0.7:18099".parse().unwrap();
+    let server = Server::start(&format!("[server]\ninternal_listen = \"{internal}\"\n"));
+    let _ann = server.welcomed("ann");
+    let get = |path: &str| crate::harness::http(internal, "GET", path, "", "");
+    let page = get("/metrics");
+    assert_eq!(page.status, 200);
+    assert!(page.text().contains("\nwebsocket_active_connections 1\n"), "{}", page.text());
+    for path in ["/livez", "/readyz", "/health/websocket", "/api/ws/metrics"] {
+        assert_eq!(get(path).status, 200, "{path}");
+    }
+    for path in ["/ws", "/api/publish", "/api/channels/run:1/events"] {
+        assert_eq!(get(path).status, 404, "{path}");
+    }
+}

@@ -431,6 +431,64 @@ fn resources_are_shown() {
     assert_eq!(server.metric("websocket_connections_limit"), 10_000.0);
 }
 
+/// Row T1: of those who have left nothing remains in any present quantity.
+#[test]
+fn when_all_have_left_no_gauge_counts_anybody() {
+    // What the process, the machine and the settings are without anybody; the room that tables keep; and channels,
+    // which stay at hand for a time.
+    const STAYS: [&str; 11] = [
+        "websocket_connections_",
+        "pulsewire_connections_limit",
+        "pulsewire_tokio_",
+        "pulsewire_heap_",
+        "pulsewire_process_",
+        "process_",
+        "pulsewire_build_info",
+        "websocket_memory_usage_",
+        "websocket_cpu_usage_percent",
+        "pulsewire_memory_bytes",
+        "pulsewire_channels",
+    ];
+    let server = Server::start(
+        "[session]\nresume_window = \"0s\"\n\
+         [[namespace]]\nname = \"run\"\npattern = \"run:*\"\npresence = true\npresence_grace = \"0s\"\n",
+    );
+    let gauges = || -> Vec<(String, f64)> {
+        let page = server.get("/metrics").text();
+        let is_gauge = |line: &str| -> Option<String> {
+            Some(line.strip_prefix("# TYPE ")?.strip_suffix(" gauge")?.to_owned())
+        };
+        let names: HashSet<String> = page.lines().filter_map(is_gauge).collect();
+        let sample = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let name = series.split('{').next()?;
+            names.contains(name).then(|| (series.to_owned(), value.parse().unwrap()))
+        };
+        page.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect()
+    };
+    {
+        let mut ann = server.welcomed("ann");
+        let wish = json!([{"channel": "run:1", "presence": true}, "system.metrics", "upstream:x"]);
+        assert_eq!(ann.ask(&json!({"type": "subscribe", "channels": wish}))["type"], "subscribed");
+        let _guest = server.open("/ws", "");
+        server.publish(&json!({"channel": "run:1", "type": "note", "data": 1}));
+        assert!(server.metric("websocket_active_connections") >= 1.0);
+    }
+    let counts_somebody = |gauges: &[(String, f64)]| -> Vec<String> {
+        let own = |series: &str| STAYS.iter().any(|name| series.starts_with(name));
+        let rest = gauges.iter().filter(|(series, value)| *value != 0.0 && !own(series));
+        rest.map(|(series, value)| format!("{series} {value}")).collect()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = counts_somebody(&gauges());
+        if left.is_empty() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "these still count somebody: {left:#?}");
+    }
+}
+
 /// Every family that document 000 or 001 names is there from the start.
 #[test]
 fn every_family_of_documents_000_and_001_is_exported_before_anything_happened() {

@@ -1,4 +1,4 @@
-//! Pages of lists: `?offset=&limit=`.
+//! Pages of lists: `?offset=&limit=`, and `&sort=` where a list has an order to choose.
 
 use axum::extract::{FromRequestParts, Query};
 use http::request::Parts;
@@ -21,13 +21,28 @@ pub struct Paging {
     pub offset: usize,
     /// Items of the page at most: 1 to 1,000; 100 if nothing was said.
     pub limit: usize,
+    /// In which order the list is wanted.
+    pub sort: Sort,
     path: String,
+}
+
+/// The order of a list of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Sort {
+    /// Connected ones first, each group newest first.
+    #[default]
+    Newest,
+    /// Those for which most is waiting to be sent: the slowest readers.
+    QueuedBytes,
 }
 
 #[derive(Debug, Deserialize)]
 struct Asked {
     offset: Option<usize>,
     limit: Option<usize>,
+    #[serde(default)]
+    sort: Sort,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Paging {
@@ -41,7 +56,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
 impl Paging {
     fn of_uri(uri: &http::Uri) -> Result<Self, Problem> {
         let wrong = || {
-            let detail = format!("`offset` is a number from 0, `limit` one from 1 to {LIMIT_MAX}");
+            let detail = format!(
+                "`offset` is a number from 0, `limit` one from 1 to {LIMIT_MAX}, `sort` is newest or queuedBytes"
+            );
             Problem::new(ErrorCode::BadRequest, detail)
         };
         let Query(asked) = Query::<Asked>::try_from_uri(uri).map_err(|_| wrong())?;
@@ -49,7 +66,7 @@ impl Paging {
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(wrong());
         }
-        Ok(Self { offset: asked.offset.unwrap_or(0), limit, path: uri.path().to_owned() })
+        Ok(Self { offset: asked.offset.unwrap_or(0), limit, sort: asked.sort, path: uri.path().to_owned() })
     }
 
     /// The page of a list.
@@ -71,8 +88,9 @@ impl Paging {
     pub(super) fn headers(&self, total: usize) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static("x-total-count"), HeaderValue::from(total));
+        let sort = if self.sort == Sort::QueuedBytes { "&sort=queuedBytes" } else { "" };
         let link = |offset: usize, relation: &str| {
-            format!("<{}?offset={offset}&limit={}>; rel=\"{relation}\"", self.path, self.limit)
+            format!("<{}?offset={offset}&limit={}{sort}>; rel=\"{relation}\"", self.path, self.limit)
         };
         let next = (self.end() < total).then(|| link(self.end(), "next"));
         let previous = (self.offset > 0).then(|| link(self.offset.saturating_sub(self.limit), "prev"));
@@ -109,7 +127,15 @@ mod tests {
 
     #[test]
     fn what_is_not_a_page_is_refused() {
-        for query in ["?limit=0", "?limit=1001", "?limit=ten", "?offset=-1", "?offset=", "?limit=1&limit=2"] {
+        for query in [
+            "?sort=size",
+            "?limit=0",
+            "?limit=1001",
+            "?limit=ten",
+            "?offset=-1",
+            "?offset=",
+            "?limit=1&limit=2",
+        ] {
             assert_eq!(paging(query), Err(ErrorCode::BadRequest), "{query}");
         }
     }
@@ -135,5 +161,7 @@ mod tests {
         assert_eq!(link("?limit=2", 5).unwrap(), "</list?offset=2&limit=2>; rel=\"next\"");
         let both = "</list?offset=3&limit=2>; rel=\"next\", </list?offset=0&limit=2>; rel=\"prev\"";
         assert_eq!(link("?offset=1&limit=2", 5).unwrap(), both);
+        let sorted = "</list?offset=2&limit=2&sort=queuedBytes>; rel=\"next\"";
+        assert_eq!(link("?limit=2&sort=queuedBytes", 5).unwrap(), sorted);
     }
 }
