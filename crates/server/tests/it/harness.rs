@@ -27,7 +27,7 @@ pub(crate) const SECRET: &str = "a test key of more than thirty-two bytes";
 /// A running server.
 pub(crate) struct Server {
     running: Option<Running>,
-    runtime: Runtime,
+    runtime: Option<Runtime>,
     settings: Settings,
     pub(crate) address: SocketAddr,
 }
@@ -43,7 +43,7 @@ impl Server {
             .expect("a runtime");
         let running = runtime.block_on(serve::start(settings.clone())).expect("the server starts");
         let address = running.address;
-        Self { running: Some(running), runtime, settings, address }
+        Self { running: Some(running), runtime: Some(runtime), settings, address }
     }
 
     pub(crate) fn app(&self) -> &pulsewire::app::App {
@@ -57,13 +57,16 @@ impl Server {
 
     /// Waits for something the server does in its own time.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
-        self.runtime.block_on(future)
+        self.runtime.as_ref().expect("it runs").block_on(future)
     }
 
     /// Stops the server as SIGTERM would. The sender of the result is the thread that waits.
     pub(crate) fn stop(&mut self, deadline: Duration) {
         let running = self.running.take().expect("it runs");
-        self.runtime.block_on(running.stop(deadline));
+        self.block_on(running.stop(deadline));
+        // A process would have ended now. What still runs here, such as a connection that nobody closes, would hold
+        // the store of a server that is started again.
+        self.runtime.take().expect("it runs").shutdown_timeout(PATIENCE);
     }
 
     /// A token of a user, for all channels.
@@ -208,7 +211,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            self.runtime.block_on(running.stop(Duration::ZERO));
+            self.block_on(running.stop(Duration::ZERO));
         }
     }
 }
