@@ -61,6 +61,8 @@ impl Readers {
             accept_key(key)
         )
         .into_bytes();
+        // Whoever reads that it is subscribed may order at once: nothing is sent before it is among the readers.
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let sequence = self.sequence.load(Ordering::Relaxed);
         frame(
             &format!(
@@ -69,7 +71,7 @@ impl Readers {
             &mut answer,
         );
         stream.write_all(&answer)?;
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+        streams.push(stream);
         Ok(())
     }
 

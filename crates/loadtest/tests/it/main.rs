@@ -108,11 +108,13 @@ fn the_bare_loop_sends_every_publication_to_every_reader() {
     let mut seen: Vec<Vec<u64>> = vec![Vec::new(); 3];
     let mut ready = 0;
     let mut ordered = false;
+    let deadline = Instant::now() + Duration::from_secs(30);
     while seen.iter().any(|seen| seen.len() < 6) {
         if ready == 3 && !ordered {
             order.write_all(b"2 single 7 10\n4 joined 7 10\n").unwrap();
             ordered = true;
         }
+        assert!(Instant::now() < deadline, "{ready} subscribed, {seen:?}");
         swarm
             .turn(Instant::now() + Duration::from_millis(100), &mut |peer, note| {
                 if let Note::Text(text) = note {
