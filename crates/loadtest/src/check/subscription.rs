@@ -268,7 +268,10 @@ impl Subscription {
         let Some((epoch, at)) = self.at.filter(|_| self.active) else { return };
         let log = Log { channel, epoch };
         let places = world.places.between(log, at + 1, u64::MAX);
-        let owed = places.filter(|(_, place)| Self::owed(world, place, self.filter, self.critical));
+        // A resumed reader may stand behind what it has had: that is not owed again.
+        let owed = places.filter(|(sequence, place)| {
+            !self.told.contains(*sequence) && Self::owed(world, place, self.filter, self.critical)
+        });
         let lost: Vec<u64> = owed.map(|(sequence, _)| sequence).collect();
         if let Some(first) = lost.first() {
             lose(world, log, (*first, lost.len() as u64), line);

@@ -395,3 +395,14 @@ fn a_report_counts_all_and_shows_the_first_of_each_kind() {
     assert!(text.contains("✗ duplicate: 1 of run:1 came again (one.jsonl:3)"), "{text}");
     assert!(text.ends_with("✗ events: 40 duplicate"), "{text}");
 }
+
+/// The server knows what it sent, not what was handled: who comes back is placed behind what it has had, and its client
+/// writes down nothing that it has had already.
+#[test]
+fn what_a_resumed_reader_has_had_is_not_owed_again() {
+    let mut records = history();
+    let end = records.len() - 1;
+    assert_eq!(records[end], told("bob", "end"));
+    records.splice(end..end, [told("bob", "disconnected"), with(subscribed("bob", 3, 700), "resumed", true)]);
+    assert!(judge(&records, Bounds::default()).is_clean());
+}

@@ -17,6 +17,11 @@ fn kinds(records: &[Value]) -> Vec<Kind> {
     judge(records, PATIENT).counts.into_keys().collect()
 }
 
+/// The records, one a line, for whoever reads why a test failed.
+fn lines(records: &[Value]) -> String {
+    records.iter().map(|record| format!("{record}\n")).collect()
+}
+
 /// Any record about one channel, right or wrong.
 fn record() -> impl Strategy<Value = Value> {
     let kinds = [
@@ -65,7 +70,7 @@ proptest! {
     fn a_history_that_keeps_the_contract_gives_no_finding(numbers in vec(any::<u32>(), 10..1_200)) {
         let model = Model::run(Chance::new(numbers));
         let report = judge(&model.records, PATIENT);
-        prop_assert!(report.is_clean(), "{}", report.text(&[]));
+        prop_assert!(report.is_clean(), "{}\n{}", report.text(&[]), lines(&model.records));
     }
 
     #[test]
