@@ -16,6 +16,7 @@ use pulsewire_hub::{Command, ConnKey, Inbox, Net, Resume, TcpSample, Write};
 #[cfg(target_os = "linux")]
 use rustix::net::SendFlags;
 
+use crate::clock;
 use crate::codec::{ControlBudget, Decoder};
 use crate::sys;
 use crate::tls::{self, Tls};
@@ -424,6 +425,10 @@ impl Net for Sockets {
             unacked_bytes: queued - unsent_bytes,
             acked_bytes: info.acked_bytes?,
         })
+    }
+
+    fn stopwatch_ns(&self) -> u64 {
+        clock::now().mono_ns
     }
 
     fn held_bytes(&self) -> usize {

@@ -51,4 +51,6 @@ pub trait Net {
     fn sample(&mut self, conn: ConnKey) -> Option<TcpSample>;
     /// Bytes held for incomplete messages of this shard's connections.
     fn held_bytes(&self) -> usize;
+    /// Monotonic nanoseconds at this moment, for how long a piece of work took: nothing may be decided by it.
+    fn stopwatch_ns(&self) -> u64;
 }

@@ -260,7 +260,7 @@ labels! {
     Stage { Fanout = "fanout", Queue = "queue", Kernel = "kernel" }
 
     /// The parts of sending an initial state: reading it, and encoding it and handing it to the kernel.
-    InitialStage { Fetch = "fetch", Send = "send" }
+    InitialStage { Fetch = "fetch", Serialize = "serialize", Send = "send" }
 
     /// What a store failed at.
     StoreFailure {

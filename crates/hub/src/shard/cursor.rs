@@ -13,7 +13,7 @@ use pulsewire_telemetry::{GapReason as GapMetric, InitialStage, MessageType, Sen
 use super::Shard;
 use super::feed::{Feeding, Subscription};
 use super::queue::{Class, Item, Source};
-use super::slot::{Flags, Phase};
+use super::slot::{Flags, NONE, Phase};
 use crate::command::{BackendRequest, Work};
 use crate::{ConnKey, Net};
 
@@ -33,7 +33,8 @@ impl<N: Net> Shard<N> {
             return;
         };
         let channel = self.feeds[entry.feed as usize].channel.clone();
-        let frame = state.frame(self.slots[slot as usize].encoding()).clone();
+        let encoding = self.slots[slot as usize].encoding();
+        let frame = self.timed_encoding(|_| state.frame(encoding).clone());
         self.send(slot, frame, MessageType::named("state"), 0);
         match state.values.last().and_then(|last| last.accepted.event.key.clone()).filter(|_| state.more) {
             Some(key) => self.states.insert((slot, entry.feed), Some(key)),
@@ -152,6 +153,9 @@ impl<N: Net> Shard<N> {
             return;
         }
         self.send_page(slot, index, &page);
+        if began_ms > 0 {
+            self.timed_encoding(|shard| shard.encode(slot));
+        }
         // Send it now: whether it fits decides whether to go on.
         self.flush_slot(slot, now);
         let Some(index) = self.find(conn).and_then(|slot| self.subscription(slot, feed)) else { return };
@@ -180,6 +184,25 @@ impl<N: Net> Shard<N> {
         } else {
             self.read_on(slot, index);
         }
+    }
+
+    /// Encodes what waits for a connection, which would else be done when it is written.
+    fn encode(&mut self, slot: u32) {
+        let mut node = self.slots[slot as usize].first;
+        while node != NONE {
+            let (item, next) = self.queue.step(node);
+            self.queue.frame(item);
+            node = next;
+        }
+    }
+
+    /// Takes the time that it takes to encode a part of an initial state (000-38).
+    fn timed_encoding<T>(&mut self, encode: impl FnOnce(&mut Self) -> T) -> T {
+        let began_ns = self.net.stopwatch_ns();
+        let encoded = encode(self);
+        let took_ns = self.net.stopwatch_ns().saturating_sub(began_ns);
+        self.metrics.initial_stage(InitialStage::Serialize, took_ns);
+        encoded
     }
 
     /// Sends what a page holds for a subscription, with what is gone between, and moves the subscription on.

@@ -96,7 +96,7 @@ fn late_joiners_get_all_critical_events_the_state_and_then_the_live_tail() {
     server.publish(&note("run:1", 36));
     assert_eq!(socket.json()["sequence"], 36);
     assert!(server.metric("websocket_initial_state_latency_milliseconds_count") >= 1.0);
-    for stage in ["fetch", "send"] {
+    for stage in ["fetch", "serialize", "send"] {
         assert!(
             server.metric(&format!("pulsewire_initial_state_stage_seconds_count{{stage=\"{stage}\"}}"))
                 >= 1.0

@@ -564,7 +564,7 @@ pub(crate) const FAMILIES: &[Family] = &[
         &[label("stage", InitialStage::NAMES)],
         seconds(&at::LATENCY_NS.upper),
         Data::Histograms(at::INITIAL_STAGE),
-        "Sending an initial state: until its first page was read, and from its last page to the kernel, encoding included.",
+        "Sending an initial state: until its first page was read, encoding each page or part, and from the last page to the kernel, its encoding included.",
     ),
     gauge(
         "pulsewire_tokio_tasks",

@@ -143,6 +143,10 @@ impl Net for SimNet {
         })
     }
 
+    fn stopwatch_ns(&self) -> u64 {
+        0
+    }
+
     fn held_bytes(&self) -> usize {
         0
     }
