@@ -95,9 +95,12 @@ impl Proxy {
     /// Ends every connection as a peer does that has crashed: both sides get a reset.
     pub fn reset(&self) {
         for link in std::mem::take(&mut *self.state.links()).values() {
+            // With no lingering, closing the last handle sends a reset; ending our reading lets go of it. Both sides
+            // know it before either ends, or the end of one would be passed on to the other as an ordinary one.
             for side in link {
-                // With no lingering, closing the last handle sends a reset; ending our reading lets go of it.
                 let _ = SockRef::from(side).set_linger(Some(Duration::ZERO));
+            }
+            for side in link {
                 let _ = side.shutdown(Shutdown::Read);
             }
         }

@@ -23,7 +23,9 @@ impl Cluster {
         let folder = Folder::new();
         let settings = format!(
             "[store]\nurl = \"{}\"\n[collector]\nenabled = false\n\
-             [limits]\nconnections_per_address = 0\nconnections_per_user = 0\n",
+             [limits]\nconnections_per_address = 0\nconnections_per_user = 0\n\
+             # Its clients read one after the other: nobody answers pings meanwhile.\n\
+             [heartbeat]\ninterval = \"1h\"\n",
             database.fresh_url()
         );
         let file = folder.write("pulsewire.toml", &settings);
