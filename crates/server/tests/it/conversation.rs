@@ -535,7 +535,8 @@ fn everybody_sees_the_same_order() {
     assert_eq!(sequences, (1..=3 * EACH as u64).collect::<Vec<_>>());
     assert!(heard.iter().all(|one| *one == heard[0]));
     for writer in &mut writers {
-        assert_eq!(writer.flush(b"acks").iter().filter(|answer| answer["type"] == "ack").count(), EACH);
+        // The last may come a moment after its event has reached the readers, who are in other shards.
+        (0..EACH).for_each(|_| assert_eq!(writer.json()["type"], "ack"));
     }
 }
 
