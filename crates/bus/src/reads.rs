@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pulsewire_protocol::{ChannelName, ErrorCode};
+use pulsewire_protocol::{ChannelName, ErrorCode, Sequence};
 use pulsewire_telemetry::ReadSource;
 
 use crate::bus::Opening;
@@ -222,6 +222,7 @@ impl Bus {
             let _ = self.unreadable(error);
         })?;
         self.same_history(channel, &slice.extent)?;
+        self.unreadable_events(channel, &slice.corrupt);
         Ok(StatePart::new(channel.name.clone(), slice))
     }
 
@@ -237,6 +238,13 @@ impl Bus {
         Ok(())
     }
 
+    fn unreadable_events(&self, channel: &Channel, corrupt: &[Sequence]) {
+        if let Some(first) = corrupt.first() {
+            self.telemetry.shared().corrupt(corrupt.len() as u64);
+            tracing::error!(channel = %channel.name, first = first.0, "stored events cannot be read");
+        }
+    }
+
     fn fetch(&self, channel: &Arc<Channel>, query: &Query) -> Result<Arc<Page>, StoreError> {
         self.telemetry.shared().read_from(ReadSource::Store);
         let mut stored = self.lane_of(channel).store.read(&channel.name, query).inspect_err(|error| {
@@ -249,10 +257,7 @@ impl Bus {
                 tracing::error!(channel = %channel.name, holes, "I1: the store lacks events that it should have");
             }
         }
-        if !stored.corrupt.is_empty() {
-            self.telemetry.shared().corrupt(stored.corrupt.len() as u64);
-            tracing::error!(channel = %channel.name, first = stored.corrupt[0].0, "stored events cannot be read");
-        }
+        self.unreadable_events(channel, &stored.corrupt);
         // Publications that were accepted before count no latency.
         let publication =
             |(sequence, accepted)| self.publication(channel, sequence, accepted, Moments::default());

@@ -24,6 +24,12 @@ impl StatePart {
         Self { channel, slice, frames: Default::default() }
     }
 
+    /// The events that set the values, as they were sent, in JSON.
+    #[must_use]
+    pub fn events(&self) -> Vec<Frame> {
+        self.slice.values.iter().map(event).collect()
+    }
+
     /// Its `state` message, encoded on first need.
     #[must_use]
     pub fn frame(&self, encoding: Encoding) -> &Frame {
@@ -32,11 +38,11 @@ impl StatePart {
             Encoding::MsgPack => 1,
         };
         self.frames[index].get_or_init(|| {
-            let frames: Vec<Frame> = self.slice.values.iter().map(event).collect();
-            let values: Vec<&[u8]> = frames.iter().map(Frame::payload).collect();
-            let StateSlice { more, extent, .. } = &self.slice;
-            let (epoch, sequence) = (&extent.epoch, extent.head);
-            let part = State { channel: &self.channel, epoch, sequence, values: &values, more: *more };
+            let events = self.events();
+            let values: Vec<&[u8]> = events.iter().map(Frame::payload).collect();
+            let StateSlice { behind, extent, .. } = &self.slice;
+            let (epoch, sequence, more) = (&extent.epoch, extent.head, behind.is_some());
+            let part = State { channel: &self.channel, epoch, sequence, values: &values, more };
             Answer::State(part).encode(None, encoding)
         })
     }

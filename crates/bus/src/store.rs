@@ -5,6 +5,7 @@
 //! method may block; the bus calls them from threads of its own. Two batches with the same keys are one: that
 //! is how an outcome nobody heard of is resolved.
 
+mod filling;
 mod memory;
 mod postgres;
 mod row;
@@ -187,8 +188,10 @@ pub struct Keyed {
 pub struct StateSlice {
     /// The values.
     pub values: Vec<Keyed>,
-    /// Whether there are keys behind the last.
-    pub more: bool,
+    /// Sequences of values that are kept and cannot be read.
+    pub corrupt: Vec<Sequence>,
+    /// The key behind which there are more; `None` if these were the last.
+    pub behind: Option<Box<str>>,
     /// Where the channel stood.
     pub extent: Extent,
 }

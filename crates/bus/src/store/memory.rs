@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use pulsewire_protocol::{ChannelName, Epoch, Position, Sequence};
 
 use super::{
-    Accepted, Append, Batch, Decision, Declined, DedupKey, Extent, Keyed, Only, Place, Query, ReadLimit,
-    Retention, StateSlice, Store, StoreError, StoredPage,
+    Accepted, Append, Batch, Decision, Declined, DedupKey, Extent, Only, Place, Query, ReadLimit, Retention,
+    StateSlice, Store, StoreError, StoredPage,
+    filling::{PageFilling, StateFilling},
 };
 
 /// A store in memory.
@@ -182,25 +183,15 @@ impl Store for MemoryStore {
     fn read(&self, channel: &ChannelName, query: &Query) -> Result<StoredPage, StoreError> {
         let channels = self.channels.lock();
         let kept = channels.get(channel);
-        let extent = self.extent(kept);
-        let mut page = StoredPage { events: Vec::new(), corrupt: Vec::new(), through: extent.head, extent };
-        let after = match query.only {
-            Only::All => query.after.max(page.extent.floor),
-            Only::Critical => query.after,
-        };
-        let mut bytes = 0;
-        for (sequence, (accepted, _)) in kept.into_iter().flat_map(|kept| kept.events.range(after.0 + 1..)) {
-            if query.only == Only::Critical && !accepted.is_critical() {
-                continue;
-            }
-            if page.events.len() == query.limit.publications || bytes > query.limit.bytes {
-                page.through = page.events.last().map_or(after, |(sequence, _)| *sequence);
+        let mut page = PageFilling::new(self.extent(kept), query);
+        let from = page.last().0 + 1;
+        for (sequence, (accepted, _)) in kept.into_iter().flat_map(|kept| kept.events.range(from..)) {
+            let wanted = query.only == Only::All || accepted.is_critical();
+            if wanted && !page.take(Sequence(*sequence), Some(accepted.clone())) {
                 break;
             }
-            bytes += accepted.bytes();
-            page.events.push((Sequence(*sequence), accepted.clone()));
         }
-        Ok(page)
+        Ok(page.finish())
     }
 
     fn state(
@@ -212,22 +203,15 @@ impl Store for MemoryStore {
         use std::ops::Bound;
         let channels = self.channels.lock();
         let kept = channels.get(channel);
-        let mut slice = StateSlice { values: Vec::new(), more: false, extent: self.extent(kept) };
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut bytes = 0;
-        for (sequence, accepted) in kept
-            .into_iter()
-            .flat_map(|kept| kept.state.range::<str, _>((from, Bound::Unbounded)))
-            .map(|(_, v)| v)
+        let mut slice = StateFilling::new(self.extent(kept), limit);
+        let from = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        for (key, (sequence, accepted)) in kept.into_iter().flat_map(|kept| kept.state.range::<str, _>(from))
         {
-            if slice.values.len() == limit.publications || bytes > limit.bytes {
-                slice.more = true;
+            if !slice.take(Some(key), Sequence(*sequence), Some(accepted.clone())) {
                 break;
             }
-            bytes += accepted.bytes();
-            slice.values.push(Keyed { sequence: Sequence(*sequence), accepted: accepted.clone() });
         }
-        Ok(slice)
+        Ok(slice.finish())
     }
 
     fn trim(&self, channel: &ChannelName, retention: &Retention, now_ms: i64) -> Result<Extent, StoreError> {

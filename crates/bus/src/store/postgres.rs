@@ -21,8 +21,9 @@ use pulsewire_protocol::{ChannelName, Epoch, Sequence};
 use tokio_postgres::types::ToSql;
 
 use super::{
-    Batch, Decision, Extent, Failure, Keyed, Only, Outcome, Query, ReadLimit, Retention, StateSlice, Store,
+    Batch, Decision, Extent, Failure, Only, Outcome, Query, ReadLimit, Retention, StateSlice, Store,
     StoreError, StoredPage,
+    filling::{PageFilling, StateFilling},
 };
 use failure::{commit_failed, failed};
 use link::{Link, Links};
@@ -158,29 +159,18 @@ impl Store for PostgresStore {
         let found = self.reading(|link| link.rows(sql, &parameters))?;
         let Some(first) = found.first() else { return Err(failure::missing("the epoch")) };
         let extent = self.extent(first)?;
-        let mut last = match query.only {
-            Only::All => query.after.max(extent.floor),
-            Only::Critical => query.after,
-        };
-        let mut page = StoredPage { events: Vec::new(), corrupt: Vec::new(), through: extent.head, extent };
-        let mut bytes = 0;
+        let mut page = PageFilling::new(extent, query);
         for row in &found {
             let Some(sequence) = rows::sequence(row, 4).map_err(failed)? else { break };
-            if page.events.len() + page.corrupt.len() >= query.limit.publications || bytes > query.limit.bytes
-            {
-                page.through = last;
+            if rows::is_left_out(row) {
+                page.stop();
                 break;
             }
-            last = sequence;
-            match rows::accepted(row, channel) {
-                Some(accepted) => {
-                    bytes += accepted.bytes();
-                    page.events.push((sequence, Arc::new(accepted)));
-                }
-                None => page.corrupt.push(sequence),
+            if !page.take(sequence, rows::accepted(row, channel).map(Arc::new)) {
+                break;
             }
         }
-        Ok(page)
+        Ok(page.finish())
     }
 
     fn state(
@@ -195,20 +185,19 @@ impl Store for PostgresStore {
         let parameters: [&(dyn ToSql + Sync); 4] = [&channel.as_str(), &after, &most, &most_bytes];
         let found = self.reading(|link| link.rows(rows::STATE, &parameters))?;
         let Some(first) = found.first() else { return Err(failure::missing("the epoch")) };
-        let mut slice = StateSlice { values: Vec::new(), more: false, extent: self.extent(first)? };
-        let mut bytes = 0;
+        let mut slice = StateFilling::new(self.extent(first)?, limit);
         for row in &found {
             let Some(sequence) = rows::sequence(row, 4).map_err(failed)? else { break };
-            if slice.values.len() == limit.publications || bytes > limit.bytes {
-                slice.more = true;
+            if rows::is_left_out(row) {
+                slice.stop();
                 break;
             }
-            if let Some(accepted) = rows::accepted(row, channel) {
-                bytes += accepted.bytes();
-                slice.values.push(Keyed { sequence, accepted: Arc::new(accepted) });
+            let accepted = rows::accepted(row, channel).map(Arc::new);
+            if !slice.take(rows::key(row), sequence, accepted) {
+                break;
             }
         }
-        Ok(slice)
+        Ok(slice.finish())
     }
 
     fn trim(&self, channel: &ChannelName, retention: &Retention, now_ms: i64) -> Result<Extent, StoreError> {

@@ -18,8 +18,9 @@ use pulsewire_protocol::{ChannelName, Epoch, Position, Sequence};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::{
-    Append, Batch, Decision, Declined, Extent, Failure, Keyed, Only, Outcome, Place, Query, ReadLimit,
-    Retention, StateSlice, Store, StoreError, StoredPage,
+    Append, Batch, Decision, Declined, Extent, Failure, Only, Outcome, Place, Query, ReadLimit, Retention,
+    StateSlice, Store, StoreError, StoredPage,
+    filling::{PageFilling, StateFilling},
 };
 use file::{Lock, failed};
 
@@ -287,33 +288,21 @@ impl Store for SqliteStore {
     fn read(&self, channel: &ChannelName, query: &Query) -> Result<StoredPage, StoreError> {
         self.reading(|connection| {
             let (id, extent) = self.extent(connection, channel)?;
-            let mut page =
-                StoredPage { events: Vec::new(), corrupt: Vec::new(), through: extent.head, extent };
-            let Some(id) = id else { return Ok(page) };
-            let (after, sql) = match query.only {
-                Only::All => (query.after.max(page.extent.floor), rows::SELECT_ALL),
-                Only::Critical => (query.after, rows::SELECT_CRITICAL),
+            let mut page = PageFilling::new(extent, query);
+            let Some(id) = id else { return Ok(page.finish()) };
+            let sql = match query.only {
+                Only::All => rows::SELECT_ALL,
+                Only::Critical => rows::SELECT_CRITICAL,
             };
             let mut statement = connection.prepare_cached(sql).map_err(failed)?;
-            let mut found = statement.query(params![id, rows::int(after.0)]).map_err(failed)?;
-            let (mut bytes, mut last) = (0, after);
+            let mut found = statement.query(params![id, rows::int(page.last().0)]).map_err(failed)?;
             while let Some(row) = found.next().map_err(failed)? {
-                if page.events.len() + page.corrupt.len() >= query.limit.publications
-                    || bytes > query.limit.bytes
-                {
-                    page.through = last;
+                let sequence = Sequence(rows::sequence(row, 0).map_err(failed)?);
+                if !page.take(sequence, rows::accepted(row, channel).map(Arc::new)) {
                     break;
                 }
-                last = Sequence(rows::sequence(row, 0).map_err(failed)?);
-                match rows::accepted(row, channel) {
-                    Some(accepted) => {
-                        bytes += accepted.bytes();
-                        page.events.push((last, Arc::new(accepted)));
-                    }
-                    None => page.corrupt.push(last),
-                }
             }
-            Ok(page)
+            Ok(page.finish())
         })
     }
 
@@ -325,23 +314,18 @@ impl Store for SqliteStore {
     ) -> Result<StateSlice, StoreError> {
         self.reading(|connection| {
             let (id, extent) = self.extent(connection, channel)?;
-            let mut slice = StateSlice { values: Vec::new(), more: false, extent };
-            let Some(id) = id else { return Ok(slice) };
+            let mut slice = StateFilling::new(extent, limit);
+            let Some(id) = id else { return Ok(slice.finish()) };
             let mut statement = connection.prepare_cached(rows::SELECT_STATE).map_err(failed)?;
             let mut found = statement.query(params![id, after.unwrap_or("")]).map_err(failed)?;
-            let mut bytes = 0;
             while let Some(row) = found.next().map_err(failed)? {
-                if slice.values.len() == limit.publications || bytes > limit.bytes {
-                    slice.more = true;
+                let sequence = Sequence(rows::sequence(row, 0).map_err(failed)?);
+                let (key, accepted) = (rows::key(row), rows::accepted(row, channel).map(Arc::new));
+                if !slice.take(key.as_deref(), sequence, accepted) {
                     break;
                 }
-                let sequence = Sequence(rows::sequence(row, 0).map_err(failed)?);
-                if let Some(accepted) = rows::accepted(row, channel) {
-                    bytes += accepted.bytes();
-                    slice.values.push(Keyed { sequence, accepted: Arc::new(accepted) });
-                }
             }
-            Ok(slice)
+            Ok(slice.finish())
         })
     }
 

@@ -36,8 +36,8 @@ impl<N: Net> Shard<N> {
         let encoding = self.slots[slot as usize].encoding();
         let frame = self.timed_encoding(|_| state.frame(encoding).clone());
         self.send(slot, frame, MessageType::named("state"), 0);
-        match state.values.last().and_then(|last| last.accepted.event.key.clone()).filter(|_| state.more) {
-            Some(key) => self.states.insert((slot, entry.feed), Some(key)),
+        match &state.behind {
+            Some(key) => self.states.insert((slot, entry.feed), Some(key.clone())),
             None => {
                 if self.is_keyed(&channel) {
                     // Only now does it stand here: had it broken off before, it would have to be sent all of it again.

@@ -70,6 +70,16 @@ pub(super) fn sequence(row: &Row, column: usize) -> Result<Option<Sequence>, Err
     Ok(number.map(|number| Sequence(u64::try_from(number).unwrap_or(0))))
 }
 
+/// Whether only the place of an event is there, because those before it are as much as was asked for.
+pub(super) fn is_left_out(row: &Row) -> bool {
+    matches!(row.try_get::<_, Option<&str>>(5), Ok(None))
+}
+
+/// The key behind the four columns of an extent, if it can be read.
+pub(super) fn key(row: &Row) -> Option<&str> {
+    std::str::from_utf8(row.try_get::<_, Option<&[u8]>>(9).ok()??).ok()
+}
+
 /// The event behind the four columns of an extent; `None` if the row is not what was written.
 pub(super) fn accepted(row: &Row, channel: &ChannelName) -> Option<Accepted> {
     let (event_type, data): (&str, &str) = (row.try_get(5).ok()?, row.try_get(6).ok()?);

@@ -107,6 +107,11 @@ pub(super) fn set_head(connection: &Connection, channel: i64, head: u64) -> Resu
         .map(drop)
 }
 
+/// The key of a row, if it can be read.
+pub(super) fn key(row: &Row<'_>) -> Option<String> {
+    row.get(5).ok()?
+}
+
 /// The event of a row; `None` if the row is not what was written.
 pub(super) fn accepted(row: &Row<'_>, channel: &ChannelName) -> Option<Accepted> {
     let sequence = sequence(row, 0).ok()?;

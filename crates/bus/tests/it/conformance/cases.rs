@@ -207,6 +207,16 @@ conformance! {
             trim 1 history 1 critical 0 -> floors 4 3, head 5
             read 1 -> 5:e; through 5, floors 4 3, head 5
         "
+        a_damaged_value_is_named_and_those_behind_it_still_come "
+            keep 1:a@a 1:b@b 1:c@c 1:d@d -> 1 2 3 4
+            damage_value 1 2
+            state 1 -> a=1:a c=3:c d=4:d corrupt:2
+            state 1 limit 1 -> a=1:a more
+            state 1 limit 2 -> a=1:a corrupt:2 more behind b
+            state 1 limit 1 after a -> corrupt:2 more behind b
+            state 1 limit 3 -> a=1:a c=3:c corrupt:2 more
+            state 1 limit 2 after b -> c=3:c d=4:d
+        "
     }
     functions {
         every_field_comes_back super::super::every_field_comes_back;

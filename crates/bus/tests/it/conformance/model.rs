@@ -163,7 +163,8 @@ impl Store for Model {
         let count = values.iter().enumerate().take_while(fits).count();
         let more = count < values.len();
         values.truncate(count);
-        Ok(StateSlice { values, more, extent: log.extent() })
+        let behind = values.last().and_then(|last| last.accepted.event.key.clone()).filter(|_| more);
+        Ok(StateSlice { values, corrupt: Vec::new(), behind, extent: log.extent() })
     }
 
     fn trim(&self, channel: &ChannelName, retention: &Retention, now_ms: i64) -> Result<Extent, StoreError> {

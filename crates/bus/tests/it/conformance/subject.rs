@@ -113,7 +113,10 @@ impl Subject {
             "keep" => return self.keep(rest),
             "at" => self.at_ms = rest.parse().unwrap(),
             "reopen" => self.reopen(),
-            "damage" => self.damage(&self.channel(words.next().unwrap()), words.next().unwrap()),
+            "damage" => self.damage("events", &self.channel(words.next().unwrap()), words.next().unwrap()),
+            "damage_value" => {
+                self.damage("state", &self.channel(words.next().unwrap()), words.next().unwrap());
+            }
             "extent" => return shown(&self.extent(&self.channel(rest))),
             "extents" => {
                 let names: Vec<_> = words.map(|word| self.channel(word)).collect();
@@ -217,7 +220,13 @@ impl Subject {
             let key = value.accepted.event.key.as_deref().unwrap();
             format!("{key}={}:{}", value.sequence.0, id_of(&value.accepted))
         };
-        joined(slice.values.iter().map(value).chain(slice.more.then(|| "more".to_owned())))
+        let last = slice.values.last().and_then(|last| last.accepted.event.key.as_deref());
+        let more = slice.behind.as_deref().map(|behind| match last == Some(behind) {
+            true => "more".to_owned(),
+            false => format!("more behind {behind}"),
+        });
+        let corrupt = slice.corrupt.iter().map(|sequence| format!("corrupt:{}", sequence.0));
+        joined(slice.values.iter().map(value).chain(corrupt).chain(more))
     }
 
     fn trim<'a>(&self, channel: &ChannelName, mut words: impl Iterator<Item = &'a str>) -> String {
@@ -246,9 +255,9 @@ impl Subject {
     }
 
     /// Changes what is kept of an event behind the store's back.
-    fn damage(&self, channel: &ChannelName, sequence: &str) {
+    fn damage(&self, table: &str, channel: &ChannelName, sequence: &str) {
         let sql = format!(
-            "UPDATE events SET data = '\"other\"' WHERE sequence = {sequence} AND channel =
+            "UPDATE {table} SET data = '\"other\"' WHERE sequence = {sequence} AND channel =
              (SELECT id FROM channels WHERE name = '{channel}')"
         );
         match &self.place {

@@ -4,8 +4,8 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
-use pulsewire_bus::{Keyed, StateSlice};
-use pulsewire_protocol::{ChannelName, Encoding, Gap, Publication, encode_event};
+use pulsewire_bus::StatePart;
+use pulsewire_protocol::{ChannelName, Gap};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -100,24 +100,13 @@ pub fn json_response(body: Vec<u8>) -> Response {
 
 /// A page of keyed state: the event that set each key.
 #[must_use]
-pub(super) fn state(name: &ChannelName, slice: &StateSlice) -> Response {
-    let frame = |keyed: &Keyed| {
-        let publication = Publication {
-            event: &keyed.accepted.event,
-            sequence: Some(keyed.sequence),
-            previous: None,
-            timestamp_ms: keyed.accepted.timestamp_ms,
-            user: keyed.accepted.user.as_deref(),
-        };
-        encode_event(&publication, Encoding::Json)
-    };
-    let frames: Vec<_> = slice.values.iter().map(frame).collect();
-    let values: Vec<&[u8]> = frames.iter().map(pulsewire_protocol::Frame::payload).collect();
-    let mut members = json!({ "hasMore": slice.more, "head": slice.extent.head.0 });
-    let last = slice.values.last().and_then(|keyed| keyed.accepted.event.key.as_deref());
-    if let (true, Some(last)) = (slice.more, last) {
-        members["nextKey"] = last.into();
+pub(super) fn state(name: &ChannelName, part: &StatePart) -> Response {
+    let events = part.events();
+    let values: Vec<&[u8]> = events.iter().map(pulsewire_protocol::Frame::payload).collect();
+    let mut members = json!({ "hasMore": part.behind.is_some(), "head": part.extent.head.0 });
+    if let Some(key) = &part.behind {
+        members["nextKey"] = key.as_ref().into();
     }
-    let head = json!({ "channel": name.as_str(), "epoch": slice.extent.epoch.as_str() });
+    let head = json!({ "channel": name.as_str(), "epoch": part.extent.epoch.as_str() });
     json_response(join(&head, "values", &values, &members))
 }
