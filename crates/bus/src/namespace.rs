@@ -79,6 +79,26 @@ pub struct Namespace {
 }
 
 impl Namespace {
+    /// A namespace with the defaults of every field.
+    #[must_use]
+    pub fn new(name: &str, pattern: ChannelPattern, kind: ChannelKind) -> Self {
+        Self {
+            name: name.into(),
+            pattern,
+            kind,
+            history_max: 1_000,
+            critical_types: Box::default(),
+            critical_max: 10_000,
+            critical_ttl_ms: 0,
+            durability: Durability::Strict,
+            state_max: 0,
+            keyed: false,
+            presence: None,
+            anonymous: false,
+            read_only: false,
+        }
+    }
+
     /// What its channels may keep.
     #[must_use]
     pub fn retention(&self) -> Retention {

@@ -323,19 +323,12 @@ mod tests {
     fn channel() -> Arc<Channel> {
         let epoch = Epoch::parse("e1").expect("an epoch");
         let namespace = pulsewire_bus::Namespace {
-            name: "all".into(),
-            pattern: ChannelPattern::parse("*").expect("a pattern"),
-            kind: ChannelKind::Log,
-            history_max: 10,
-            critical_types: Box::default(),
-            critical_max: 10,
-            critical_ttl_ms: 0,
             durability: pulsewire_bus::Durability::Memory,
-            state_max: 0,
-            keyed: false,
-            presence: None,
-            anonymous: false,
-            read_only: false,
+            ..pulsewire_bus::Namespace::new(
+                "all",
+                ChannelPattern::parse("*").expect("a pattern"),
+                ChannelKind::Log,
+            )
         };
         let options = Options {
             namespaces: Namespaces::new(vec![namespace]),

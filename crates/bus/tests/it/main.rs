@@ -18,8 +18,8 @@ use std::sync::{Arc, mpsc};
 
 use parking_lot::Mutex;
 use pulsewire_bus::{
-    Audience, Bus, Channel, ChannelKind, Durability, NamedBy, Namespace, Namespaces, Now, Only, Options,
-    Page, Publication, Publisher, Query, ReadLimit, RingLimits,
+    Audience, Bus, Channel, ChannelKind, NamedBy, Namespace, Namespaces, Now, Only, Options, Page,
+    Publication, Publisher, Query, ReadLimit, RingLimits,
 };
 use pulsewire_protocol::{
     ChannelName, ChannelPattern, Epoch, ErrorCode, Event, MetricKind, MetricSet, Number, Sample, Sequence,
@@ -48,19 +48,10 @@ impl Audience for Ears {
 
 fn bus(history_max: usize, critical_max: usize) -> (Bus, Ears) {
     let namespace = |pattern: &str, kind| Namespace {
-        name: pattern.into(),
-        pattern: ChannelPattern::parse(pattern).unwrap(),
-        kind,
         history_max,
         critical_types: ["FLAG".into()].into(),
         critical_max,
-        critical_ttl_ms: 0,
-        durability: Durability::Strict,
-        state_max: 0,
-        keyed: false,
-        presence: None,
-        anonymous: false,
-        read_only: false,
+        ..Namespace::new(pattern, ChannelPattern::parse(pattern).unwrap(), kind)
     };
     let namespaces = Namespaces::new(vec![
         namespace("run:*", ChannelKind::Log),

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use pulsewire_bus::{
-    Batch, Bus, Channel, ChannelKind, Decision, Durability, Extent, MemoryStore, NamedBy, Namespace,
-    Namespaces, Now, Only, Opened, Options, Page, Publisher, Query, ReadLimit, Receipt, Refusal, Retention,
-    RingLimits, StatePart, StateSlice, Store, StoreError, StoredPage, Turn,
+    Batch, Bus, Channel, ChannelKind, Decision, Extent, MemoryStore, NamedBy, Namespace, Namespaces, Now,
+    Only, Opened, Options, Page, Publisher, Query, ReadLimit, Receipt, Refusal, Retention, RingLimits,
+    StatePart, StateSlice, Store, StoreError, StoredPage, Turn,
 };
 use pulsewire_protocol::{ChannelName, ChannelPattern, Encoding, Epoch, ErrorCode, Event, Sequence};
 use pulsewire_telemetry::Telemetry;
@@ -92,19 +92,8 @@ impl Scene {
             meanwhile: Mutex::default(),
         });
         let run = Namespace {
-            name: "run".into(),
-            pattern: ChannelPattern::parse("run:*").unwrap(),
-            kind: ChannelKind::Log,
-            history_max: 10,
-            critical_types: [].into(),
-            critical_max: 0,
-            critical_ttl_ms: 0,
-            durability: Durability::Strict,
             state_max: 10,
-            keyed: false,
-            presence: None,
-            anonymous: false,
-            read_only: false,
+            ..Namespace::new("run", ChannelPattern::parse("run:*").unwrap(), ChannelKind::Log)
         };
         let options = Options {
             namespaces: Namespaces::new(vec![run]),

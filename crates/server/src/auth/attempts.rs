@@ -1,4 +1,4 @@
-//! Failed attempts of one address (row A18).
+//! Attempts of one address: failed ones to sign in (row A18), and new connections (row 001-98).
 //!
 //! Each address has a budget of failures that refills evenly over a minute; when it is used up the
 //! address is answered 429 before its credential is looked at, so guessing costs the guesser and

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pulsewire_bus::{
-    Audience, Broker, Bus, Channel, ChannelId, ChannelKind, Durability, Hint, Mutant, NamedBy, Namespace,
-    Namespaces, Now, Only, Opened, Options, Page, Publication, Publisher, Query, ReadLimit, Receipt, Refusal,
-    RingLimits, StatePart, Store, Turn,
+    Audience, Broker, Bus, Channel, ChannelId, ChannelKind, Hint, Mutant, NamedBy, Namespace, Namespaces,
+    Now, Only, Opened, Options, Page, Publication, Publisher, Query, ReadLimit, Receipt, Refusal, RingLimits,
+    StatePart, Store, Turn,
 };
 use pulsewire_protocol::{
     ChannelName, ChannelPattern, Epoch, ErrorCode, Event, EventType, MessageId, Sequence,
@@ -250,19 +250,10 @@ impl World {
     fn node(&mut self, index: usize) -> Node {
         self.incarnations += 1;
         let namespace = Namespace {
-            name: "run".into(),
-            pattern: ChannelPattern::parse("run:*").unwrap(),
-            kind: ChannelKind::Log,
             history_max: 25,
             critical_types: ["FLAG".into()].into(),
             critical_max: 5,
-            critical_ttl_ms: 0,
-            durability: Durability::Strict,
-            state_max: 0,
-            keyed: false,
-            presence: None,
-            anonymous: false,
-            read_only: false,
+            ..Namespace::new("run", ChannelPattern::parse("run:*").unwrap(), ChannelKind::Log)
         };
         let ears = Ears::default();
         let options = Options {

@@ -1,7 +1,7 @@
 //! What a simulated node is made of: its store, if that takes its time, and its namespaces.
 
 use pulsewire_bus::store;
-use pulsewire_bus::{ChannelKind, Durability, MemoryStore, Namespace, Namespaces, PresenceRules, Store};
+use pulsewire_bus::{ChannelKind, MemoryStore, Namespace, Namespaces, PresenceRules, Store};
 use pulsewire_protocol::{ChannelName, ChannelPattern, Epoch};
 
 /// A store in memory that takes its time.
@@ -48,19 +48,9 @@ impl Store for Distant {
 /// The namespaces of the channels that [`super::truth`] names.
 pub fn namespaces(history_max: usize, critical_max: usize) -> Namespaces {
     let namespace = |name: &str, pattern: &str, kind: ChannelKind| Namespace {
-        name: name.into(),
-        pattern: ChannelPattern::parse(pattern).expect("a pattern"),
-        kind,
         history_max,
-        critical_types: Box::default(),
         critical_max,
-        critical_ttl_ms: 0,
-        durability: Durability::Strict,
-        state_max: 0,
-        keyed: false,
-        presence: None,
-        anonymous: false,
-        read_only: false,
+        ..Namespace::new(name, ChannelPattern::parse(pattern).expect("a pattern"), kind)
     };
     Namespaces::new(vec![
         Namespace {
