@@ -13,7 +13,7 @@ use crate::reads::Reads;
 use crate::store::{DedupKey, Durability, Failure, MemoryStore, Store};
 use crate::{
     Bell, Broker, ChannelKind, Lane, Mutant, Namespace, NamespaceId, Namespaces, Now, Publication, Reply,
-    RingLimits,
+    RingLimits, SeriesLimits,
 };
 
 /// Whoever is to hear of publications: one part for each shard, and behind them one for all readers that no
@@ -48,6 +48,8 @@ pub struct Options {
     pub queue_max: usize,
     /// How much of each channel's tail is at hand.
     pub ring: RingLimits,
+    /// The bounds of metric channels.
+    pub series: SeriesLimits,
 }
 
 /// Channels that were asked for and are being looked up.
@@ -157,6 +159,15 @@ impl Bus {
     #[must_use]
     pub fn channels(&self) -> usize {
         self.channels.read().len()
+    }
+
+    /// How many series its metric channels have.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        let series =
+            |channel: &Arc<Channel>| channel.order.lock().series.as_ref().map_or(0, |table| table.len());
+        let metrics = |channel: &&Arc<Channel>| channel.kind == ChannelKind::Metrics;
+        self.channels.read().values().filter(metrics).map(series).sum()
     }
 
     /// The namespace of a channel name.
@@ -351,12 +362,6 @@ impl Bus {
     ) -> Channel {
         let id = ChannelId(self.channels_made.fetch_add(1, Ordering::Relaxed));
         Channel::new(id, name.clone(), namespace, kind, epoch, self.options.shards + 1, self.options.ring)
-    }
-
-    /// The newest values of a metric channel.
-    #[must_use]
-    pub fn latest(&self, channel: &Channel) -> Option<Arc<Publication>> {
-        channel.order.lock().latest.clone()
     }
 
     /// Hands publications of one channel to the shards that listen. The channel's lock is held.

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use pulsewire_protocol::{ChannelName, Epoch, Position, Sequence};
 
 use crate::sequencer::{RingLimits, Sequencer};
-use crate::{ChannelKind, NamespaceId, Publication};
+use crate::series::Table;
+use crate::{ChannelKind, NamespaceId};
 
 /// A channel's number in this process; never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,8 +40,8 @@ pub struct Channel {
 #[derive(Debug)]
 pub(crate) struct Order {
     pub(crate) sequencer: Sequencer,
-    /// The newest values of a metric channel.
-    pub(crate) latest: Option<Arc<Publication>>,
+    /// The series of a metric channel.
+    pub(crate) series: Option<Box<Table>>,
 }
 
 impl Channel {
@@ -54,7 +55,7 @@ impl Channel {
         ring: RingLimits,
     ) -> Self {
         let listeners = (0..parts).map(|_| AtomicU32::new(0)).collect();
-        let order = Mutex::new(Order { sequencer: Sequencer::new(ring), latest: None });
+        let order = Mutex::new(Order { sequencer: Sequencer::new(ring), series: None });
         let floor = AtomicU64::new(0);
         Self { id, name, namespace, kind, epoch, listeners, floor, successor: OnceLock::new(), order }
     }
@@ -126,6 +127,6 @@ impl Channel {
 
     /// Whether it can be forgotten, as far as the store has everything: nobody listens, no values are kept.
     pub(crate) fn is_idle(&self) -> bool {
-        self.listeners() == 0 && self.order.lock().latest.is_none()
+        self.listeners() == 0 && self.order.lock().series.is_none()
     }
 }

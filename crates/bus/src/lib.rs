@@ -19,6 +19,7 @@ mod publish;
 mod reads;
 mod repair;
 mod sequencer;
+mod series;
 mod state;
 pub mod store;
 mod time;
@@ -35,9 +36,11 @@ pub use publish::{NamedBy, Publisher, Receipt, Refusal, Reply};
 pub use reads::{PageReply, StateReply};
 pub use repair::{Broker, Hint};
 pub use sequencer::RingLimits;
+pub use series::{RefusedSample, SamplesReceipt, SeriesLimits};
 pub use state::StatePart;
 pub use store::{
-    Accepted, Append, Batch, Decision, Declined, DedupKey, Durability, Extent, Failure, Keyed, MemoryStore,
-    Only, Outcome, Place, Query, ReadLimit, Retention, StateSlice, Store, StoreError, StoredPage,
+    Accepted, Append, Batch, Chunk, ChunkQuery, Chunks, Decision, Declined, DedupKey, Durability, Extent,
+    Failure, Keyed, MemoryStore, Only, Outcome, Place, Query, ReadLimit, Retention, SeriesStore, StateSlice,
+    Store, StoreError, StoredPage, Tier,
 };
 pub use time::Now;

@@ -62,6 +62,12 @@ impl Publication {
         Self { channel, sequence, accepted_ns, begun_ns: 0, event_type, body, frames: Default::default() }
     }
 
+    /// Values of a metric channel, accepted at `accepted_ns`; 0 for values that were accepted earlier.
+    #[must_use]
+    pub fn values(channel: Arc<Channel>, set: MetricSet, accepted_ns: u64, event_type: EventTypeId) -> Self {
+        Self::new(channel, Sequence::ZERO, accepted_ns, event_type, Body::Metrics(set))
+    }
+
     /// The same, as the beginning of a round trip.
     #[must_use]
     pub fn begun(self, begun_ns: u64) -> Self {
@@ -82,7 +88,7 @@ impl Publication {
         self.frames[shape + encoding].get_or_init(|| match &self.body {
             Body::Event(_) => self.encode(None, variant.encoding),
             Body::Metrics(set) => match variant.shape {
-                Shape::Grouped => encode_grouped(set, variant.encoding),
+                Shape::Grouped => Frame::concat(&encode_grouped(set, variant.encoding)),
                 Shape::Points => Frame::concat(&encode_points(set, variant.encoding)),
             },
         })
@@ -123,7 +129,7 @@ impl Publication {
     pub fn bytes(&self) -> usize {
         let body = match &self.body {
             Body::Event(accepted) => accepted.bytes(),
-            Body::Metrics(set) => set.samples.len() * 64,
+            Body::Metrics(set) => set.points.len() * size_of::<pulsewire_protocol::Point>(),
         };
         size_of::<Self>() + 2 * body
     }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use pulsewire_protocol::{ChannelName, Epoch, ErrorCode, Event, MetricSet, Sequence};
+use pulsewire_protocol::{ChannelName, Epoch, ErrorCode, Event, Sequence};
 use sha2::{Digest as _, Sha256};
 
 use crate::lane::{Attempt, Committing, failure_label};
@@ -382,34 +382,6 @@ impl Bus {
         let order = first.channel.order.lock();
         self.deliver(&first.channel, publications);
         drop(order);
-    }
-
-    /// Publishes a set of values on its metric channel.
-    ///
-    /// # Errors
-    ///
-    /// As [`Bus::publish`]; `overloaded` values are not kept either: the next ones are newer.
-    pub fn publish_metrics(&self, now: Now, set: MetricSet) -> Result<u32, ErrorCode> {
-        let channel = self.open_passing(&set.channel)?;
-        if channel.kind != ChannelKind::Metrics {
-            return Err(ErrorCode::Unsupported);
-        }
-        if self.is_crowded(&channel) {
-            return Err(ErrorCode::Overloaded);
-        }
-        let publication = Arc::new(Publication::new(
-            channel.clone(),
-            Sequence::ZERO,
-            now.mono_ns,
-            self.telemetry.event_types().intern("metric"),
-            Body::Metrics(set),
-        ));
-        self.telemetry.shared().event_emitted(publication.event_type, 1);
-        let mut order = channel.order.lock();
-        order.latest = Some(publication.clone());
-        self.deliver(&channel, &[publication]);
-        drop(order);
-        Ok(channel.listeners())
     }
 
     fn prepare(&self, now: Now, publisher: Publisher<'_>, events: Vec<Event>) -> Result<Prepared, Refusal> {

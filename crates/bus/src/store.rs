@@ -9,6 +9,7 @@ mod filling;
 mod memory;
 mod postgres;
 mod row;
+mod series;
 mod sqlite;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use pulsewire_protocol::{ChannelName, Epoch, Event, Position, Sequence};
 
 pub use memory::MemoryStore;
 pub use postgres::{Ages, PostgresOptions, PostgresStore};
+pub use series::{Chunk, ChunkQuery, Chunks, SeriesStore, Tier};
 pub use sqlite::{SqliteOptions, SqliteStore};
 
 /// An event as a channel accepts it, but for its place.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use pulsewire_bus::{Channel, Opened, Page, Publication, Query, ReadLimit, Receipt, Refusal, StatePart};
 use pulsewire_protocol::{
-    Attend, ChannelName, CloseCode, Encoding, ErrorCode, Event, Gap, Heartbeat, Interval, Position, Replay,
-    RequestId, Sequence, SessionId, Shape,
+    Attend, ChannelName, CloseCode, Encoding, ErrorCode, Event, Filter, Gap, Heartbeat, Interval, Position,
+    Replay, RequestId, Sequence, SessionId, Shape,
 };
 use pulsewire_telemetry::{Current, Transport};
 use serde_json::value::RawValue;
@@ -199,8 +199,8 @@ pub struct WishedChannel {
 pub struct Wish {
     /// The channels.
     pub channels: Vec<WishedChannel>,
-    /// Tags that must all be equal.
-    pub tags: Vec<(Box<str>, Box<str>)>,
+    /// What passes.
+    pub filter: Filter,
     /// How often values are wanted.
     pub interval: Option<Interval>,
     /// Whether these channels come as MessagePack.

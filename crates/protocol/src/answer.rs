@@ -45,10 +45,11 @@ pub enum Answer<'a> {
     Gap { channel: &'a ChannelName, from: Sequence, to: Sequence, reason: GapReason },
     /// The channel's history was replaced; what was seen before no longer counts.
     Reset { channel: &'a ChannelName, epoch: &'a Epoch, sequence: Sequence },
-    /// So many ephemeral publications did not fit.
+    /// So many publications of an ephemeral channel did not fit, or updates of a metric channel: of that the newest
+    /// values follow.
     Dropped { channel: &'a ChannelName, count: u64 },
-    /// So many metric updates were merged into newer ones.
-    Conflated { channel: &'a ChannelName, count: u64 },
+    /// A metric channel has said nothing since `since_ms`, for three intervals at least.
+    Stale { channel: &'a ChannelName, since_ms: i64 },
     /// The subscriber's position moved past publications its filter skips.
     Pos { channel: &'a ChannelName, sequence: Sequence },
     /// Replay is complete up to here; what follows is live.

@@ -26,7 +26,10 @@ pub use code::{CloseCode, ErrorCode, Reconnect};
 pub use event::{Event, EventError, EventType, MessageId, Tags};
 pub use frame::{Encoding, Frame, Opcode};
 pub use json::DEPTH_MAX;
-pub use metric::{Interval, MetricKind, MetricSet, Number, Sample, Shape, encode_grouped, encode_points};
+pub use metric::{
+    Figures, Filter, FilterError, Interval, MetricKind, MetricSet, Number, Point, Reading, Sample, Series,
+    Shape, encode_grouped, encode_points,
+};
 pub use position::{Epoch, Position, PositionError, Sequence};
 pub use request::{
     Attend, Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId, Subscribe,

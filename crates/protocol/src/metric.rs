@@ -1,16 +1,22 @@
-//! Metric data in the two shapes of document 004.
+//! Numbers of metric channels: samples as applications send them, series, points and roll-ups.
 //!
-//! *Points* is one flat frame per sample; *grouped* is one document per channel in which the dots of a
-//! sample's name nest (`cpu.percent` becomes `"cpu":{"percent":…}`). Times are RFC 3339 in UTC here, because
-//! document 004 says so; everywhere else the protocol has whole milliseconds (R8).
+//! A *sample* is one measured value on its way in. Samples with the same name and tags are one *series*; a
+//! *point* is what a series says at one moment, and with an interval the figures of one window.
+
+mod filter;
+mod write;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::channel::ChannelName;
 use crate::event::Tags;
-use crate::frame::{Encoding, Frame};
-use crate::json::{self, Object};
+use crate::json;
+
+pub use filter::{Filter, FilterError};
+pub(crate) use write::push_tags;
+pub use write::{encode_grouped, encode_points};
 
 /// What kind of number a sample is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,7 +60,7 @@ impl Number {
         }
     }
 
-    fn push(self, out: &mut Vec<u8>) {
+    pub(crate) fn push(self, out: &mut Vec<u8>) {
         match self {
             Self::Float(value) => json::push_float(out, value),
             Self::Whole(value) => json::push_shown(out, value),
@@ -81,7 +87,7 @@ impl From<u64> for Number {
     }
 }
 
-/// One measured value.
+/// One measured value, as it comes in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// Dotted name, such as `cpu.percent`.
@@ -92,17 +98,96 @@ pub struct Sample {
     pub value: Number,
     /// Labels, such as host and environment.
     pub tags: Tags,
+    /// When it was measured, in milliseconds since 1970; the time of acceptance when absent.
+    pub timestamp_ms: Option<i64>,
 }
 
-/// What a metric channel says at one moment.
+impl Sample {
+    /// The longest name in bytes.
+    pub const NAME_BYTES_MAX: usize = 128;
+
+    /// Whether a text can be a sample's name: 1 to 128 bytes of `A-Z a-z 0-9 _ : . - /`.
+    #[must_use]
+    pub fn is_name(text: &str) -> bool {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_:.-/".contains(&byte);
+        (1..=Self::NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
+    }
+}
+
+/// What samples with the same name and tags in one channel have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Series {
+    /// Its number: within its channel, for as long as the process runs, no other series has it at the same time.
+    pub id: u32,
+    /// Dotted name, such as `cpu.percent`.
+    pub name: Cow<'static, str>,
+    /// What kind of number it is.
+    pub kind: MetricKind,
+    /// Labels, such as host and environment.
+    pub tags: Tags,
+}
+
+/// What a series did within one window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Figures {
+    /// The newest value.
+    pub last: Number,
+    /// The smallest value.
+    pub min: f64,
+    /// The largest value.
+    pub max: f64,
+    /// All values together.
+    pub sum: f64,
+    /// How many values there were; at least 1.
+    pub count: u64,
+    /// The median, within the sketch's error.
+    pub p50: f64,
+    /// The 95th percentile, likewise.
+    pub p95: f64,
+    /// The 99th percentile, likewise.
+    pub p99: f64,
+}
+
+impl Figures {
+    /// The mean.
+    #[must_use]
+    pub fn avg(&self) -> f64 {
+        self.sum / self.count as f64
+    }
+}
+
+/// What a point says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reading {
+    /// One value.
+    Value(Number),
+    /// The figures of one window.
+    Figures(Figures),
+}
+
+/// What a series says at one moment, or of one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// Of which series.
+    pub series: Arc<Series>,
+    /// When it was measured, or when its window began; in milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// What it says.
+    pub reading: Reading,
+}
+
+/// What a metric channel says at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetricSet {
     /// The channel, such as `system.metrics`.
     pub channel: ChannelName,
-    /// When the values were taken, in milliseconds since 1970.
-    pub timestamp_ms: i64,
-    /// The values, in the order they are written.
-    pub samples: Vec<Sample>,
+    /// Its place among everything that the channel has said in this process, from 1: what is newer has a larger one.
+    pub number: u64,
+    /// How long the windows are that its points are of; none for single values.
+    pub interval: Option<Interval>,
+    /// The points, in the order they are written. Of a set that is written grouped, points of one moment and
+    /// one set of tags must stand together.
+    pub points: Vec<Point>,
 }
 
 /// How a subscriber wants metric data.
@@ -174,97 +259,5 @@ impl Interval {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|interval| interval.name() == name)
-    }
-}
-
-/// Encodes the whole set as one document. Of samples with the same name the last counts; a name that is also
-/// the prefix of another (`cpu` beside `cpu.percent`) becomes that object's member `value`. Samples named
-/// `channel` or `timestamp` would take the place of the document's own members and are left out.
-#[must_use]
-pub fn encode_grouped(set: &MetricSet, encoding: Encoding) -> Frame {
-    Frame::build(encoding, |out| {
-        let mut root = Group::default();
-        for sample in &set.samples {
-            if !matches!(sample.name.split('.').next(), Some("channel" | "timestamp")) {
-                root.insert(&sample.name, sample.value);
-            }
-        }
-        let mut object = Object::open(out);
-        object.text("channel", set.channel.as_str());
-        object.text("timestamp", &rfc3339(set.timestamp_ms));
-        root.write_members(&mut object);
-        object.close();
-    })
-}
-
-/// Encodes each sample as its own frame.
-#[must_use]
-pub fn encode_points(set: &MetricSet, encoding: Encoding) -> Vec<Frame> {
-    let timestamp = rfc3339(set.timestamp_ms);
-    let point = |sample: &Sample| {
-        Frame::build(encoding, |out| {
-            let mut object = Object::open(out);
-            object.text("channel", set.channel.as_str());
-            object.text("name", &sample.name);
-            object.text("type", sample.kind.name());
-            sample.value.push(object.key("value"));
-            object.text("timestamp", &timestamp);
-            push_tags(object.key("tags"), &sample.tags);
-            object.close();
-        })
-    };
-    set.samples.iter().map(point).collect()
-}
-
-pub(crate) fn push_tags(out: &mut Vec<u8>, tags: &Tags) {
-    let mut object = Object::open(out);
-    for (key, value) in tags.iter() {
-        object.text(key, value);
-    }
-    object.close();
-}
-
-/// UTC with `Z`; times that no calendar holds are moved to the nearest that one does.
-fn rfc3339(timestamp_ms: i64) -> String {
-    let bounds = (jiff::Timestamp::MIN.as_millisecond(), jiff::Timestamp::MAX.as_millisecond());
-    let timestamp = jiff::Timestamp::from_millisecond(timestamp_ms.clamp(bounds.0, bounds.1));
-    timestamp.expect("clamped into the calendar").to_string()
-}
-
-#[derive(Default)]
-struct Group<'n> {
-    value: Option<Number>,
-    members: Vec<(&'n str, Group<'n>)>,
-}
-
-impl<'n> Group<'n> {
-    /// Nests at most 8 deep; the rest of a longer name stays one word, so depth is bounded by construction.
-    fn insert(&mut self, name: &'n str, value: Number) {
-        let mut group = self;
-        for part in name.splitn(8, '.') {
-            let at = group.members.iter().position(|(known, _)| *known == part).unwrap_or_else(|| {
-                group.members.push((part, Group::default()));
-                group.members.len() - 1
-            });
-            group = &mut group.members[at].1;
-        }
-        group.value = Some(value);
-    }
-
-    fn write_members(&self, object: &mut Object<'_>) {
-        for (name, group) in &self.members {
-            match group.value {
-                Some(value) if group.members.is_empty() => value.push(object.key(name)),
-                value => {
-                    let mut inner = Object::open(object.key(name));
-                    let named_value = group.members.iter().any(|(name, _)| *name == "value");
-                    if let Some(value) = value.filter(|_| !named_value) {
-                        value.push(inner.key("value"));
-                    }
-                    group.write_members(&mut inner);
-                    inner.close();
-                }
-            }
-        }
     }
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::code::ErrorCode;
 use crate::event::Event;
 use crate::json;
-use crate::metric::{Interval, Shape};
+use crate::metric::{Filter, Interval, Shape};
 use crate::position::{Position, Sequence};
 use crate::session_id::SessionId;
 use crate::transcode::{TranscodeError, msgpack_to_json};
@@ -106,8 +106,8 @@ pub enum Heartbeat {
 pub struct Subscribe<'a> {
     /// What to listen to; never empty.
     pub channels: Vec<Wanted<'a>>,
-    /// Only publications that carry all of these.
-    pub tags: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// Only publications, and series of metric channels, that pass.
+    pub filter: Filter,
     /// How far metric channels are rolled up.
     pub interval: Option<Interval>,
     /// Deliver these channels as MessagePack in binary frames (document 004's `compression`).

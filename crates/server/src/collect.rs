@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pulsewire_edge::clock;
-use pulsewire_sources::host::{HostCollector, HostOptions};
-use pulsewire_telemetry::limited;
+use pulsewire_sources::host::{Collection, HostCollector, HostOptions};
+use pulsewire_telemetry::{SampleSource, limited};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
@@ -45,7 +45,8 @@ pub fn start(app: &Arc<App>, mut stop: watch::Receiver<bool>) {
             if !std::mem::replace(&mut begun, true) {
                 continue;
             }
-            if let Err(code) = app.bus.publish_metrics(clock::now(), collection.set) {
+            let Collection { channel, samples, .. } = collection;
+            if let Err(code) = app.bus.publish_samples(clock::now(), SampleSource::Host, &channel, samples) {
                 limited!(warn, %code, "the host's metrics were not accepted");
             }
         }

@@ -340,6 +340,7 @@ mod tests {
             broker: None,
             queue_max: 1,
             ring: RingLimits::default(),
+            series: pulsewire_bus::SeriesLimits::default(),
         };
         let telemetry = Telemetry::new(pulsewire_telemetry::Options::default());
         let bus = Bus::new(options, telemetry, Box::new(Nobody));

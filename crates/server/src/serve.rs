@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use pulsewire_bus::{
-    Bus, ChannelKind, Durability, Namespace, Namespaces, Options, PresenceRules, RingLimits,
+    Bus, ChannelKind, Durability, Namespace, Namespaces, Options, PresenceRules, RingLimits, SeriesLimits,
 };
 use pulsewire_edge::handshake::{MissingOrigin, OriginPolicy};
 use pulsewire_edge::{Edge, EdgeOptions, Prepared, clock, codec};
@@ -94,6 +94,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         broker: None,
         queue_max: settings.store.queue_max,
         ring: RingLimits::default(),
+        series: SeriesLimits::default(),
         incarnation: random(),
     };
     let bounds = reading::readers::Bounds {

@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pulsewire_protocol::{ChannelName, MetricSet, Tags};
+use pulsewire_protocol::{ChannelName, Sample, Tags};
 use sysinfo::System;
 
 use self::{
@@ -89,8 +89,10 @@ pub enum HostError {
 /// One look at the host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Collection {
+    /// The channel the samples are for.
+    pub channel: ChannelName,
     /// What was found.
-    pub set: MetricSet,
+    pub samples: Vec<Sample>,
     /// How long it took, to be compared with [`COLLECTION_TARGET`].
     pub took: Duration,
 }
@@ -125,10 +127,10 @@ impl HostCollector {
     pub fn collect(&mut self, now_ms: i64) -> Collection {
         let started = Instant::now();
         let current = self.reader.read();
-        let samples = samples(self.previous.as_ref(), &current, &self.tags);
+        let mut samples = samples(self.previous.as_ref(), &current, &self.tags);
+        samples.iter_mut().for_each(|sample| sample.timestamp_ms = Some(now_ms));
         self.previous = Some(current);
-        let set = MetricSet { channel: self.channel.clone(), timestamp_ms: now_ms, samples };
-        Collection { set, took: started.elapsed() }
+        Collection { channel: self.channel.clone(), samples, took: started.elapsed() }
     }
 }
 
@@ -146,15 +148,15 @@ mod tests {
     use super::*;
 
     fn names(collection: &Collection) -> Vec<&str> {
-        collection.set.samples.iter().map(|sample| &*sample.name).collect()
+        collection.samples.iter().map(|sample| &*sample.name).collect()
     }
 
     #[test]
     fn this_host_has_the_names_of_document_004() {
         let mut collector = HostCollector::new(&HostOptions::default()).unwrap();
         let first = collector.collect(1_762_603_200_000);
-        assert_eq!(first.set.channel.as_str(), "system.metrics");
-        assert_eq!(first.set.timestamp_ms, 1_762_603_200_000);
+        assert_eq!(first.channel.as_str(), "system.metrics");
+        assert!(first.samples.iter().all(|sample| sample.timestamp_ms == Some(1_762_603_200_000)));
         let found = names(&first);
         for name in ["cpu.count", "memory.total", "memory.used", "memory.percent", "disk.percent"] {
             assert!(found.contains(&name), "{name} is not in {found:?}");
@@ -168,7 +170,7 @@ mod tests {
     fn every_percentage_of_this_host_is_one() {
         let mut collector = HostCollector::new(&HostOptions::default()).unwrap();
         let collection = collector.collect(0);
-        for sample in collection.set.samples.iter().filter(|sample| sample.name.ends_with("percent")) {
+        for sample in collection.samples.iter().filter(|sample| sample.name.ends_with("percent")) {
             let value = sample.value.as_f64();
             assert!((0.0..=100.0).contains(&value), "{} is {value}", sample.name);
         }

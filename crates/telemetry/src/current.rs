@@ -76,6 +76,8 @@ pub struct Current {
     pub subscriptions_by_project: Vec<(String, u64)>,
     /// Subscriptions to projects that are not in the list.
     pub subscriptions_by_project_other: u64,
+    /// Series of metric channels that are at hand.
+    pub metric_series: u64,
     /// Subscriptions per live connection.
     pub subscriptions_per_connection: Spread,
     /// Bytes waiting in each live connection's outbox.
@@ -132,6 +134,7 @@ impl Default for Current {
             subscriptions: 0,
             subscriptions_by_project: Vec::new(),
             subscriptions_by_project_other: 0,
+            metric_series: 0,
             subscriptions_per_connection: Spread::new(&SUBSCRIPTIONS.upper),
             outbound_queue_bytes: Spread::new(&QUEUE_BYTES.upper),
             connection_age_ms: Spread::new(&DURATION_MS.upper),
@@ -195,6 +198,7 @@ impl Current {
         self.subscriptions += other.subscriptions;
         self.subscriptions_by_project.extend_from_slice(&other.subscriptions_by_project);
         self.subscriptions_by_project_other += other.subscriptions_by_project_other;
+        self.metric_series += other.metric_series;
         self.subscriptions_per_connection.merge(&other.subscriptions_per_connection);
         self.outbound_queue_bytes.merge(&other.outbound_queue_bytes);
         self.connection_age_ms.merge(&other.connection_age_ms);

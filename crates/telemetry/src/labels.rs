@@ -250,6 +250,34 @@ labels! {
         Channels = "channels",
     }
 
+    /// How samples of metric channels come in.
+    SampleSource {
+        Host = "host",
+        Derived = "derived",
+        Http = "http",
+        WebSocket = "websocket",
+        Redis = "redis",
+        Otlp = "otlp",
+        RemoteWrite = "remote_write",
+    }
+
+    /// Why a sample was refused.
+    SampleRefusal {
+        Malformed = "malformed",
+        Channel = "channel",
+        Name = "name",
+        Tags = "tags",
+        Value = "value",
+        Kind = "kind",
+        Future = "future",
+        SeriesMax = "series_max",
+        BatchMax = "batch_max",
+        Overloaded = "overloaded",
+    }
+
+    /// What became of roll-ups that were to be kept.
+    ChunkOutcome { Kept = "kept", Failed = "failed", LeftOut = "left_out" }
+
     /// Which bounded set of series was full.
     SeriesSet { EventType = "event_type", Custom = "custom" }
 

@@ -6,11 +6,11 @@
 //! buckets, so the two can never disagree.
 
 use crate::labels::{
-    AuthFailure, CLOSE_CODE_NAMES, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
-    HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryPart, MessageError,
-    MessageType, PresenceDrop, PresenceEvent, PublishOutcome, PublishSource, RateScope, ReadSource,
-    ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SlowAction, Status,
-    StoreFailure, TlsResult,
+    AuthFailure, CLOSE_CODE_NAMES, ChunkOutcome, ConnectionError, Direction, DisconnectReason, DropCause,
+    GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryPart,
+    MessageError, MessageType, PresenceDrop, PresenceEvent, PublishOutcome, PublishSource, RateScope,
+    ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal,
+    SampleSource, SlowAction, Status, StoreFailure, TlsResult,
 };
 
 /// Upper bounds of buckets, and where to begin the search for a value's bucket.
@@ -199,6 +199,13 @@ places! { FIXED @ 0;
     POSITION_AHEAD: 1,
     CHANNEL_RESETS: 1,
     KEY_FETCHES: KeyFetch::COUNT,
+    SAMPLES: SampleSource::COUNT,
+    SAMPLES_REFUSED: SampleRefusal::COUNT,
+    SAMPLES_LATE: 1,
+    SAMPLES_OUT_OF_ORDER: 1,
+    WINDOWS_CLOSED: 1,
+    CHUNKS: ChunkOutcome::COUNT,
+    STALE: 1,
 }
 
 // One row for each event type.

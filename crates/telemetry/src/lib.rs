@@ -28,11 +28,12 @@ pub use custom::{CustomError, CustomMetrics};
 pub use docs::docs_markdown;
 pub use event_types::{EventTypeId, EventTypes};
 pub use labels::{
-    AuthFailure, AuthOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
-    HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryClass, MemoryPart,
-    MessageError, MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope,
-    ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SelfCheck,
-    SeriesSet, SlowAction, Stage, Status, StoreFailure, TlsResult, Transport,
+    AuthFailure, AuthOutcome, ChunkOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause,
+    GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryClass,
+    MemoryPart, MessageError, MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource,
+    RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource,
+    SampleRefusal, SampleSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure, TlsResult,
+    Transport,
 };
 pub use process::Process;
 pub use protobuf::render_protobuf;

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::block::Block;
 use crate::event_types::EventTypeId;
 use crate::labels::{
-    AuthFailure, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome,
-    HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryPart, MessageError, MessageType,
-    PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
-    ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SlowAction, Status,
-    StoreFailure, TlsResult, close_code_index,
+    AuthFailure, ChunkOutcome, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
+    HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryPart, MessageError,
+    MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
+    ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource,
+    SlowAction, Status, StoreFailure, TlsResult, close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 
@@ -432,6 +432,41 @@ impl<W: Writer> Recorder<W> {
     /// One round of the host collector took `ns`.
     pub fn collector(&self, ns: u64) {
         self.observe_ns(at::COLLECTOR, &at::LATENCY_NS, ns, 1);
+    }
+
+    /// `n` samples were accepted.
+    pub fn samples_accepted(&self, source: SampleSource, n: u64) {
+        self.add(at::SAMPLES + source as usize, n);
+    }
+
+    /// `n` samples were refused.
+    pub fn samples_refused(&self, reason: SampleRefusal, n: u64) {
+        self.add(at::SAMPLES_REFUSED + reason as usize, n);
+    }
+
+    /// `n` samples came when their window had closed.
+    pub fn samples_late(&self, n: u64) {
+        self.add(at::SAMPLES_LATE, n);
+    }
+
+    /// `n` samples were older than the newest of their series, and not sent live.
+    pub fn samples_out_of_order(&self, n: u64) {
+        self.add(at::SAMPLES_OUT_OF_ORDER, n);
+    }
+
+    /// `n` windows of a second closed, one for each series.
+    pub fn windows_closed(&self, n: u64) {
+        self.add(at::WINDOWS_CLOSED, n);
+    }
+
+    /// `n` chunks of roll-ups were kept, or not.
+    pub fn chunks(&self, outcome: ChunkOutcome, n: u64) {
+        self.add(at::CHUNKS + outcome as usize, n);
+    }
+
+    /// `n` subscriptions were told that a metric channel says nothing any more.
+    pub fn stale(&self, n: u64) {
+        self.add(at::STALE, n);
     }
 
     // --- how ---

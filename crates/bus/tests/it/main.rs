@@ -19,13 +19,12 @@ use std::sync::{Arc, mpsc};
 use parking_lot::Mutex;
 use pulsewire_bus::{
     Audience, Bus, Channel, ChannelKind, NamedBy, Namespace, Namespaces, Now, Only, Options, Page,
-    Publication, Publisher, Query, ReadLimit, RingLimits,
+    Publication, Publisher, Query, ReadLimit, RingLimits, SamplesReceipt,
 };
 use pulsewire_protocol::{
-    ChannelName, ChannelPattern, Epoch, ErrorCode, Event, MetricKind, MetricSet, Number, Sample, Sequence,
-    Tags,
+    ChannelName, ChannelPattern, Epoch, ErrorCode, Event, MetricKind, Number, Sample, Sequence, Tags,
 };
-use pulsewire_telemetry::Telemetry;
+use pulsewire_telemetry::{SampleSource, Telemetry};
 
 /// An audience that writes down what it is given, by shard.
 #[derive(Clone, Default)]
@@ -69,6 +68,7 @@ fn bus(history_max: usize, critical_max: usize) -> (Bus, Ears) {
         broker: None,
         queue_max: 100,
         ring: RingLimits { publications: 1, bytes: 1 << 20 },
+        series: Default::default(),
     };
     (Bus::new(options, Telemetry::new(Default::default()), Box::new(ears.clone())), ears)
 }
@@ -211,12 +211,16 @@ fn values_for_a_full_shard_are_refused_too() {
         kind: MetricKind::Gauge,
         value: Number::Whole(1),
         tags: Tags::new([]).unwrap(),
+        timestamp_ms: None,
     };
-    let set = MetricSet { channel: name("a.metrics"), timestamp_ms: 0, samples: vec![sample] };
+    let publish = || {
+        let (channel, samples) = (name("a.metrics"), vec![sample.clone()]);
+        bus.publish_samples(Now::default(), SampleSource::Http, &channel, samples)
+    };
     open(&bus, "a.metrics").listen(0);
-    assert_eq!(bus.publish_metrics(Now::default(), set.clone()), Ok(1));
+    assert_eq!(publish(), Ok(SamplesReceipt { accepted: 1, matched: 1, refused: Vec::new() }));
     ears.full.store(true, Ordering::Relaxed);
-    assert_eq!(bus.publish_metrics(Now::default(), set), Err(ErrorCode::Overloaded));
+    assert_eq!(publish(), Err(ErrorCode::Overloaded));
     assert_eq!(ears.heard.lock().len(), 1);
 }
 

@@ -105,6 +105,7 @@ impl Scene {
             broker: None,
             queue_max,
             ring: RingLimits { publications: 1, bytes: 1 << 20 },
+            series: Default::default(),
         };
         let bus = Bus::new(options, Telemetry::new(Default::default()), Box::new(Ears::default()));
         let (reply, answer) = mpsc::channel();

@@ -176,7 +176,7 @@ impl<N: Net> Shard<N> {
                 let mut item = Item::new(Source::Ready(frame), Class::Answer, sent, self.metric_type, 0);
                 (item.initial_ns, item.fetched_ns) = (began_ns(began_ms, now), now.mono_ns);
                 self.send_item(slot, item, false);
-            } else if entry.critical_until > 0 || !self.feeds[feed as usize].view.tags.is_empty() {
+            } else if entry.critical_until > 0 || !self.feeds[feed as usize].view.filter.is_empty() {
                 self.send_pos(slot, feed, sequence);
             }
         } else if self.slots[slot as usize].outbox.is_some() {
@@ -213,8 +213,8 @@ impl<N: Net> Shard<N> {
         let entry = &self.feeds[feed as usize];
         let critical = next <= critical_until;
         // Behind what was skipped, the first event would seem to follow a hole.
-        let filtered = critical_until > 0 || !entry.view.tags.is_empty();
-        let (tags, listener) = (entry.view.tags.clone(), self.subscription_mut(slot, index).listener);
+        let filtered = critical_until > 0 || !entry.view.filter.is_empty();
+        let listener = self.subscription_mut(slot, index).listener;
         let msgpack = self.feeds[feed as usize].listeners[listener as usize].is_msgpack();
         if filtered && !placed && next > 1 {
             // It has read on: what was skipped before does not count as missed.
@@ -248,7 +248,7 @@ impl<N: Net> Shard<N> {
                 told = sequence - 1;
             }
             next = sequence + 1;
-            if !tags.passes(publication) {
+            if !self.feeds[feed as usize].passes(publication) {
                 continue;
             }
             let mut item = Item::event_after(feed, publication, Sequence(told));
@@ -343,21 +343,11 @@ impl<N: Net> Shard<N> {
             match entry.feeding {
                 Feeding::Lagging => self.read_on(slot, index),
                 Feeding::Stale => {
-                    let feed = &mut self.feeds[entry.feed as usize];
-                    let listener = &mut feed.listeners[entry.listener as usize];
-                    listener.set_live(true);
-                    let msgpack = listener.is_msgpack();
-                    let (latest, shape) = (feed.latest.clone(), feed.view.shape);
-                    let subscription = self.subscription_mut(slot, index);
-                    subscription.feeding = Feeding::Live;
-                    let count = u64::from(std::mem::take(&mut subscription.missed));
+                    let count = u64::from(std::mem::take(&mut self.subscription_mut(slot, index).missed));
                     if count > 0 {
-                        self.answer(slot, &Answer::Conflated { channel: &name, count }, None);
+                        self.answer(slot, &Answer::Dropped { channel: &name, count }, None);
                     }
-                    if let Some(update) = latest {
-                        let item = self.values_item(entry.feed, update, shape, 0);
-                        self.send_item(slot, item, msgpack);
-                    }
+                    self.send_newest(slot, index, 0);
                 }
                 Feeding::Live if entry.missed > 0 => {
                     let count = u64::from(std::mem::take(&mut self.subscription_mut(slot, index).missed));
@@ -365,6 +355,21 @@ impl<N: Net> Shard<N> {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Sends a subscription to a metric channel the newest value of every series, then whatever comes.
+    pub(super) fn send_newest(&mut self, slot: u32, index: usize, initial_ns: u64) {
+        let entry = *self.subscription_mut(slot, index);
+        let feed = &mut self.feeds[entry.feed as usize];
+        let msgpack = feed.listeners[entry.listener as usize].is_msgpack();
+        let (update, number) = feed.newest(&self.bus);
+        // What is still on its way here may be older than these.
+        self.go_live(slot, index, number + 1);
+        if let Some(update) = update {
+            let mut item = self.values_item(entry.feed, update, 0);
+            item.initial_ns = initial_ns;
+            self.send_item(slot, item, msgpack);
         }
     }
 

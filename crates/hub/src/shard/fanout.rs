@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use pulsewire_bus::{Body, ChannelKind, Now, Publication};
-use pulsewire_protocol::{Answer, ChannelName, Encoding, Sequence, Shape};
+use pulsewire_protocol::{Answer, ChannelName, Encoding, Sequence};
 use pulsewire_telemetry::{MessageType, Sent};
 
 use super::Shard;
-use super::feed::{Feeding, Listener, Update};
+use super::feed::{Feeding, Listener};
 use super::queue::{Class, Item, ItemRef, Source};
 use crate::Net;
 
@@ -59,7 +59,7 @@ impl<N: Net> Shard<N> {
     fn together(&self, index: u32, publications: &[Arc<Publication>]) -> usize {
         let feed = &self.feeds[index as usize];
         if publications.len() == 1
-            || !feed.view.tags.is_empty()
+            || !feed.view.filter.is_empty()
             || !feed.listeners.iter().all(|listener| listener.is_live())
         {
             return 1;
@@ -88,9 +88,11 @@ impl<N: Net> Shard<N> {
         match &publication.body {
             Body::Event(_) => self.event(feed, publication),
             Body::Metrics(set) => {
-                let shape = self.feeds[feed as usize].view.shape;
-                if let Some((update, accepted_ns)) = self.feeds[feed as usize].values(publication, set) {
-                    self.values(feed, update, shape, accepted_ns);
+                let feed_of = &mut self.feeds[feed as usize];
+                feed_of.cursor = set.number;
+                if let Some(update) = feed_of.update(publication) {
+                    let item = self.values_item(feed, update, publication.accepted_ns);
+                    self.spread(feed, item);
                 }
             }
         }
@@ -110,7 +112,7 @@ impl<N: Net> Shard<N> {
             }
             feed.cursor = sequence;
         }
-        if feed.view.tags.passes(publication) {
+        if feed.passes(publication) {
             let previous = std::mem::replace(&mut feed.told, sequence);
             let item = match feed.channel.kind {
                 ChannelKind::Log => Item::event_after(index, publication, Sequence(previous)),
@@ -182,18 +184,10 @@ impl<N: Net> Shard<N> {
         self.queue.seal(item, receivers);
     }
 
-    fn values(&mut self, feed: u32, update: Update, shape: Shape, accepted_ns: u64) {
-        let item = self.values_item(feed, update, shape, accepted_ns);
-        self.spread(feed, item);
-    }
-
-    pub(super) fn values_item(&self, feed: u32, update: Update, shape: Shape, accepted_ns: u64) -> Item {
-        let source = match update {
-            Update::Whole(publication) => Source::Publication(publication, shape),
-            Update::Some(set) => Source::Set(set, shape),
-        };
+    pub(super) fn values_item(&self, feed: u32, update: Arc<Publication>, accepted_ns: u64) -> Item {
+        let shape = self.feeds[feed as usize].view.shape;
         Item::new(
-            source,
+            Source::Publication(update, shape),
             Class::Metrics { feed },
             Sent::Message(MessageType::Metric),
             self.metric_type,
@@ -225,7 +219,8 @@ impl<N: Net> Shard<N> {
     /// Deals with the listeners that are not live. Returns how many got the item after all.
     fn step_over(&mut self, index: u32, item: u32, class: Class) -> u32 {
         let mut receivers = 0;
-        let filtered = !self.feeds[index as usize].view.tags.is_empty();
+        let filtered = !self.feeds[index as usize].view.filter.is_empty();
+        let cursor = self.feeds[index as usize].cursor;
         for listener in &mut self.feeds[index as usize].listeners {
             if listener.is_live() {
                 continue;
@@ -236,6 +231,12 @@ impl<N: Net> Shard<N> {
             match (subscription.feeding, class) {
                 (Feeding::Skipping, Class::Log { sequence, .. }) if sequence >= subscription.next => {
                     assert!(sequence == subscription.next || filtered, "I5: live subscriptions have no hole");
+                    subscription.feeding = Feeding::Live;
+                    listener.set_live(true);
+                    self.queue.link(listener.slot, slot, ItemRef::new(item, listener.is_msgpack()));
+                    receivers += 1;
+                }
+                (Feeding::Skipping, Class::Metrics { .. }) if subscription.next <= cursor => {
                     subscription.feeding = Feeding::Live;
                     listener.set_live(true);
                     self.queue.link(listener.slot, slot, ItemRef::new(item, listener.is_msgpack()));

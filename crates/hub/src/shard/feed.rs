@@ -8,47 +8,13 @@
 use std::sync::Arc;
 
 use pulsewire_bus::{Body, Bus, Channel, Publication};
-use pulsewire_protocol::{Attend, Interval, MetricSet, Shape};
-
-/// A set of tags that must all be equal.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct TagFilter(Box<[(Box<str>, Box<str>)]>);
-
-impl TagFilter {
-    pub(crate) fn new(mut tags: Vec<(Box<str>, Box<str>)>) -> Self {
-        tags.sort();
-        Self(tags.into())
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Whether an event passes.
-    pub(crate) fn passes(&self, publication: &Publication) -> bool {
-        let Body::Event(accepted) = &publication.body else { return true };
-        self.0.iter().all(|(key, value)| accepted.event.tags.get(key) == Some(&**value))
-    }
-
-    /// The samples that pass; `None` if there is none.
-    fn apply(&self, set: &MetricSet) -> Option<MetricSet> {
-        let passes = |sample: &&pulsewire_protocol::Sample| {
-            self.0.iter().all(|(key, value)| sample.tags.get(key) == Some(&**value))
-        };
-        let samples: Vec<_> = set.samples.iter().filter(passes).cloned().collect();
-        (!samples.is_empty()).then(|| MetricSet {
-            channel: set.channel.clone(),
-            timestamp_ms: set.timestamp_ms,
-            samples,
-        })
-    }
-}
+use pulsewire_protocol::{Attend, Event, Filter, Interval, MetricSet, Series, Shape};
 
 /// How a feed's subscribers want their channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View {
     pub(crate) shape: Shape,
-    pub(crate) tags: TagFilter,
+    pub(crate) filter: Filter,
     pub(crate) interval: Option<Interval>,
 }
 
@@ -106,93 +72,76 @@ pub(crate) struct Feed {
     /// The newest sequence that its live listeners were sent or told of; less than the cursor when a filter
     /// has skipped what came since.
     pub(crate) told: u64,
-    /// The newest values, for those who come late or lost some.
-    pub(crate) latest: Option<Update>,
-    /// The window that is open, in whole intervals since 1970, and its newest values.
-    window: i64,
-    /// When the values were accepted with which the feed began: what is older, or they themselves, may
-    /// still be on their way here.
-    seeded: Option<Arc<Publication>>,
-    held: Option<(Update, u64)>,
-}
-
-/// Values to be sent to a feed's listeners.
-#[derive(Clone)]
-pub(crate) enum Update {
-    /// A publication as it is.
-    Whole(Arc<Publication>),
-    /// Some of its values.
-    Some(Arc<MetricSet>),
+    /// What of the newest values passes the filter, for those who come late or lost some, and of which it was made.
+    newest: Option<(Arc<Publication>, Option<Arc<Publication>>)>,
+    /// Which series pass the filter, by their numbers.
+    passing: Vec<Option<(Arc<Series>, bool)>>,
 }
 
 impl Feed {
     pub(crate) fn new(channel: Arc<Channel>, view: View, cursor: u64) -> Self {
-        Self {
-            channel,
-            view,
-            listeners: Vec::new(),
-            cursor,
-            told: cursor,
-            latest: None,
-            window: i64::MIN,
-            seeded: None,
-            held: None,
-        }
+        Self { channel, view, listeners: Vec::new(), cursor, told: cursor, newest: None, passing: Vec::new() }
     }
 
-    /// Takes the newest values the bus has, so that the first subscriber need not wait for the next ones.
-    pub(crate) fn seed(&mut self, bus: &Bus) {
-        if self.view.interval.is_none()
-            && let Some(publication) = bus.latest(&self.channel)
-            && let Body::Metrics(set) = &publication.body
-        {
-            let _ = self.values(&publication, set);
-            self.seeded = Some(publication);
-        }
+    /// Whether an event passes the filter.
+    pub(crate) fn passes(&self, publication: &Publication) -> bool {
+        let Body::Event(accepted) = &publication.body else { return true };
+        let Event { event_type, tags, .. } = &accepted.event;
+        self.view.filter.passes(event_type.as_str(), tags)
     }
 
-    /// What a set of values means for this feed: the update to send, with the time of its acceptance.
-    ///
-    /// With an interval, the newest values of a window are sent when the first of the next window
-    /// comes; windows are aligned to the clock.
-    pub(crate) fn values(
-        &mut self,
-        publication: &Arc<Publication>,
-        set: &MetricSet,
-    ) -> Option<(Update, u64)> {
-        if let Some(seeded) = &self.seeded {
-            if publication.accepted_ns < seeded.accepted_ns || Arc::ptr_eq(publication, seeded) {
-                return None;
+    /// What of a metric channel's values this feed's listeners are sent; `None` if there is nothing for them.
+    pub(crate) fn update(&mut self, publication: &Arc<Publication>) -> Option<Arc<Publication>> {
+        let Body::Metrics(set) = &publication.body else { return None };
+        if set.interval != self.view.interval {
+            return None;
+        }
+        if self.view.filter.is_empty() {
+            return Some(publication.clone());
+        }
+        let points: Vec<_> = set.points.iter().filter(|point| self.wants(&point.series)).cloned().collect();
+        if points.is_empty() {
+            return None;
+        }
+        let set = MetricSet { channel: set.channel.clone(), points, ..*set };
+        let Publication { channel, accepted_ns, event_type, .. } = &**publication;
+        Some(Arc::new(Publication::values(channel.clone(), set, *accepted_ns, *event_type)))
+    }
+
+    /// Looked up once for each series, not once for each point.
+    fn wants(&mut self, series: &Arc<Series>) -> bool {
+        let id = series.id as usize;
+        match self.passing.get(id) {
+            Some(Some((known, passes))) if Arc::ptr_eq(known, series) => *passes,
+            _ => {
+                if id >= self.passing.len() {
+                    self.passing.resize(id + 1, None);
+                }
+                let passes = self.view.filter.passes(&series.name, &series.tags);
+                self.passing[id] = Some((series.clone(), passes));
+                passes
             }
-            self.seeded = None;
         }
-        let update = if self.view.tags.is_empty() {
-            Update::Whole(publication.clone())
-        } else {
-            Update::Some(Arc::new(self.view.tags.apply(set)?))
+    }
+
+    /// The newest value of every series that passes, and the number of the newest set that it holds; nothing and 0
+    /// before the first.
+    pub(crate) fn newest(&mut self, bus: &Bus) -> (Option<Arc<Publication>>, u64) {
+        let Some(whole) = bus.newest(&self.channel, self.view.interval) else { return (None, 0) };
+        let number = match &whole.body {
+            Body::Metrics(set) => set.number,
+            Body::Event(_) => 0,
         };
-        let Some(interval) = self.view.interval else {
-            self.latest = Some(update.clone());
-            return Some((update, publication.accepted_ns));
-        };
-        let interval_ms = i64::try_from(interval.duration().as_millis()).unwrap_or(i64::MAX);
-        let window = set.timestamp_ms.div_euclid(interval_ms);
-        let set_back = self.window.saturating_sub(window) > STRAGGLER_MS / interval_ms + 1;
-        let is_next = window > self.window || set_back;
-        let complete = if is_next { self.held.take() } else { None };
-        if is_next {
-            self.window = window;
+        match &self.newest {
+            Some((known, update)) if Arc::ptr_eq(known, &whole) => (update.clone(), number),
+            _ => {
+                let update = self.update(&whole);
+                self.newest = Some((whole, update.clone()));
+                (update, number)
+            }
         }
-        self.held = Some((update, publication.accepted_ns));
-        let (update, _) = complete?;
-        self.latest = Some(update.clone());
-        Some((update, publication.accepted_ns))
     }
 }
-
-/// Values that are older than the newest by more than this are no stragglers: whoever dated the newest had a clock that
-/// was wrong, or that was set back since. Nobody waits until that time comes again.
-const STRAGGLER_MS: i64 = 60_000;
 
 /// How a subscription gets its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -707,11 +707,7 @@ fn wish(subscribe: &Subscribe<'_>) -> Wish {
                 attend: wanted.attend,
             })
             .collect(),
-        tags: subscribe
-            .tags
-            .iter()
-            .map(|(key, value)| (key.as_ref().into(), value.as_ref().into()))
-            .collect(),
+        filter: subscribe.filter.clone(),
         interval: subscribe.interval,
         compression: subscribe.compression,
         shape: subscribe.shape,

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use pulsewire_bus::{Publication, Variant};
-use pulsewire_protocol::{Encoding, Frame, MetricSet, Sequence, Shape, encode_grouped, encode_points};
+use pulsewire_protocol::{Encoding, Frame, Sequence, Shape};
 use pulsewire_telemetry::{EventTypeId, InitialStage, Sent, ShardMetrics};
 use slab::Slab;
 
@@ -44,7 +44,6 @@ pub(crate) enum Source {
     Bundle(Box<[Arc<Publication>]>),
     /// An event for readers of whom the one before it was not sent: it names the one that was.
     After(Arc<Publication>, Sequence),
-    Set(Arc<MetricSet>, Shape),
     Ready(Frame),
 }
 
@@ -138,8 +137,6 @@ impl Item {
                     Frame::concat(publications.iter().map(|publication| publication.frame(variant)))
                 }
                 Source::After(publication, previous) => publication.frame_after(*previous, encoding),
-                Source::Set(set, Shape::Grouped) => encode_grouped(set, encoding),
-                Source::Set(set, Shape::Points) => Frame::concat(&encode_points(set, encoding)),
                 Source::Ready(frame) => frame.clone(),
             }
         })

@@ -102,7 +102,7 @@ impl<N: Net> Shard<N> {
         self.send(slot, frame, MessageType::Subscribed, if replays { 0 } else { now.mono_ns });
         for (feed, wish, begins) in joined {
             if begins {
-                self.start(slot, feed, &wish, msgpack, now);
+                self.start(slot, feed, &wish, now);
             }
             self.attend(slot, &wish.channel, wish.attend, now);
         }
@@ -213,8 +213,7 @@ impl<N: Net> Shard<N> {
         }
         let id = channel.id;
         let cursor = channel.position().sequence.0;
-        let mut feed = Feed::new(channel, view, cursor);
-        feed.seed(&self.bus);
+        let feed = Feed::new(channel, view, cursor);
         let index = u32::try_from(self.feeds.insert(feed)).expect("fewer than 2^32 feeds");
         self.feeds_by_channel.entry(id).or_default().push(index);
         index
@@ -268,7 +267,7 @@ impl<N: Net> Shard<N> {
     }
 
     /// Sends what comes before the live events.
-    fn start(&mut self, slot: u32, feed: u32, wish: &Checked, msgpack: bool, now: Now) {
+    fn start(&mut self, slot: u32, feed: u32, wish: &Checked, now: Now) {
         let Some(subscription) = self.subscription(slot, feed) else { return };
         match wish.channel.kind {
             ChannelKind::Log => {
@@ -291,11 +290,7 @@ impl<N: Net> Shard<N> {
                 }
             }
             ChannelKind::Metrics => {
-                if let Some(update) = self.feeds[feed as usize].latest.clone() {
-                    let mut item = self.values_item(feed, update, wish.view.shape, 0);
-                    item.initial_ns = now.mono_ns;
-                    self.send_item(slot, item, msgpack);
-                }
+                self.send_newest(slot, subscription, now.mono_ns);
             }
             ChannelKind::Ephemeral => {}
         }
@@ -420,15 +415,15 @@ impl<N: Net> Shard<N> {
                 positions.push((channel.name.clone(), position));
             }
             let keyed = self.is_keyed(&channel);
-            joined.push((feed, Checked { channel, view, replay, state, keyed, attend }, msgpack));
+            joined.push((feed, Checked { channel, view, replay, state, keyed, attend }));
         }
         self.count_resumed(outcome);
         if channels.is_empty() {
             return;
         }
         self.answer(slot, &Answer::Subscribed { channels: &channels, positions: &positions }, None);
-        for (feed, wish, msgpack) in joined {
-            self.start(slot, feed, &wish, msgpack, now);
+        for (feed, wish) in joined {
+            self.start(slot, feed, &wish, now);
             self.attend_again(slot, &wish.channel, wish.attend, now);
         }
     }

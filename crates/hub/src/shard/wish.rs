@@ -7,7 +7,7 @@ use pulsewire_protocol::{Attend, ChannelName, ErrorCode, Replay, Sequence, Shape
 
 use super::Shard;
 use super::cursor::newest;
-use super::feed::{TagFilter, View};
+use super::feed::View;
 use crate::command::{Wish, WishedChannel};
 use crate::{Action, Net};
 /// Why a wish cannot be granted, or not yet.
@@ -56,7 +56,6 @@ impl<N: Net> Shard<N> {
     ) -> Result<Vec<Checked>, Unready> {
         let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");
         let limit = self.settings.limits.subscriptions_per_session;
-        let tags = TagFilter::new(wish.tags.clone());
         let refused = |code: ErrorCode, detail: String| Err(Unready::Refused(code, detail));
         let (mut names, mut missing) = (Vec::new(), false);
         let mut checked: Vec<Checked> = Vec::with_capacity(wish.channels.len());
@@ -127,11 +126,13 @@ impl<N: Net> Shard<N> {
             if checked.iter().any(|known| known.channel.id == channel.id) {
                 continue;
             }
-            let default =
-                if tags.is_empty() && wish.interval.is_none() { Shape::Grouped } else { Shape::Points };
+            let default = if wish.filter.is_empty() && wish.interval.is_none() {
+                Shape::Grouped
+            } else {
+                Shape::Points
+            };
             let shape = if metrics { wish.shape.unwrap_or(default) } else { Shape::Grouped };
-            let interval = wish.interval.filter(|interval| metrics && interval.duration().as_secs() > 1);
-            let view = View { shape, tags: tags.clone(), interval };
+            let view = View { shape, filter: wish.filter.clone(), interval: wish.interval };
             checked.push(Checked { channel, view, replay, state: *state, keyed, attend: *attend });
         }
         let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");

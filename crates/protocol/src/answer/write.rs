@@ -75,7 +75,7 @@ impl Answer<'_> {
             Self::Gap { .. } => "gap",
             Self::Reset { .. } => "reset",
             Self::Dropped { .. } => "dropped",
-            Self::Conflated { .. } => "conflated",
+            Self::Stale { .. } => "stale",
             Self::Pos { .. } => "pos",
             Self::ReplayEnd { .. } => "replay_end",
             Self::State(_) => "state",
@@ -140,9 +140,13 @@ impl Answer<'_> {
                 object.text("epoch", epoch.as_str());
                 object.shown("sequence", sequence);
             }
-            Self::Dropped { channel, count } | Self::Conflated { channel, count } => {
+            Self::Dropped { channel, count } => {
                 object.text("channel", channel.as_str());
                 object.shown("count", count);
+            }
+            Self::Stale { channel, since_ms } => {
+                object.text("channel", channel.as_str());
+                object.shown("since", since_ms);
             }
             Self::Pos { channel, sequence } | Self::ReplayEnd { channel, sequence } => {
                 object.text("channel", channel.as_str());

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::json;
 
 /// Labels that subscriptions filter by: at most 16, keys unique and sorted, each part at most 64 bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Tags(Box<[(Box<str>, Box<str>)]>);
 
 impl Tags {

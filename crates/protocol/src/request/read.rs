@@ -9,9 +9,9 @@ use super::{
     Attend, Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId, Subscribe, Wanted,
 };
 use crate::code::ErrorCode;
-use crate::event::{self, EventError, EventType, RawEvent, Tags, present};
+use crate::event::{self, EventError, EventType, RawEvent, present};
 use crate::json::{self, ItemsError, text_of};
-use crate::metric::{Interval, Shape};
+use crate::metric::{Filter, Interval, Shape};
 use crate::position::{Epoch, Position, Sequence};
 use crate::session_id::SessionId;
 use crate::{BATCH_EVENTS_MAX, CHANNELS_MAX};
@@ -46,7 +46,7 @@ raw_message! {
     kind "type" id "id" data "data" token "token" session "session" subscribe "subscribe"
     heartbeat "heartbeat" channels "channels" channel "channel" tags "tags"
     interval "aggregation_interval" compression "compression" shape "shape" events "events" event "event"
-    message_id "message_id" key "key" critical "critical" timestamp "timestamp" since "since"
+    message_id "message_id" key "key" critical "critical" timestamp "timestamp" since "since" filter "filter"
     start_time "start_time" end_time "end_time" limit "limit" sequence "sequence" cursor "cursor"
 }
 
@@ -150,20 +150,10 @@ fn subscribe<'a>(raw: &Raw<'a>) -> Result<Subscribe<'a>, Refusal> {
     let channels = list(raw.channels)?.into_iter().map(wanted).collect::<Result<Vec<_>, _>>()?;
     Ok(Subscribe {
         channels,
-        tags: raw.tags.map_or(Ok(Vec::new()), filter)?,
+        filter: filter(raw)?,
         interval: interval(raw)?,
         compression: typed(raw.compression, "compression", "true or false")?.unwrap_or(false),
         shape: shape(raw)?,
-    })
-}
-
-fn filter(raw: &RawValue) -> Result<Vec<(Text<'_>, Text<'_>)>, Refusal> {
-    let fits = |(key, value): &(Text<'_>, Text<'_>)| {
-        !key.is_empty() && key.len() <= Tags::LEN_BYTES_MAX && value.len() <= Tags::LEN_BYTES_MAX
-    };
-    event::tags_of(raw).filter(|tags| tags.iter().all(fits)).ok_or_else(|| {
-        let detail = "`tags` is not an object of at most 16 different keys and texts of at most 64 bytes";
-        (ErrorCode::InvalidFilter, detail.to_owned())
     })
 }
 
@@ -312,6 +302,10 @@ fn interval(raw: &Raw<'_>) -> Result<Option<Interval>, Refusal> {
     let Some(name) = text(raw.interval, "aggregation_interval")? else { return Ok(None) };
     let wrong = || bad("`aggregation_interval` is not 1s, 5s, 1m, 5m or 1h");
     Interval::from_name(&name).map(Some).ok_or_else(wrong)
+}
+
+fn filter(raw: &Raw<'_>) -> Result<Filter, Refusal> {
+    Filter::read(raw.tags, raw.filter).map_err(|error| (ErrorCode::InvalidFilter, error.to_string()))
 }
 
 fn shape(raw: &Raw<'_>) -> Result<Option<Shape>, Refusal> {

@@ -213,7 +213,9 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
         },
         "reset" => Answer::Reset { channel: channel.as_ref()?, epoch: epoch.as_ref()?, sequence: sequence? },
         "dropped" => Answer::Dropped { channel: channel.as_ref()?, count: number("count")? },
-        "conflated" => Answer::Conflated { channel: channel.as_ref()?, count: number("count")? },
+        "stale" => {
+            Answer::Stale { channel: channel.as_ref()?, since_ms: i64::try_from(number("since")?).ok()? }
+        }
         "pos" => Answer::Pos { channel: channel.as_ref()?, sequence: sequence? },
         "replay_end" => Answer::ReplayEnd { channel: channel.as_ref()?, sequence: sequence? },
         "state" => Answer::State(State {

@@ -1,23 +1,25 @@
 //! Metric frames are document 004's, byte for byte.
 
+use std::sync::Arc;
+
 use pulsewire_protocol::{
-    ChannelName, Encoding, MetricKind, MetricSet, Number, Sample, Tags, encode_grouped, encode_points,
+    ChannelName, Encoding, MetricKind, MetricSet, Number, Point, Reading, Series, Tags, encode_grouped,
+    encode_points,
 };
 
-fn set(channel: &str, samples: &[(&'static str, Number)]) -> MetricSet {
-    let sample = |(name, value): &(&'static str, Number)| Sample {
-        name: (*name).into(),
-        kind: MetricKind::Gauge,
-        value: *value,
-        tags: Tags::new([("host", "server1"), ("env", "production")]).unwrap(),
+fn set(samples: &[(&'static str, Number)], tags: &Tags) -> MetricSet {
+    let point = |(name, value): &(&'static str, Number)| Point {
+        series: Arc::new(Series { id: 0, name: (*name).into(), kind: MetricKind::Gauge, tags: tags.clone() }),
+        timestamp_ms: 1_762_603_200_000,
+        reading: Reading::Value(*value),
     };
-    let channel = ChannelName::parse(channel).unwrap();
-    MetricSet { channel, timestamp_ms: 1_762_603_200_000, samples: samples.iter().map(sample).collect() }
+    let channel = ChannelName::parse("system.metrics").unwrap();
+    MetricSet { channel, number: 1, interval: None, points: samples.iter().map(point).collect() }
 }
 
 fn grouped(samples: &[(&'static str, Number)]) -> String {
-    let frame = encode_grouped(&set("system.metrics", samples), Encoding::Json);
-    String::from_utf8(frame.payload().to_vec()).unwrap()
+    let frames = encode_grouped(&set(samples, &Tags::default()), Encoding::Json);
+    String::from_utf8(frames[0].payload().to_vec()).unwrap()
 }
 
 #[test]
@@ -38,7 +40,8 @@ fn the_grouped_example_of_document_004_comes_out_as_written() {
 
 #[test]
 fn a_point_is_the_metric_data_of_document_004() {
-    let frames = encode_points(&set("system.metrics", &[("cpu.percent", 75.5.into())]), Encoding::Json);
+    let tags = Tags::new([("host", "server1"), ("env", "production")]).unwrap();
+    let frames = encode_points(&set(&[("cpu.percent", 75.5.into())], &tags), Encoding::Json);
     assert_eq!(
         std::str::from_utf8(frames[0].payload()).unwrap(),
         r#"{"channel":"system.metrics","name":"cpu.percent","type":"gauge","value":75.5,"timestamp":"2025-11-08T12:00:00Z","tags":{"env":"production","host":"server1"}}"#

@@ -396,24 +396,21 @@ impl Streaming {
     /// A metric channel: the newest values, and how many were merged into them.
     async fn metrics(&mut self, reader: &Reader) -> Result<Infallible, Ending> {
         let mut seen = self.seat.tail_count();
-        let latest = self.app.bus.latest(&self.channel);
+        let mut shown = 0;
         let mut chunk = self.opening(None);
-        if let Some(latest) = &latest {
-            self.values(&mut chunk, reader, latest);
-        }
+        self.newest_values(&mut chunk, reader, &mut shown);
         self.send(chunk).await?;
         loop {
             self.look();
             let mut chunk = Vec::new();
             if let Some((newest, merged)) = self.seat.tail_newest(seen) {
                 seen += merged + 1;
-                if merged > 0 {
+                if merged == 0 {
+                    self.values(&mut chunk, reader, &newest, &mut shown);
+                } else {
                     self.app.telemetry.shared().conflated(merged);
-                    message(&mut chunk, &Answer::Conflated { channel: &self.channel.name, count: merged });
-                }
-                // What it began with may have been on its way here.
-                if !latest.as_ref().is_some_and(|latest| Arc::ptr_eq(latest, &newest)) {
-                    self.values(&mut chunk, reader, &newest);
+                    message(&mut chunk, &Answer::Dropped { channel: &self.channel.name, count: merged });
+                    self.newest_values(&mut chunk, reader, &mut shown);
                 }
             }
             self.send_or_wait(chunk).await?;
@@ -431,19 +428,31 @@ impl Streaming {
         }
     }
 
-    fn values(&self, chunk: &mut Vec<u8>, reader: &Reader, publication: &Publication) {
+    /// The newest value of every series.
+    fn newest_values(&self, chunk: &mut Vec<u8>, reader: &Reader, shown: &mut u64) {
+        if let Some(newest) = self.app.bus.newest(&self.channel, None) {
+            self.values(chunk, reader, &newest, shown);
+        }
+    }
+
+    /// Values that are newer than those shown before: what a stream began with may have been on its way to it.
+    fn values(&self, chunk: &mut Vec<u8>, reader: &Reader, publication: &Publication, shown: &mut u64) {
         let Published::Metrics(set) = &publication.body else { return };
+        if set.interval.is_some() || set.number <= *shown {
+            return;
+        }
+        *shown = set.number;
         let tags = &reader.asked.filter.tags;
         let shape =
             reader.asked.shape.unwrap_or(if tags.is_empty() { Shape::Grouped } else { Shape::Points });
-        let mut samples = set.samples.clone();
-        samples.retain(|sample| sample.tags.contains_all(tags));
-        if samples.is_empty() {
+        let mut points = set.points.clone();
+        points.retain(|point| point.series.tags.contains_all(tags));
+        if points.is_empty() {
             return;
         }
-        let set = MetricSet { channel: set.channel.clone(), timestamp_ms: set.timestamp_ms, samples };
+        let set = MetricSet { channel: set.channel.clone(), points, ..*set };
         let frames = match shape {
-            Shape::Grouped => vec![encode_grouped(&set, Encoding::Json)],
+            Shape::Grouped => encode_grouped(&set, Encoding::Json),
             Shape::Points => encode_points(&set, Encoding::Json),
         };
         for frame in &frames {

@@ -163,27 +163,26 @@ fn the_real_collector_speaks_in_both_shapes() {
 /// A grouped document exactly as the transcript shows it, and with `compression` the same in MessagePack.
 #[test]
 fn the_transcript_of_grouped_metrics_is_served() {
-    use pulsewire_protocol::{ChannelName, MetricKind, MetricSet, Number, Sample, Tags};
+    use pulsewire_protocol::{ChannelName, MetricKind, Number, Sample, Tags};
+    use pulsewire_telemetry::SampleSource;
     let mut server = Server::start("");
     let sample = |name: &'static str, value: Number| Sample {
         name: name.into(),
         kind: MetricKind::Gauge,
         value,
         tags: Tags::default(),
+        timestamp_ms: Some(1_762_603_200_000),
     };
-    let set = MetricSet {
-        channel: ChannelName::parse("system.metrics").unwrap(),
-        timestamp_ms: 1_762_603_200_000,
-        samples: vec![
-            sample("cpu.percent", Number::Float(45.2)),
-            sample("cpu.count", Number::Whole(8)),
-            sample("cpu.frequency", Number::Float(2400.0)),
-            sample("memory.total", Number::Whole(16_777_216_000)),
-            sample("memory.used", Number::Whole(8_388_608_000)),
-            sample("memory.percent", Number::Float(50.0)),
-        ],
-    };
-    server.app().bus.publish_metrics(clock::now(), set).unwrap();
+    let samples = vec![
+        sample("cpu.percent", Number::Float(45.2)),
+        sample("cpu.count", Number::Whole(8)),
+        sample("cpu.frequency", Number::Float(2400.0)),
+        sample("memory.total", Number::Whole(16_777_216_000)),
+        sample("memory.used", Number::Whole(8_388_608_000)),
+        sample("memory.percent", Number::Float(50.0)),
+    ];
+    let channel = ChannelName::parse("system.metrics").unwrap();
+    server.app().bus.publish_samples(clock::now(), SampleSource::Host, &channel, samples).unwrap();
     // Whoever subscribes gets the newest values at once.
     play(&mut server, &golden("metrics_grouped"), nothing_else);
     let token = server.token("ada", Role::User);

@@ -14,7 +14,8 @@ use pulsewire::auth::{Actions, NewToken, Role, Signer};
 use pulsewire::serve::{self, Running};
 use pulsewire::settings::{Flags, Settings, Sources};
 use pulsewire_edge::clock;
-use pulsewire_protocol::{ChannelName, ChannelPattern, MetricKind, MetricSet, Sample, Tags};
+use pulsewire_protocol::{ChannelName, ChannelPattern, MetricKind, Sample, Tags};
+use pulsewire_telemetry::SampleSource;
 use rustls::ClientConnection;
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -201,10 +202,13 @@ impl Server {
             kind: MetricKind::Gauge,
             value: (*value).into(),
             tags: tags.clone(),
+            timestamp_ms: Some(timestamp_ms),
         };
         let channel = ChannelName::parse(channel).expect("a name");
-        let set = MetricSet { channel, timestamp_ms, samples: values.iter().map(sample).collect() };
-        self.app().bus.publish_metrics(clock::now(), set).expect("it is accepted");
+        let samples = values.iter().map(sample).collect();
+        let bus = &self.app().bus;
+        let receipt = bus.publish_samples(clock::now(), SampleSource::Http, &channel, samples);
+        assert_eq!(receipt.expect("a metric channel").refused, []);
     }
 }
 

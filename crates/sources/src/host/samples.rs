@@ -44,7 +44,8 @@ impl Samples<'_> {
     }
 
     fn push(&mut self, name: &'static str, kind: MetricKind, value: Number) {
-        self.samples.push(Sample { name: name.into(), kind, value, tags: self.tags.clone() });
+        let tags = self.tags.clone();
+        self.samples.push(Sample { name: name.into(), kind, value, tags, timestamp_ms: None });
     }
 }
 

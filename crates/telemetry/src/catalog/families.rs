@@ -3,11 +3,12 @@
 use super::data::Data;
 use super::{Buckets, Family, Kind, Label, Values};
 use crate::labels::{
-    AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, Codec, ConnectionError, Direction, DisconnectReason,
-    DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer,
-    MemoryClass, MemoryPart, MessageError, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource,
-    RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource,
-    SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure, TlsResult, Transport,
+    AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, ChunkOutcome, Codec, ConnectionError, Direction,
+    DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch,
+    Layer, MemoryClass, MemoryPart, MessageError, PresenceDrop, PresenceEvent, Proof, PublishOutcome,
+    PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
+    RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure,
+    TlsResult, Transport,
 };
 use crate::layout as at;
 use crate::layout::histogram;
@@ -868,6 +869,63 @@ pub(crate) const FAMILIES: &[Family] = &[
         seconds(&at::LATENCY_NS.upper),
         Data::Histograms(at::COLLECTOR),
         "Rounds of the host collector.",
+    ),
+    // --- metric channels, own ---
+    counter(
+        "pulsewire_samples_total",
+        "own",
+        &[label("source", SampleSource::NAMES)],
+        Data::Counters(at::SAMPLES),
+        "Samples of metric channels that were accepted.",
+    ),
+    counter(
+        "pulsewire_samples_refused_total",
+        "own",
+        &[label("reason", SampleRefusal::NAMES)],
+        Data::Counters(at::SAMPLES_REFUSED),
+        "Samples of metric channels that were refused.",
+    ),
+    counter(
+        "pulsewire_samples_late_total",
+        "own",
+        &[],
+        Data::Counters(at::SAMPLES_LATE),
+        "Samples that came when their window had closed, and are in no roll-up.",
+    ),
+    counter(
+        "pulsewire_samples_out_of_order_total",
+        "own",
+        &[],
+        Data::Counters(at::SAMPLES_OUT_OF_ORDER),
+        "Samples older than the newest of their series: not sent live, but in their window if that was open.",
+    ),
+    counter(
+        "pulsewire_metric_windows_total",
+        "own",
+        &[],
+        Data::Counters(at::WINDOWS_CLOSED),
+        "Windows of a second that closed, one for each series.",
+    ),
+    counter(
+        "pulsewire_metric_chunks_total",
+        "own",
+        &[label("outcome", ChunkOutcome::NAMES)],
+        Data::Counters(at::CHUNKS),
+        "Chunks of roll-ups that were to be kept.",
+    ),
+    counter(
+        "pulsewire_metric_stale_total",
+        "own",
+        &[],
+        Data::Counters(at::STALE),
+        "Subscriptions that were told that a metric channel has said nothing for three intervals.",
+    ),
+    gauge(
+        "pulsewire_metric_series",
+        "own",
+        &[],
+        Data::Number(|v| v.current.metric_series as f64),
+        "Series of metric channels at hand.",
     ),
     // --- telemetry and process ---
     counter(

@@ -19,10 +19,9 @@ use pulsewire_hub::{
     ShardOptions, Work,
 };
 use pulsewire_protocol::{
-    ChannelName, Encoding, Epoch, ErrorCode, Event, Heartbeat, MetricKind, MetricSet, Number, Sample,
-    SessionId, Tags,
+    ChannelName, Encoding, Epoch, ErrorCode, Event, Heartbeat, MetricKind, Number, Sample, SessionId, Tags,
 };
-use pulsewire_telemetry::Telemetry;
+use pulsewire_telemetry::{SampleSource, Telemetry};
 
 use super::backend::{SimBackend, verify};
 use super::client::{Client, Reading};
@@ -167,6 +166,7 @@ impl World {
             broker: plan.node.as_ref().map(|node| node.broker.clone()),
             queue_max: 1_000_000,
             ring: RingLimits { publications: plan.ring, bytes: 1 << 20 },
+            series: Default::default(),
         };
         let bus = Arc::new(Bus::new(options, telemetry.clone(), Box::new(hub.clone())));
         let backend = Arc::new(SimBackend::default());
@@ -456,11 +456,11 @@ impl World {
                 kind: MetricKind::Gauge,
                 value: Number::Whole(n as i64),
                 tags: Tags::new([("host", host.to_string().as_str())]).expect("tags"),
+                timestamp_ms: None,
             })
             .collect();
         let channel_name = ChannelName::parse(channel).expect("a channel");
-        let set = MetricSet { channel: channel_name, timestamp_ms: self.now.wall_ms, samples };
-        if self.bus.publish_metrics(self.now, set).is_ok() {
+        if self.bus.publish_samples(self.now, SampleSource::Host, &channel_name, samples).is_ok() {
             self.truth.metrics.insert(channel.to_owned(), n);
         }
     }

@@ -1,0 +1,226 @@
+//! Which series or events a subscription wants, by their tags.
+//!
+//! All conditions must hold. A filter is kept in one order whatever order it was written in, so two
+//! subscribers who mean the same share one feed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Sample;
+use crate::event::{Tags, tags_of};
+
+/// The member of a `filter` that means the name of a series, or the type of an event, instead of a tag.
+const NAME: &str = "$name";
+
+/// Conditions on tags, all of which must hold; at most 16.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Filter(Option<Arc<[Condition]>>);
+
+impl Eq for Filter {}
+
+#[derive(Debug, Clone, PartialEq, PartialOrd)]
+struct Condition {
+    key: Box<str>,
+    test: Test,
+}
+
+#[derive(Debug, Clone, PartialEq, PartialOrd)]
+enum Test {
+    Equal(Box<str>),
+    NotEqual(Box<str>),
+    In(Box<[Box<str>]>),
+    NotIn(Box<[Box<str>]>),
+    Prefix(Box<str>),
+    Exists(bool),
+    Greater(f64),
+    Less(f64),
+}
+
+impl Test {
+    /// A tag that is absent is not equal to anything, and in no list.
+    fn passes(&self, value: Option<&str>) -> bool {
+        let number = || value.and_then(|value| value.parse::<f64>().ok());
+        match self {
+            Self::Equal(wanted) => value == Some(wanted),
+            Self::NotEqual(other) => value != Some(other),
+            Self::In(list) => value.is_some_and(|value| list.iter().any(|one| **one == *value)),
+            Self::NotIn(list) => value.is_none_or(|value| list.iter().all(|one| **one != *value)),
+            Self::Prefix(prefix) => value.is_some_and(|value| value.starts_with(&**prefix)),
+            Self::Exists(wanted) => value.is_some() == *wanted,
+            Self::Greater(bound) => number().is_some_and(|number| number > *bound),
+            Self::Less(bound) => number().is_some_and(|number| number < *bound),
+        }
+    }
+}
+
+/// Why a filter is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FilterError(String);
+
+impl Filter {
+    /// The most conditions.
+    pub const COUNT_MAX: usize = Tags::COUNT_MAX;
+    /// The most values of one `in` or `nin`.
+    pub const LIST_MAX: usize = 32;
+
+    /// Whether everything passes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether something of this name (of a series, or an event's type) with these tags passes.
+    #[must_use]
+    pub fn passes(&self, name: &str, tags: &Tags) -> bool {
+        let value = |key: &str| if key == NAME { Some(name) } else { tags.get(key) };
+        self.0.iter().flat_map(|conditions| conditions.iter()).all(|one| one.test.passes(value(&one.key)))
+    }
+
+    /// The filter that wants each of these tags with this value.
+    ///
+    /// # Errors
+    ///
+    /// If there are too many, or one is too long or has an empty key.
+    pub fn equal<'t>(pairs: impl IntoIterator<Item = (&'t str, &'t str)>) -> Result<Self, FilterError> {
+        let conditions = pairs.into_iter().map(|(key, value)| {
+            Ok(Condition { key: key_of(key)?, test: Test::Equal(text(value, longest(key))?) })
+        });
+        Self::new(conditions.collect::<Result<_, _>>()?)
+    }
+
+    /// Reads document 004's `tags`, an object of texts that must all be equal, and `filter`, an object that gives
+    /// for a tag, or `$name`, a text, or an object of operators: `eq ne in nin prefix exists gt lt`.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is something else.
+    pub fn read(tags: Option<&RawValue>, filter: Option<&RawValue>) -> Result<Self, FilterError> {
+        let mut conditions = Vec::new();
+        if let Some(tags) = tags {
+            let pairs = tags_of(tags).ok_or_else(|| {
+                FilterError(format!(
+                    "`tags` is not an object of at most {} different keys and texts of at most {} bytes",
+                    Tags::COUNT_MAX,
+                    Tags::LEN_BYTES_MAX
+                ))
+            })?;
+            for (key, value) in pairs {
+                conditions
+                    .push(Condition { key: key_of(&key)?, test: Test::Equal(text(&value, longest(&key))?) });
+            }
+        }
+        if let Some(filter) = filter {
+            let wrong = || FilterError("`filter` is not an object of tags and conditions".into());
+            if !filter.get().starts_with('{') {
+                return Err(wrong());
+            }
+            let members: BTreeMap<Box<str>, Tests> = serde_json::from_str(filter.get())
+                .map_err(|error| FilterError(format!("`filter`: {error}")))?;
+            for (key, tests) in members {
+                let key = key_of(&key)?;
+                for test in tests.tests(longest(&key))? {
+                    conditions.push(Condition { key: key.clone(), test });
+                }
+            }
+        }
+        Self::new(conditions)
+    }
+
+    fn new(mut conditions: Vec<Condition>) -> Result<Self, FilterError> {
+        conditions.sort_by(|a, b| a.partial_cmp(b).expect("no bound is NaN"));
+        conditions.dedup();
+        if conditions.len() > Self::COUNT_MAX {
+            return Err(FilterError(format!("more than {} conditions", Self::COUNT_MAX)));
+        }
+        Ok(Self((!conditions.is_empty()).then(|| conditions.into())))
+    }
+}
+
+/// What `filter` says of one tag.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a condition is a text, or an object of eq, ne, in, nin, prefix, exists, gt, lt"
+)]
+enum Tests {
+    Equal(String),
+    Operators(Operators),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Operators {
+    eq: Option<String>,
+    ne: Option<String>,
+    r#in: Option<Vec<String>>,
+    nin: Option<Vec<String>>,
+    prefix: Option<String>,
+    exists: Option<bool>,
+    gt: Option<f64>,
+    lt: Option<f64>,
+}
+
+impl Tests {
+    fn tests(self, bytes_max: usize) -> Result<Vec<Test>, FilterError> {
+        let operators = match self {
+            Self::Equal(value) => return Ok(vec![Test::Equal(text(&value, bytes_max)?)]),
+            Self::Operators(operators) => operators,
+        };
+        let mut tests = Vec::new();
+        if let Some(value) = operators.eq {
+            tests.push(Test::Equal(text(&value, bytes_max)?));
+        }
+        if let Some(value) = operators.ne {
+            tests.push(Test::NotEqual(text(&value, bytes_max)?));
+        }
+        if let Some(values) = operators.r#in {
+            tests.push(Test::In(list(&values, bytes_max)?));
+        }
+        if let Some(values) = operators.nin {
+            tests.push(Test::NotIn(list(&values, bytes_max)?));
+        }
+        if let Some(value) = operators.prefix {
+            tests.push(Test::Prefix(text(&value, bytes_max)?));
+        }
+        tests.extend(operators.exists.map(Test::Exists));
+        tests.extend(operators.gt.map(Test::Greater));
+        tests.extend(operators.lt.map(Test::Less));
+        if tests.is_empty() {
+            return Err(FilterError("a condition of `filter` has no operator".into()));
+        }
+        Ok(tests)
+    }
+}
+
+fn key_of(key: &str) -> Result<Box<str>, FilterError> {
+    if key.is_empty() {
+        return Err(FilterError("a tag's key is empty".into()));
+    }
+    text(key, Tags::LEN_BYTES_MAX)
+}
+
+/// The longest value that something under this key can have.
+fn longest(key: &str) -> usize {
+    if key == NAME { Sample::NAME_BYTES_MAX } else { Tags::LEN_BYTES_MAX }
+}
+
+fn text(text: &str, bytes_max: usize) -> Result<Box<str>, FilterError> {
+    if text.len() > bytes_max {
+        return Err(FilterError(format!("`{text}` is longer than {bytes_max} bytes")));
+    }
+    Ok(text.into())
+}
+
+fn list(values: &[String], bytes_max: usize) -> Result<Box<[Box<str>]>, FilterError> {
+    if values.is_empty() || values.len() > Filter::LIST_MAX {
+        return Err(FilterError(format!("a list of `in` or `nin` has 1 to {} values", Filter::LIST_MAX)));
+    }
+    let mut values = values.iter().map(|value| text(value, bytes_max)).collect::<Result<Vec<_>, _>>()?;
+    values.sort_unstable();
+    values.dedup();
+    Ok(values.into())
+}
