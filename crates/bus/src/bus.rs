@@ -13,7 +13,7 @@ use crate::reads::Reads;
 use crate::store::{DedupKey, Durability, Failure, MemoryStore, Store};
 use crate::{
     Bell, Broker, ChannelKind, Lane, Mutant, Namespace, NamespaceId, Namespaces, Now, Publication, Reply,
-    RingLimits, SeriesLimits,
+    RingLimits, SeriesOptions,
 };
 
 /// Whoever is to hear of publications: one part for each shard, and behind them one for all readers that no
@@ -48,8 +48,8 @@ pub struct Options {
     pub queue_max: usize,
     /// How much of each channel's tail is at hand.
     pub ring: RingLimits,
-    /// The bounds of metric channels.
-    pub series: SeriesLimits,
+    /// How metric channels are bounded, and where their past is kept.
+    pub series: SeriesOptions,
 }
 
 /// Channels that were asked for and are being looked up.
@@ -95,6 +95,8 @@ pub struct Bus {
     pub(crate) watched: Mutex<BTreeMap<ChannelId, Arc<Channel>>>,
     /// Rung when something is missing that was not before.
     pub tick_bell: Bell,
+    /// Rung when whoever closes windows of metric channels is to stop.
+    pub series_bell: Bell,
     pub(crate) suspicious: AtomicBool,
     pub(crate) checked_ns: AtomicU64,
     pub(crate) ticked_ns: AtomicU64,
@@ -121,6 +123,7 @@ impl Bus {
             reads: Reads::default(),
             watched: Mutex::default(),
             tick_bell: Bell::default(),
+            series_bell: Bell::default(),
             suspicious: AtomicBool::new(false),
             checked_ns: AtomicU64::new(0),
             ticked_ns: AtomicU64::new(0),
@@ -159,15 +162,6 @@ impl Bus {
     #[must_use]
     pub fn channels(&self) -> usize {
         self.channels.read().len()
-    }
-
-    /// How many series its metric channels have.
-    #[must_use]
-    pub fn series(&self) -> usize {
-        let series =
-            |channel: &Arc<Channel>| channel.order.lock().series.as_ref().map_or(0, |table| table.len());
-        let metrics = |channel: &&Arc<Channel>| channel.kind == ChannelKind::Metrics;
-        self.channels.read().values().filter(metrics).map(series).sum()
     }
 
     /// The namespace of a channel name.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use pulsewire_protocol::{ChannelName, Epoch, Position, Sequence};
+use pulsewire_protocol::{ChannelName, Epoch, Interval, Position, Sequence};
 
 use crate::sequencer::{RingLimits, Sequencer};
 use crate::series::Table;
@@ -31,6 +31,8 @@ pub struct Channel {
     /// Changes whenever the kept history may have been rewritten; in memory, at every start.
     pub epoch: Epoch,
     listeners: Box<[AtomicU32]>,
+    /// How many want a metric channel rolled up, by interval.
+    wanted: [AtomicU32; Interval::ALL.len()],
     floor: AtomicU64,
     successor: OnceLock<Arc<Channel>>,
     pub(crate) order: Mutex<Order>,
@@ -57,7 +59,23 @@ impl Channel {
         let listeners = (0..parts).map(|_| AtomicU32::new(0)).collect();
         let order = Mutex::new(Order { sequencer: Sequencer::new(ring), series: None });
         let floor = AtomicU64::new(0);
-        Self { id, name, namespace, kind, epoch, listeners, floor, successor: OnceLock::new(), order }
+        let (wanted, successor) = (Default::default(), OnceLock::new());
+        Self { id, name, namespace, kind, epoch, listeners, wanted, floor, successor, order }
+    }
+
+    /// Somebody begins to want this interval of a metric channel. Call it before asking for the newest windows.
+    pub fn want(&self, interval: Interval) {
+        self.wanted[interval as usize].fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Somebody who wanted this interval does not any more.
+    pub fn unwant(&self, interval: Interval) {
+        let before = self.wanted[interval as usize].fetch_sub(1, Ordering::SeqCst);
+        assert!(before > 0, "only what was wanted is wanted no more");
+    }
+
+    pub(crate) fn is_wanted(&self, interval: Interval) -> bool {
+        self.wanted[interval as usize].load(Ordering::SeqCst) > 0
     }
 
     /// Counts one more listener in a part of the audience, a shard or the readers. Call it before reading the position from which to listen.
@@ -127,6 +145,6 @@ impl Channel {
 
     /// Whether it can be forgotten, as far as the store has everything: nobody listens, no values are kept.
     pub(crate) fn is_idle(&self) -> bool {
-        self.listeners() == 0 && self.order.lock().series.is_none()
+        self.listeners() == 0 && self.order.lock().series.as_ref().is_none_or(|table| table.len() == 0)
     }
 }

@@ -72,6 +72,9 @@ pub struct Namespace {
     pub keyed: bool,
     /// How presence is kept; none if its channels have none.
     pub presence: Option<PresenceRules>,
+    /// How often a `metrics` channel is expected to say something, milliseconds: after three of these in silence its
+    /// subscribers are told. Default 5,000.
+    pub interval_ms: i64,
     /// Whether sessions without a token may subscribe.
     pub anonymous: bool,
     /// Whether clients and applications may not publish, because the server itself does.
@@ -94,6 +97,7 @@ impl Namespace {
             state_max: 0,
             keyed: false,
             presence: None,
+            interval_ms: 5_000,
             anonymous: false,
             read_only: false,
         }

@@ -1,35 +1,66 @@
-//! Metric channels: samples come in, series say what is new, windows roll up.
+//! Metric channels: samples come in, series say what is new, windows roll up and are kept.
 //!
 //! A channel's table belongs to the channel's lock, so every listener meets its points in one order. Whoever
-//! runs the bus calls [`Bus::roll`] to close windows and [`Bus::keep_series`] to keep them.
+//! runs the bus calls [`Bus::roll`] to close windows, [`Bus::keep_series`] to keep them and
+//! [`Bus::trim_series`] to let go of what is too old; [`Bus::series_history`] reads what was kept.
 
+mod history;
+mod keep;
+mod levels;
+mod named;
+mod sketch;
 mod table;
+mod window;
 
 use std::sync::Arc;
 
 use pulsewire_protocol::{ChannelName, ErrorCode, Interval, MetricSet, Point, Reading, Sample};
 use pulsewire_telemetry::{EventTypeId, SampleRefusal, SampleSource};
 
+use crate::store::{SeriesStore, Tier};
 use crate::{Bus, Channel, ChannelKind, Now, Publication};
 
+pub use history::{SeriesHistory, SeriesQuery};
 pub(crate) use table::Table;
+
+/// How metric channels are bounded, and where their past is kept.
+#[derive(Clone, Default)]
+pub struct SeriesOptions {
+    /// The bounds.
+    pub limits: SeriesLimits,
+    /// Keeps the roll-ups; without it there is no history.
+    pub store: Option<Arc<dyn SeriesStore>>,
+}
 
 /// The bounds of metric channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeriesLimits {
     /// Series of one channel; a sample of one more is refused. Default 10,000.
     pub per_channel_max: usize,
-    /// How much later than its window a sample may come and still count, milliseconds. Default 1,000.
+    /// How much later than its window a sample may come and still count, milliseconds, besides how late its series
+    /// usually comes. Default 250.
     pub lateness_ms: i64,
     /// How far in the future a sample may be dated, milliseconds. Default one minute.
     pub future_ms: i64,
     /// A series that has said nothing for so long is forgotten, milliseconds. Default one hour.
     pub idle_ms: i64,
+    /// How long each tier keeps its windows, milliseconds; 0 keeps none. Default 15 minutes, 6 hours, 7 days, 90 days.
+    pub kept_ms: [i64; Tier::ALL.len()],
+    /// Windows that wait to be kept, in bytes for each channel; more are given up. Default 64 MiB.
+    pub waiting_bytes_max: usize,
 }
 
 impl Default for SeriesLimits {
     fn default() -> Self {
-        Self { per_channel_max: 10_000, lateness_ms: 1_000, future_ms: 60_000, idle_ms: 3_600_000 }
+        let (minute, day) = (60_000, 86_400_000);
+        Self {
+            per_channel_max: 10_000,
+            lateness_ms: 250,
+            future_ms: minute,
+            idle_ms: 60 * minute,
+            kept_ms: [15 * minute, 360 * minute, 7 * day, 90 * day],
+            waiting_bytes_max: 64 << 20,
+        }
     }
 }
 
@@ -57,6 +88,9 @@ pub struct RefusedSample {
 
 /// Why a sample was refused: the label, the code and the words.
 pub(crate) type Refusing = (SampleRefusal, ErrorCode, String);
+
+/// Between two looks for series that have said nothing for long, milliseconds.
+const SWEPT_MS: i64 = 60_000;
 
 impl Bus {
     /// Takes samples of a metric channel. Each is accepted or refused by itself; those accepted are sent at once to
@@ -87,20 +121,22 @@ impl Bus {
         if self.is_crowded(&channel) {
             return Err(refuse(SampleRefusal::Overloaded, ErrorCode::Overloaded));
         }
-        let limits = &self.options.series;
+        let limits = self.series_limits();
         let mut receipt = SamplesReceipt::default();
         let mut points = Vec::with_capacity(samples.len());
         let mut order = channel.order.lock();
         let table = order.series.get_or_insert_default();
         for (index, sample) in samples.into_iter().enumerate() {
-            match table.take(sample, now.wall_ms, limits) {
+            match table.take(sample, now.wall_ms, &limits) {
                 Ok(taken) => {
                     receipt.accepted += 1;
-                    if let Some((series, timestamp_ms, value)) = taken.fresh {
-                        points.push(Point { series, timestamp_ms, reading: Reading::Value(value) });
-                    } else {
-                        shared.samples_out_of_order(1);
-                    }
+                    shared.samples_late(u64::from(taken.late));
+                    shared.samples_out_of_order(u64::from(taken.fresh.is_none()));
+                    let point = |(series, timestamp_ms, value)| {
+                        let reading = Reading::Value(value);
+                        Point { series, timestamp_ms, reading }
+                    };
+                    points.extend(taken.fresh.map(point));
                 }
                 Err((reason, code, detail)) => {
                     shared.samples_refused(reason, 1);
@@ -110,6 +146,7 @@ impl Bus {
         }
         shared.samples_accepted(source, receipt.accepted as u64);
         if !points.is_empty() {
+            table::in_order(&mut points);
             let number = table.next_number();
             let set = MetricSet { channel: channel.name.clone(), number, interval: None, points };
             self.say(&channel, set, now);
@@ -117,6 +154,54 @@ impl Bus {
         drop(order);
         receipt.matched = channel.listeners();
         Ok(receipt)
+    }
+
+    /// Closes the windows of metric channels that have ended, and sends them to whoever listens with an interval.
+    /// Returns when to call again, Unix milliseconds.
+    pub fn roll(&self, now: Now) -> i64 {
+        let limits = self.series_limits();
+        for channel in self.metric_channels() {
+            let mut order = channel.order.lock();
+            let Some(table) = &mut order.series else { continue };
+            self.telemetry.shared().windows_closed(table.roll(now.wall_ms, &limits));
+            let mut sets = Vec::new();
+            for interval in Interval::ALL.iter().copied() {
+                for points in table.take_rolled(interval) {
+                    if channel.is_wanted(interval) {
+                        sets.push((table.next_number(), interval, points));
+                    }
+                }
+            }
+            if self.swept_series(now) {
+                table.forget_idle(now.wall_ms, &limits);
+            }
+            for (number, interval, points) in sets {
+                let set =
+                    MetricSet { channel: channel.name.clone(), number, interval: Some(interval), points };
+                self.say(&channel, set, now);
+            }
+        }
+        // Windows end with the second; whoever is late by less than the lateness still counts.
+        let passed_ms = (now.wall_ms - limits.lateness_ms).rem_euclid(1_000);
+        now.wall_ms + 1_000 - passed_ms
+    }
+
+    /// Whether it is the minute's first time.
+    fn swept_series(&self, now: Now) -> bool {
+        now.wall_ms.rem_euclid(SWEPT_MS) < 1_000
+    }
+
+    pub(crate) fn series_limits(&self) -> SeriesLimits {
+        let SeriesOptions { mut limits, ref store } = self.options.series;
+        if store.is_none() {
+            limits.kept_ms = [0; Tier::ALL.len()];
+        }
+        limits
+    }
+
+    fn metric_channels(&self) -> Vec<Arc<Channel>> {
+        let metrics = |channel: &&Arc<Channel>| channel.kind == ChannelKind::Metrics;
+        self.channels.read().values().filter(metrics).cloned().collect()
     }
 
     /// Sends points to whoever listens. The channel's lock is held.
@@ -127,14 +212,20 @@ impl Bus {
         self.deliver(channel, &[Arc::new(publication)]);
     }
 
-    /// The newest value of every series of a metric channel; `None` if there is none.
+    /// The newest value of every series of a metric channel, or with an interval each one's last window that has
+    /// closed; `None` if there is none.
     #[must_use]
     pub fn newest(&self, channel: &Arc<Channel>, interval: Option<Interval>) -> Option<Arc<Publication>> {
-        // TODO windows
-        if interval.is_some() {
-            return None;
-        }
-        channel.order.lock().series.as_mut()?.newest(channel, self.metric_type())
+        channel.order.lock().series.as_mut()?.newest(channel, interval, self.metric_type())
+    }
+
+    /// How many series its metric channels have, and the bytes they take, roughly.
+    #[must_use]
+    pub fn series(&self) -> (usize, usize) {
+        self.metric_channels().iter().fold((0, 0), |(count, bytes), channel| {
+            let order = channel.order.lock();
+            order.series.as_ref().map_or((count, bytes), |table| (count + table.len(), bytes + table.bytes()))
+        })
     }
 
     fn metric_type(&self) -> EventTypeId {

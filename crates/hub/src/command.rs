@@ -7,10 +7,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use pulsewire_bus::{Channel, Opened, Page, Publication, Query, ReadLimit, Receipt, Refusal, StatePart};
+use pulsewire_bus::{
+    Channel, Opened, Page, Publication, Query, ReadLimit, Receipt, Refusal, SeriesQuery, StatePart,
+};
 use pulsewire_protocol::{
-    Attend, ChannelName, CloseCode, Encoding, ErrorCode, Event, Filter, Gap, Heartbeat, Interval, Position,
-    Replay, RequestId, Sequence, SessionId, Shape,
+    Attend, ChannelName, CloseCode, Encoding, ErrorCode, Event, Filter, Frame, Gap, Heartbeat, Interval,
+    Position, Replay, RequestId, Sequence, SessionId, Shape,
 };
 use pulsewire_telemetry::{Current, Transport};
 use serde_json::value::RawValue;
@@ -86,6 +88,17 @@ pub enum Order {
         id: Option<RequestId>,
         /// The page, or why there is none.
         outcome: Result<Box<HistoryPage>, (ErrorCode, String)>,
+    },
+    /// What series did was read for a client, or cannot be.
+    Series {
+        /// Who asked.
+        conn: ConnKey,
+        /// The request's id.
+        id: Option<RequestId>,
+        /// The read this answers; none for a `get_history`.
+        read: Option<u32>,
+        /// What was read, or why nothing was.
+        outcome: Result<SeriesAnswer, (ErrorCode, String)>,
     },
     /// A channel's history was found to be another one: its successor takes its listeners.
     Replaced(Arc<Channel>),
@@ -224,6 +237,17 @@ pub struct HistoryWish {
     pub bytes_max: usize,
 }
 
+/// What a metric channel's series did, ready to be sent.
+#[derive(Debug)]
+pub struct SeriesAnswer {
+    /// The `history` message.
+    pub frame: Frame,
+    /// Where it was cut: read on from this moment, Unix milliseconds.
+    pub next_ms: Option<i64>,
+    /// The number of the last set that the channel had said: what it holds is in here.
+    pub number: u64,
+}
+
 /// A page of a channel's past.
 #[derive(Debug)]
 pub struct HistoryPage {
@@ -355,6 +379,21 @@ pub enum Work {
         channel: ChannelName,
         /// Which part.
         wish: HistoryWish,
+    },
+    /// Read what a metric channel's series did; the principal has been authorised.
+    Series {
+        /// The request's id.
+        id: Option<RequestId>,
+        /// The channel; it is a metric channel.
+        channel: ChannelName,
+        /// Which part, but for `to_ms`, which is now if it is later.
+        query: SeriesQuery,
+        /// One document or one frame per value.
+        shape: Shape,
+        /// How to encode it.
+        encoding: Encoding,
+        /// To be given back.
+        read: Option<u32>,
     },
     /// Read a page.
     Read {

@@ -19,7 +19,8 @@ mod shard;
 pub use admission::{Admission, Refused};
 pub use command::{
     After, Arrival, Authenticated, Backend, BackendRequest, Carried, Command, ConnectWish, ConnectionInfo,
-    Drain, EventAnswer, HistoryPage, HistoryWish, Order, Reply, Resume, Target, Wish, WishedChannel, Work,
+    Drain, EventAnswer, HistoryPage, HistoryWish, Order, Reply, Resume, SeriesAnswer, Target, Wish,
+    WishedChannel, Work,
 };
 pub use handle::Hub;
 pub use inbox::Inbox;

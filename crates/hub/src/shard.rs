@@ -19,6 +19,7 @@ mod outbox;
 mod presence;
 mod probe;
 mod queue;
+mod series;
 mod slot;
 mod subscribe;
 mod survey;
@@ -119,6 +120,9 @@ pub struct Shard<N: Net> {
     stashes: HashMap<ConnKey, Stash>,
     /// Subscriptions (slot and feed) that are being sent their channel's state, and the last key they have.
     states: HashMap<(u32, u32), Option<Box<str>>>,
+    /// Subscriptions (slot and feed) that are being sent what their metric channel did earlier, and from which moment on
+    /// it is to be read, Unix milliseconds.
+    pasts: HashMap<(u32, u32), i64>,
     /// Feeds with a filter whose listeners have not been told how far they are.
     behind: Vec<u32>,
     probes: Probes,
@@ -166,6 +170,7 @@ impl<N: Net> Shard<N> {
             retries_later: Vec::new(),
             stashes: HashMap::new(),
             states: HashMap::new(),
+            pasts: HashMap::new(),
             behind: Vec::new(),
             probes: Probes::default(),
             receipts: probe::Receipts::default(),
@@ -249,6 +254,10 @@ impl<N: Net> Shard<N> {
             Order::State { conn, read, state } => self.state(conn, read, state, now),
             Order::Opened { conn, wish, id, outcome } => self.opened_channels(conn, *wish, id, outcome, now),
             Order::History { conn, id, outcome } => self.history_read(conn, id.as_ref(), outcome, now),
+            Order::Series { conn, id, read: None, outcome } => {
+                self.series_read(conn, id.as_ref(), outcome, now);
+            }
+            Order::Series { conn, read: Some(read), outcome, .. } => self.past(conn, read, outcome, now),
             Order::Replaced(channel) => self.replaced(&channel, now),
             Order::Close { target, code, reply } => reply(self.close_all(&target, code, now)),
             Order::Survey(reply) => reply(self.survey(now)),

@@ -58,6 +58,8 @@ pub enum Answer<'a> {
     State(State<'a>),
     /// Answer to `get_history`.
     History(History<'a>),
+    /// Answer to `get_history` of a metric channel, and the past that a subscriber asked for.
+    Series(SeriesPage<'a>),
     /// Who is there, or what has changed about it.
     Presence(Presence<'a>),
     /// Come back after `retry_ms`; the connection will be closed with `code`.
@@ -190,6 +192,23 @@ pub struct History<'a> {
     pub reset: Option<Sequence>,
     /// Ask again for what follows this for the next page; absent on the last.
     pub next_sequence: Option<Sequence>,
+}
+
+/// What the series of a metric channel did earlier.
+#[derive(Debug, Clone)]
+pub struct SeriesPage<'a> {
+    /// The channel that was asked for.
+    pub channel: &'a ChannelName,
+    /// How long the windows are: `1s`, `5s`, `10s`, `1m`, `5m` or `1h`.
+    pub resolution: &'a str,
+    /// The beginning of what was asked for, in milliseconds since 1970.
+    pub start_ms: i64,
+    /// Its end.
+    pub end_ms: i64,
+    /// Complete JSON messages, by their time: payloads of frames that `encode_points` or `encode_grouped` made.
+    pub events: &'a [&'a [u8]],
+    /// Where the answer was cut because it would have been too long: ask again from this moment on.
+    pub next_ms: Option<i64>,
 }
 
 /// Publications that are gone, both ends included.

@@ -19,7 +19,7 @@ pub mod transcode;
 
 pub use answer::{
     Ack, Answer, Connected, ErrorAnswer, Gap, GapReason, History, Member, Presence, PresenceChange,
-    Publication, Published, Refused, State, encode_event,
+    Publication, Published, Refused, SeriesPage, State, encode_event,
 };
 pub use channel::{ChannelName, ChannelNameError, ChannelPattern, ChannelPatternError};
 pub use code::{CloseCode, ErrorCode, Reconnect};

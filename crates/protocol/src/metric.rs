@@ -15,8 +15,8 @@ use crate::event::Tags;
 use crate::json;
 
 pub use filter::{Filter, FilterError};
-pub(crate) use write::push_tags;
 pub use write::{encode_grouped, encode_points};
+pub(crate) use write::{push_tags, rfc3339};
 
 /// What kind of number a sample is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

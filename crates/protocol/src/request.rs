@@ -152,6 +152,8 @@ pub enum Replay {
     Since(Position),
     /// All critical publications that are kept.
     Critical,
+    /// What a metric channel's series did in so many milliseconds before now.
+    Past(u64),
 }
 
 /// A question about a channel's past. Bounds that are absent are open.
@@ -171,6 +173,8 @@ pub struct GetHistory<'a> {
     pub interval: Option<Interval>,
     /// How metric channels are shaped.
     pub shape: Option<Shape>,
+    /// Only series of metric channels that pass.
+    pub filter: Filter,
 }
 
 /// Why a message was refused.

@@ -70,6 +70,8 @@ pub struct App {
     pub scrapes: crate::http::metrics::Scrapes,
     /// How memory and connections went.
     pub memory: crate::memory::History,
+    /// The places of those who read the history of metric channels.
+    pub series: crate::reading::series::Places,
     /// The places of HTTP connections on the public address.
     pub seats: Arc<crate::seats::Seats>,
 }
@@ -97,6 +99,7 @@ impl App {
         current.connections_soft_limit = share.connections_soft as u64;
         current.channels = self.bus.channels() as u64;
         let (channels, members) = self.hub.presence.count();
+        current.metric_series = self.bus.series().0 as u64;
         (current.presence_channels, current.presence_members) = (channels as u64, members as u64);
         current.kernel_socket_bytes = current.kernel_unsent_bytes + current.kernel_unacked_bytes;
         current.heap_allocated_bytes = crate::memory::Heap::now().map_or(0, |heap| heap.allocated);

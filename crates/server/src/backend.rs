@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::auth::Refusal as Refused;
 use crate::hook::ClientEvent;
 use crate::http::publish::publish_as;
-use crate::reading::history;
+use crate::reading::{history, series};
 
 /// Requests of one shard that may wait.
 const QUEUE_MAX: usize = 8_192;
@@ -104,6 +104,14 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
                 let outcome = history::read(&app, &channel, &wish).await;
                 let outcome = outcome.map(Box::new).map_err(|code| (code, String::new()));
                 app.hub.order(shard, Order::History { conn, id, outcome });
+            });
+        }
+        Work::Series { id, channel, query, shape, encoding, read } => {
+            let app = app.clone();
+            tokio::spawn(async move {
+                let outcome = series::answer(&app, &channel, query, shape, id.as_ref(), encoding).await;
+                let outcome = outcome.map_err(|code| (code, String::new()));
+                app.hub.order(shard, Order::Series { conn, id, read, outcome });
             });
         }
         Work::Read { channel, query, read } => {

@@ -8,6 +8,7 @@
 pub mod fallbacks;
 pub mod history;
 pub mod readers;
+pub mod series;
 
 use std::sync::Arc;
 
@@ -340,7 +341,7 @@ mod tests {
             broker: None,
             queue_max: 1,
             ring: RingLimits::default(),
-            series: pulsewire_bus::SeriesLimits::default(),
+            series: Default::default(),
         };
         let telemetry = Telemetry::new(pulsewire_telemetry::Options::default());
         let bus = Bus::new(options, telemetry, Box::new(Nobody));

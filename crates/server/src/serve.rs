@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use pulsewire_bus::{
     Bus, ChannelKind, Durability, Namespace, Namespaces, Options, PresenceRules, RingLimits, SeriesLimits,
+    SeriesOptions,
 };
 use pulsewire_edge::handshake::{MissingOrigin, OriginPolicy};
 use pulsewire_edge::{Edge, EdgeOptions, Prepared, clock, codec};
@@ -94,7 +95,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         broker: None,
         queue_max: settings.store.queue_max,
         ring: RingLimits::default(),
-        series: SeriesLimits::default(),
+        series: series(&settings)?,
         incarnation: random(),
     };
     let bounds = reading::readers::Bounds {
@@ -105,7 +106,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let readers = Arc::new(reading::Readers::new(bounds, random::source()?));
     let audience = reading::Audience { hub: hub.clone(), readers: readers.clone() };
     let bus = Arc::new(Bus::new(bus_options, telemetry.clone(), Box::new(audience)));
-    let workers = store::Workers::start(&bus, settings.store.readers)?;
+    let workers = store::Workers::start(&bus, settings.store.readers, settings.series.keep_interval)?;
     let (requests, waiting) = backend::queues(shards);
     let requests: Arc<dyn pulsewire_hub::Backend> = Arc::new(requests);
     let hub_settings = Arc::new(hub_settings(&settings));
@@ -124,7 +125,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     })
     .context("starting the shards")?;
     let revocations = Arc::new(Revocations::default());
-    let collects = settings.collector.enabled;
+    let (collects, reads_max) = (settings.collector.enabled, settings.series.reads_max);
     let tls = Certificates::default();
     tls.put(&settings).map_err(|problem| anyhow::anyhow!("{problem}"))?;
     let live = live(settings, address, shards, &revocations, &telemetry, None)?;
@@ -147,6 +148,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         scrapes: http::metrics::Scrapes::default(),
         memory: crate::memory::History::default(),
         seats: Seats::new(share.http_max),
+        series: reading::series::Places::new(reads_max),
     });
     waiting.serve(&app);
     let (stop, stopped) = watch::channel(false);
@@ -392,10 +394,26 @@ fn namespaces(settings: &Settings) -> Namespaces {
             cursor_bytes_max: from.presence_cursor_max,
             interval_ms: ms(from.presence_interval),
         }),
+        interval_ms: i64::try_from(from.interval.as_millis()).unwrap_or(i64::MAX),
         anonymous: from.anonymous,
         read_only: from.publish == Publishers::Server,
     };
     Namespaces::new(settings.namespaces.iter().map(namespace).collect())
+}
+
+/// How metric channels are bounded, and where their past is kept.
+fn series(settings: &Settings) -> anyhow::Result<SeriesOptions> {
+    let from = &settings.series;
+    let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    let limits = SeriesLimits {
+        per_channel_max: from.per_channel_max,
+        lateness_ms: ms(from.lateness),
+        future_ms: ms(from.future_max),
+        idle_ms: ms(from.idle_after),
+        kept_ms: [from.history_1s, from.history_10s, from.history_1m, from.history_1h].map(ms),
+        waiting_bytes_max: from.waiting_bytes_max,
+    };
+    Ok(SeriesOptions { limits, store: None })
 }
 
 fn cores() -> usize {

@@ -29,8 +29,8 @@ pub use namespace::{ChannelKind, Durability, Namespace, Publishers, namespace_of
 pub use problem::{Origin, Problem};
 pub use secret::Secret;
 pub use sections::{
-    Auth, Collector, Heartbeat, Hook, Limits, Log, LogFormat, Metrics, Origins, Reading, Server, Session,
-    Store, Tls,
+    Auth, Collector, Heartbeat, Hook, Limits, Log, LogFormat, Metrics, Origins, Reading, Series, Server,
+    Session, Store, Tls,
 };
 pub use show::docs_markdown;
 pub use sources::{Flags, Sources};
@@ -64,6 +64,8 @@ pub struct Settings {
     pub hook: Hook,
     /// The host's own numbers.
     pub collector: Collector,
+    /// Metric channels.
+    pub series: Series,
     /// What `/metrics` shows.
     pub metrics: Metrics,
     /// The namespaces in the order they are tried: those of the file, then the shipped ones.
@@ -88,6 +90,7 @@ impl Default for Settings {
             reading: Reading::default(),
             hook: Hook::default(),
             collector: Collector::default(),
+            series: Series::default(),
             metrics: Metrics::default(),
             namespaces: Namespace::defaults(false),
             dev: false,
@@ -97,7 +100,7 @@ impl Default for Settings {
 }
 
 /// The sections in the order of the documentation: what each is about, and its keys.
-fn sections() -> [(&'static str, &'static [Key<Settings>]); 13] {
+fn sections() -> [(&'static str, &'static [Key<Settings>]); 14] {
     fn of<S: Section<Settings>>() -> (&'static str, &'static [Key<Settings>]) {
         (S::ABOUT, S::KEYS)
     }
@@ -114,6 +117,7 @@ fn sections() -> [(&'static str, &'static [Key<Settings>]); 13] {
         of::<Reading>(),
         of::<Hook>(),
         of::<Collector>(),
+        of::<Series>(),
         of::<Metrics>(),
     ]
 }

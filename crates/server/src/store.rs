@@ -13,6 +13,7 @@ use pulsewire_bus::store::{Ages, PostgresOptions, PostgresStore, SqliteOptions, 
 use pulsewire_bus::{Bus, Store, Turn};
 use pulsewire_edge::clock;
 use pulsewire_protocol::Epoch;
+use pulsewire_telemetry::limited;
 
 use crate::settings::Settings;
 
@@ -72,7 +73,7 @@ impl Workers {
     /// # Errors
     ///
     /// If a thread cannot be started.
-    pub fn start(bus: &Arc<Bus>, readers: usize) -> anyhow::Result<Self> {
+    pub fn start(bus: &Arc<Bus>, readers: usize, keep_series: Duration) -> anyhow::Result<Self> {
         let mut workers = Self { bus: bus.clone(), stopping: Arc::default(), threads: Vec::new() };
         if bus.durable_lane().is_some() {
             workers.spawn("store-writer", commit)?;
@@ -81,10 +82,15 @@ impl Workers {
             }
         }
         workers.spawn("bus-tick", tick)?;
+        workers.spawn("series", move |bus, stopping| series(bus, stopping, keep_series))?;
         Ok(workers)
     }
 
-    fn spawn(&mut self, name: &str, work: fn(&Bus, &AtomicBool)) -> anyhow::Result<()> {
+    fn spawn(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&Bus, &AtomicBool) + Send + 'static,
+    ) -> anyhow::Result<()> {
         let (bus, stopping) = (self.bus.clone(), self.stopping.clone());
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
@@ -107,6 +113,7 @@ impl Workers {
             lane.bell.ring();
         }
         self.bus.tick_bell.ring();
+        self.bus.series_bell.ring();
         for _ in &self.threads {
             self.bus.reads_bell().ring();
         }
@@ -156,3 +163,34 @@ fn tick(bus: &Bus, stopping: &AtomicBool) {
         }
     }
 }
+
+/// Closes the windows of metric channels when they end, keeps them now and then, and once a minute lets go of what
+/// is too old; at the end everything is kept.
+fn series(bus: &Bus, stopping: &AtomicBool, keep: Duration) {
+    let keep_ns = u64::try_from(keep.as_nanos()).unwrap_or(u64::MAX);
+    let (mut kept_ns, mut trimmed_ns) = (clock::now().mono_ns, 0);
+    while !stopping.load(Ordering::Relaxed) {
+        let now = clock::now();
+        let next_ms = bus.roll(now);
+        if now.since_ns(kept_ns) >= keep_ns {
+            kept_ns = now.mono_ns;
+            if let Err(error) = bus.keep_series(now, false) {
+                limited!(warn, %error, "roll-ups of metric channels were not kept; they wait for the next time");
+            }
+        }
+        if now.since_ns(trimmed_ns) >= TRIMMED_NS {
+            trimmed_ns = now.mono_ns;
+            if let Err(error) = bus.trim_series(now) {
+                limited!(warn, %error, "old roll-ups of metric channels could not be removed; they will be");
+            }
+        }
+        let left_ms = u64::try_from(next_ms - clock::now().wall_ms).unwrap_or(0);
+        bus.series_bell.wait(Duration::from_millis(left_ms.clamp(1, 1_000)));
+    }
+    if let Err(error) = bus.keep_series(clock::now(), true) {
+        tracing::error!(%error, "the last roll-ups of metric channels were not kept");
+    }
+}
+
+/// How often old roll-ups are looked for.
+const TRIMMED_NS: u64 = 60_000_000_000;

@@ -276,7 +276,7 @@ labels! {
     }
 
     /// What became of roll-ups that were to be kept.
-    ChunkOutcome { Kept = "kept", Failed = "failed", LeftOut = "left_out" }
+    ChunkOutcome { Kept = "kept", Failed = "failed", LeftOut = "left_out", GivenUp = "given_up" }
 
     /// Which bounded set of series was full.
     SeriesSet { EventType = "event_type", Custom = "custom" }

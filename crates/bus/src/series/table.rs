@@ -1,14 +1,17 @@
 //! The series of one channel.
+//!
+//! Sans I/O, and under the channel's lock: samples and time go in, points and closed windows come out.
 
-use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use pulsewire_protocol::{ErrorCode, MetricSet, Number, Point, Reading, Sample, Series, Tags};
+use pulsewire_protocol::{ErrorCode, Figures, Interval, MetricSet, Number, Point, Reading, Sample, Series};
 use pulsewire_telemetry::{EventTypeId, SampleRefusal};
 
+use super::levels::{Closed, Dated, Level, Levels};
+use super::named::{Known, Named};
 use super::{Refusing, SeriesLimits};
+use crate::store::Tier;
 use crate::{Channel, Publication};
 
 /// The series of one channel, and what each said last.
@@ -19,8 +22,13 @@ pub(crate) struct Table {
     free: Vec<u32>,
     /// How many sets the channel has said.
     said: u64,
-    /// The newest values, as they were last asked for.
-    newest: Option<Arc<Publication>>,
+    /// The newest values and windows, as they were last asked for.
+    newest: [Option<Arc<Publication>>; 1 + Interval::ALL.len()],
+    /// Windows that closed since they were last sent, by interval.
+    rolled: [Vec<Point>; Interval::ALL.len()],
+    /// Bytes of windows that wait to be kept.
+    waiting_bytes: usize,
+    closed: Closed,
 }
 
 /// One series.
@@ -29,13 +37,44 @@ struct State {
     series: Arc<Series>,
     newest: Number,
     newest_ms: i64,
+    /// When something last came, Unix milliseconds.
+    seen_ms: i64,
+    levels: Levels,
+    /// The last window of each interval that has closed.
+    last: [Option<(i64, Figures)>; Interval::ALL.len()],
+    waiting: Vec<Waiting>,
+    /// When its open windows were last kept.
+    kept_ms: i64,
+}
+
+/// A window that has closed and is to be kept.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    pub(super) tier: Tier,
+    pub(super) start_ms: i64,
+    pub(super) bytes: Box<[u8]>,
 }
 
 /// What became of a sample that was accepted.
 pub(crate) struct Taken {
     /// The sample, unless it is older than the newest of its series.
     pub(crate) fresh: Option<(Arc<Series>, i64, Number)>,
+    /// Whether its window had closed.
+    pub(crate) late: bool,
 }
+
+/// What is to be kept of a series.
+pub(super) struct Keeping {
+    pub(super) id: u32,
+    pub(super) series: Arc<Series>,
+    /// Windows that closed, oldest first.
+    pub(super) waiting: Vec<Waiting>,
+    /// Windows that are open and are to be kept as they are now, under their level's tier.
+    pub(super) open: Vec<(Tier, Dated)>,
+}
+
+/// The tiers whose open windows are kept, too: a process that is killed loses less of them.
+const KEPT_OPEN: [(Level, Tier); 2] = [(Level::M1, Tier::M1), (Level::H1, Tier::H1)];
 
 impl Table {
     pub(crate) fn take(
@@ -44,19 +83,23 @@ impl Table {
         now_ms: i64,
         limits: &SeriesLimits,
     ) -> Result<Taken, Refusing> {
-        let timestamp_ms = sample.timestamp_ms.unwrap_or(now_ms);
+        let at_ms = sample.timestamp_ms.unwrap_or(now_ms);
         if !sample.value.as_f64().is_finite() {
             let detail = format!("`{}` is not a finite number", sample.name);
             return Err((SampleRefusal::Value, ErrorCode::BadRequest, detail));
         }
-        if timestamp_ms > now_ms + limits.future_ms {
-            let detail = format!("`{}` is dated {} ms ahead", sample.name, timestamp_ms - now_ms);
+        if at_ms > now_ms.saturating_add(limits.future_ms) {
+            let detail = format!("`{}` is dated {} ms ahead", sample.name, at_ms.saturating_sub(now_ms));
             return Err((SampleRefusal::Future, ErrorCode::BadRequest, detail));
+        }
+        if at_ms < 0 {
+            let detail = format!("`{}` is dated before 1970", sample.name);
+            return Err((SampleRefusal::Malformed, ErrorCode::BadRequest, detail));
         }
         let (kind, value) = (sample.kind, sample.value);
         let id = match self.ids.get(&(&*sample.name, &sample.tags) as &dyn Named) {
             Some(id) => *id,
-            None => self.add(sample, timestamp_ms, limits)?,
+            None => self.add(sample, limits)?,
         };
         let state = self.states[id as usize].as_mut().expect("a series that is listed");
         if state.series.kind != kind {
@@ -64,16 +107,23 @@ impl Table {
             let detail = format!("`{}` is a {known}, not a {}", state.series.name, kind.name());
             return Err((SampleRefusal::Kind, ErrorCode::BadRequest, detail));
         }
-        if timestamp_ms < state.newest_ms {
-            return Ok(Taken { fresh: None });
+        state.seen_ms = now_ms;
+        if state.newest_ms > now_ms.saturating_add(limits.future_ms) {
+            // What came before is dated as nothing may be now: the clock was set back. Nobody waits until that time comes.
+            state.levels.restart(&mut self.closed);
+            state.newest_ms = i64::MIN;
         }
-        state.newest = value;
-        state.newest_ms = timestamp_ms;
-        self.newest = None;
-        Ok(Taken { fresh: Some((state.series.clone(), timestamp_ms, value)) })
+        let late = !state.levels.add(value, at_ms, now_ms, &mut self.closed);
+        let fresh = (at_ms >= state.newest_ms).then(|| {
+            (state.newest, state.newest_ms) = (value, at_ms);
+            self.newest[0] = None;
+            (state.series.clone(), at_ms, value)
+        });
+        self.file_closed(id, limits);
+        Ok(Taken { fresh, late })
     }
 
-    fn add(&mut self, sample: Sample, timestamp_ms: i64, limits: &SeriesLimits) -> Result<u32, Refusing> {
+    fn add(&mut self, sample: Sample, limits: &SeriesLimits) -> Result<u32, Refusing> {
         if !Sample::is_name(&sample.name) {
             let detail = "a name is 1 to 128 bytes of A-Z a-z 0-9 _ : . - /".to_owned();
             return Err((SampleRefusal::Name, ErrorCode::BadRequest, detail));
@@ -85,13 +135,59 @@ impl Table {
         let id = self.free.pop().unwrap_or(self.states.len() as u32);
         let Sample { name, kind, value, tags, .. } = sample;
         let series = Arc::new(Series { id, name, kind, tags });
-        let state = Some(State { series: series.clone(), newest: value, newest_ms: timestamp_ms });
+        let state = State {
+            series: series.clone(),
+            newest: value,
+            newest_ms: i64::MIN,
+            seen_ms: 0,
+            levels: Levels::default(),
+            last: [None; Interval::ALL.len()],
+            waiting: Vec::new(),
+            kept_ms: 0,
+        };
         match self.states.get_mut(id as usize) {
-            Some(place) => *place = state,
-            None => self.states.push(state),
+            Some(place) => *place = Some(state),
+            None => self.states.push(Some(state)),
         }
         self.ids.insert(Known(series), id);
         Ok(id)
+    }
+
+    /// Closes the windows of all series that have ended. Returns how many windows of a second did.
+    pub(crate) fn roll(&mut self, now_ms: i64, limits: &SeriesLimits) -> u64 {
+        let mut seconds = 0;
+        for id in 0..self.states.len() {
+            let Some(state) = &mut self.states[id] else { continue };
+            state.levels.roll(now_ms, limits.lateness_ms, &mut self.closed);
+            seconds += self.closed.iter().filter(|(level, ..)| *level == Level::S1).count() as u64;
+            self.file_closed(id as u32, limits);
+        }
+        seconds
+    }
+
+    /// Puts windows of a series that have closed where they go: to subscribers, and to what is to be kept.
+    fn file_closed(&mut self, id: u32, limits: &SeriesLimits) {
+        if self.closed.is_empty() {
+            return;
+        }
+        let state = self.states[id as usize].as_mut().expect("a series that is listed");
+        for (level, start_ms, window) in self.closed.drain(..) {
+            if let Some(interval) = level.interval() {
+                let figures = window.figures();
+                let (series, reading) = (state.series.clone(), Reading::Figures(figures));
+                self.rolled[interval as usize].push(Point { series, timestamp_ms: start_ms, reading });
+                if state.last[interval as usize].is_none_or(|(last_ms, _)| last_ms <= start_ms) {
+                    state.last[interval as usize] = Some((start_ms, figures));
+                }
+                self.newest[1 + interval as usize] = None;
+            }
+            if let Some(tier) = level.tier().filter(|tier| limits.kept_ms[*tier as usize] > 0) {
+                let mut bytes = Vec::with_capacity(64);
+                window.write(start_ms, &mut bytes);
+                self.waiting_bytes += bytes.len();
+                state.waiting.push(Waiting { tier, start_ms, bytes: bytes.into() });
+            }
+        }
     }
 
     /// The number of the next set that the channel says.
@@ -100,82 +196,168 @@ impl Table {
         self.said
     }
 
-    /// The newest value of every series. Whoever asks before anything changes is given the same.
+    /// The number of the last set that the channel said.
+    pub(super) fn number(&self) -> u64 {
+        self.said
+    }
+
+    /// Windows of an interval that closed since this was last asked, as one set for each start.
+    pub(crate) fn take_rolled(&mut self, interval: Interval) -> Vec<Vec<Point>> {
+        let mut points = std::mem::take(&mut self.rolled[interval as usize]);
+        in_order(&mut points);
+        points.chunk_by(|a, b| a.timestamp_ms == b.timestamp_ms).map(<[Point]>::to_vec).collect()
+    }
+
+    /// The newest value of every series, or the last window that closed. Whoever asks before anything changes is given
+    /// the same.
     pub(crate) fn newest(
         &mut self,
         channel: &Arc<Channel>,
+        interval: Option<Interval>,
         event_type: EventTypeId,
     ) -> Option<Arc<Publication>> {
-        if self.newest.is_none() && !self.ids.is_empty() {
-            let point = |state: &State| Point {
-                series: state.series.clone(),
-                timestamp_ms: state.newest_ms,
-                reading: Reading::Value(state.newest),
+        let place = interval.map_or(0, |interval| 1 + interval as usize);
+        if self.newest[place].is_none() {
+            let point = |state: &State| {
+                let (timestamp_ms, reading) = match interval {
+                    None => (state.newest_ms, Reading::Value(state.newest)),
+                    Some(interval) => {
+                        let (start_ms, figures) = state.last[interval as usize]?;
+                        (start_ms, Reading::Figures(figures))
+                    }
+                };
+                Some(Point { series: state.series.clone(), timestamp_ms, reading })
             };
-            let mut points: Vec<Point> = self.states.iter().flatten().map(point).collect();
-            points.sort_by(|a, b| (a.timestamp_ms, &a.series.tags).cmp(&(b.timestamp_ms, &b.series.tags)));
-            let set = MetricSet { channel: channel.name.clone(), number: self.said, interval: None, points };
-            self.newest = Some(Arc::new(Publication::values(channel.clone(), set, 0, event_type)));
+            let mut points: Vec<Point> = self.states.iter().flatten().filter_map(point).collect();
+            if points.is_empty() {
+                return None;
+            }
+            in_order(&mut points);
+            let set = MetricSet { channel: channel.name.clone(), number: self.said, interval, points };
+            self.newest[place] = Some(Arc::new(Publication::values(channel.clone(), set, 0, event_type)));
         }
-        self.newest.clone()
+        self.newest[place].clone()
+    }
+
+    /// What is to be kept now, of at most so many series from a number on, and the number to go on from. Windows stay
+    /// here, for readers, until [`Table::kept`] says that they are kept.
+    pub(super) fn keeping(
+        &mut self,
+        from: u32,
+        series_max: usize,
+        open_before_ms: i64,
+    ) -> (Vec<Keeping>, Option<u32>) {
+        let mut keeping = Vec::new();
+        for (id, state) in self.states.iter_mut().enumerate().skip(from as usize) {
+            if keeping.len() == series_max {
+                return (keeping, Some(id as u32));
+            }
+            let Some(state) = state else { continue };
+            let mut open = Vec::new();
+            if state.kept_ms <= open_before_ms && state.seen_ms > state.kept_ms {
+                for (level, tier) in KEPT_OPEN {
+                    open.extend(state.levels.open(level).into_iter().map(|dated| (tier, dated)));
+                }
+            }
+            if !state.waiting.is_empty() || !open.is_empty() {
+                let (series, waiting) = (state.series.clone(), state.waiting.clone());
+                keeping.push(Keeping { id: id as u32, series, waiting, open });
+            }
+        }
+        (keeping, None)
+    }
+
+    /// So many windows of a series were kept, or given up.
+    pub(super) fn kept(&mut self, kept: &Keeping, now_ms: i64) {
+        let state = self.states.get_mut(kept.id as usize).and_then(Option::as_mut);
+        let Some(state) = state.filter(|state| Arc::ptr_eq(&state.series, &kept.series)) else { return };
+        let gone = state.waiting.drain(..kept.waiting.len().min(state.waiting.len()));
+        self.waiting_bytes -= gone.map(|waiting| waiting.bytes.len()).sum::<usize>();
+        if state.waiting.is_empty() {
+            state.waiting.shrink_to(2);
+        }
+        if !kept.open.is_empty() {
+            state.kept_ms = now_ms;
+        }
+    }
+
+    /// Gives up windows that wait to be kept until they take no more than so many bytes. Returns how many.
+    pub(super) fn give_up(&mut self, bytes_max: usize) -> u64 {
+        let mut given_up = 0;
+        for state in self.states.iter_mut().flatten() {
+            if self.waiting_bytes <= bytes_max {
+                break;
+            }
+            given_up += state.waiting.len() as u64;
+            self.waiting_bytes -= state.waiting.iter().map(|waiting| waiting.bytes.len()).sum::<usize>();
+            state.waiting = Vec::new();
+        }
+        given_up
+    }
+
+    /// Forgets series that have said nothing for long, and of which everything is kept.
+    pub(crate) fn forget_idle(&mut self, now_ms: i64, limits: &SeriesLimits) {
+        for id in 0..self.states.len() {
+            let idle = |state: &State| {
+                state.seen_ms.saturating_add(limits.idle_ms) <= now_ms
+                    && state.levels.is_empty()
+                    && state.waiting.is_empty()
+            };
+            let Some(state) = self.states[id].take_if(|state| idle(state)) else { continue };
+            self.ids.remove(&(&*state.series.name, &state.series.tags) as &dyn Named);
+            self.free.push(id as u32);
+            self.newest = Default::default();
+        }
+    }
+
+    /// Every series with its windows of a tier that are not known to be kept: those that closed, and those that are
+    /// open if they are wanted.
+    pub(super) fn windows(
+        &self,
+        level: Level,
+        open: bool,
+    ) -> impl Iterator<Item = (&Arc<Series>, Vec<Dated>)> {
+        self.states.iter().flatten().map(move |state| {
+            let closed = state.waiting.iter().filter(move |waiting| Some(waiting.tier) == level.tier());
+            let mut windows: Vec<Dated> =
+                closed.filter_map(|waiting| super::window::Window::read(&mut &*waiting.bytes)).collect();
+            if open {
+                windows.extend(state.levels.open(level));
+            }
+            (&state.series, windows)
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
         self.ids.len()
     }
-}
 
-/// What tells series apart: a sample can be looked up without being copied.
-trait Named {
-    fn name(&self) -> (&str, &Tags);
-}
-
-impl Named for (&str, &Tags) {
-    fn name(&self) -> (&str, &Tags) {
-        *self
+    /// The bytes its series take, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        let tags = |series: &Series| {
+            series.tags.iter().map(|(key, value)| key.len() + value.len() + 32).sum::<usize>()
+        };
+        let state = |state: &State| {
+            size_of::<Series>()
+                + state.series.name.len()
+                + tags(&state.series)
+                + state.levels.heap_bytes()
+                + state.waiting.capacity() * size_of::<Waiting>()
+        };
+        self.states.capacity() * size_of::<Option<State>>()
+            + self.ids.capacity() * (size_of::<(Known, u32)>() + 1)
+            + self.waiting_bytes
+            + self.states.iter().flatten().map(state).sum::<usize>()
     }
 }
 
-impl Hash for dyn Named + '_ {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name().hash(state);
-    }
-}
-
-impl PartialEq for dyn Named + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        self.name() == other.name()
-    }
-}
-
-impl Eq for dyn Named + '_ {}
-
-/// A series as a key.
-#[derive(Debug)]
-struct Known(Arc<Series>);
-
-impl Named for Known {
-    fn name(&self) -> (&str, &Tags) {
-        (&self.0.name, &self.0.tags)
-    }
-}
-
-impl Hash for Known {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name().hash(state);
-    }
-}
-
-impl PartialEq for Known {
-    fn eq(&self, other: &Self) -> bool {
-        self.name() == other.name()
-    }
-}
-
-impl Eq for Known {}
-
-impl<'a> Borrow<dyn Named + 'a> for Known {
-    fn borrow(&self) -> &(dyn Named + 'a) {
-        self
-    }
+/// The order in which points are sent: by time, then one set of tags after the other, each as it came to be known.
+pub(super) fn in_order(points: &mut [Point]) {
+    points.sort_by(|a, b| {
+        let key = |point: &Point| (point.timestamp_ms, point.series.id);
+        a.timestamp_ms
+            .cmp(&b.timestamp_ms)
+            .then_with(|| a.series.tags.cmp(&b.series.tags))
+            .then(key(a).cmp(&key(b)))
+    });
 }

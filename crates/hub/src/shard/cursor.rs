@@ -60,7 +60,7 @@ impl<N: Net> Shard<N> {
     }
 
     /// The subscription that a read was made for, if it still waits for it.
-    fn reading(&self, conn: ConnKey, read: u32) -> Option<(u32, usize)> {
+    pub(super) fn reading(&self, conn: ConnKey, read: u32) -> Option<(u32, usize)> {
         let slot = self.find(conn)?;
         let session = self.slots[slot as usize].session.as_ref()?;
         let index = session.subscriptions.iter().position(|entry| entry.read == read)?;
@@ -68,7 +68,7 @@ impl<N: Net> Shard<N> {
     }
 
     /// The store cannot be read now: the reader waits where it is, and is served when it can.
-    fn unreadable(&mut self, slot: u32, index: usize) {
+    pub(super) fn unreadable(&mut self, slot: u32, index: usize) {
         let next = self.subscription_mut(slot, index).next;
         self.fall_back(slot, index, next, Feeding::Lagging);
         self.retry_later(slot);
@@ -105,8 +105,13 @@ impl<N: Net> Shard<N> {
         let entry = self.subscription_mut(slot, subscription);
         entry.feeding = Feeding::Reading;
         entry.read = read;
-        let (feed, next) = (entry.feed, entry.next);
-        let only = if next <= entry.critical_until { Only::Critical } else { Only::All };
+        let Subscription { feed, next, critical_until, .. } = *entry;
+        if let Some(from_ms) = self.pasts.get(&(slot, feed)) {
+            let work = self.past_work(slot, feed, *from_ms, read);
+            self.ask_to_read(slot, subscription, work);
+            return;
+        }
+        let only = if next <= critical_until { Only::Critical } else { Only::All };
         let channel = self.feeds[feed as usize].channel.clone();
         let limit = ReadLimit {
             publications: self.settings.limits.page_events,
@@ -116,6 +121,10 @@ impl<N: Net> Shard<N> {
             Some(after) => Work::State { channel, after: after.clone(), limit, read },
             None => Work::Read { channel, query: Query { after: Sequence(next - 1), only, limit }, read },
         };
+        self.ask_to_read(slot, subscription, work);
+    }
+
+    fn ask_to_read(&mut self, slot: u32, subscription: usize, work: Work) {
         let request = BackendRequest { shard: self.index, conn: self.slots[slot as usize].key(slot), work };
         if self.backend.request(Box::new(request)).is_err() {
             // Too much is being read: try again at the next tick.
@@ -355,21 +364,6 @@ impl<N: Net> Shard<N> {
                 }
                 _ => {}
             }
-        }
-    }
-
-    /// Sends a subscription to a metric channel the newest value of every series, then whatever comes.
-    pub(super) fn send_newest(&mut self, slot: u32, index: usize, initial_ns: u64) {
-        let entry = *self.subscription_mut(slot, index);
-        let feed = &mut self.feeds[entry.feed as usize];
-        let msgpack = feed.listeners[entry.listener as usize].is_msgpack();
-        let (update, number) = feed.newest(&self.bus);
-        // What is still on its way here may be older than these.
-        self.go_live(slot, index, number + 1);
-        if let Some(update) = update {
-            let mut item = self.values_item(entry.feed, update, 0);
-            item.initial_ns = initial_ns;
-            self.send_item(slot, item, msgpack);
         }
     }
 

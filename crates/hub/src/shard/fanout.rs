@@ -47,7 +47,7 @@ impl<N: Net> Shard<N> {
                 if together > 1 {
                     self.bundle(feed, &rest[..together]);
                 } else {
-                    self.one(feed, &rest[0]);
+                    self.one(feed, &rest[0], now);
                 }
                 rest = &rest[together..];
             }
@@ -84,13 +84,14 @@ impl<N: Net> Shard<N> {
         self.spread(index, Item::bundle(index, publications));
     }
 
-    fn one(&mut self, feed: u32, publication: &Arc<Publication>) {
+    fn one(&mut self, feed: u32, publication: &Arc<Publication>, now: Now) {
         match &publication.body {
             Body::Event(_) => self.event(feed, publication),
             Body::Metrics(set) => {
                 let feed_of = &mut self.feeds[feed as usize];
                 feed_of.cursor = set.number;
                 if let Some(update) = feed_of.update(publication) {
+                    self.said(feed, &update, now);
                     let item = self.values_item(feed, update, publication.accepted_ns);
                     self.spread(feed, item);
                 }
@@ -172,7 +173,8 @@ impl<N: Net> Shard<N> {
     }
 
     /// Queues an item for the live listeners of one encoding.
-    fn spread_encoded(&mut self, index: u32, item: Item, msgpack: bool) {
+    /// Returns how many there are.
+    pub(super) fn spread_encoded(&mut self, index: u32, item: Item, msgpack: bool) -> u32 {
         let item = self.queue.insert(item);
         let mut receivers = 0;
         let wanted = |listener: &&Listener| listener.is_live() && listener.is_msgpack() == msgpack;
@@ -182,6 +184,7 @@ impl<N: Net> Shard<N> {
             receivers += 1;
         }
         self.queue.seal(item, receivers);
+        receivers
     }
 
     pub(super) fn values_item(&self, feed: u32, update: Arc<Publication>, accepted_ns: u64) -> Item {

@@ -5,6 +5,7 @@
 //! publication moves one number and not ten thousand. A subscriber that is not live (it catches up,
 //! lags, or lost values to conflation) keeps a number of its own and is stepped over.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pulsewire_bus::{Body, Bus, Channel, Publication};
@@ -74,13 +75,33 @@ pub(crate) struct Feed {
     pub(crate) told: u64,
     /// What of the newest values passes the filter, for those who come late or lost some, and of which it was made.
     newest: Option<(Arc<Publication>, Option<Arc<Publication>>)>,
+    /// When its channel last said something for it, Unix milliseconds; until then, when the feed began.
+    pub(crate) said_ms: i64,
+    /// Whether its listeners were told that the channel says nothing any more.
+    pub(crate) stale: bool,
+    /// How many listeners are being sent what was before.
+    pub(crate) catching_up: u32,
+    /// What came meanwhile, oldest first.
+    pub(crate) recent: VecDeque<Arc<Publication>>,
     /// Which series pass the filter, by their numbers.
     passing: Vec<Option<(Arc<Series>, bool)>>,
 }
 
 impl Feed {
-    pub(crate) fn new(channel: Arc<Channel>, view: View, cursor: u64) -> Self {
-        Self { channel, view, listeners: Vec::new(), cursor, told: cursor, newest: None, passing: Vec::new() }
+    pub(crate) fn new(channel: Arc<Channel>, view: View, cursor: u64, said_ms: i64) -> Self {
+        Self {
+            channel,
+            view,
+            listeners: Vec::new(),
+            cursor,
+            told: cursor,
+            newest: None,
+            said_ms,
+            stale: false,
+            catching_up: 0,
+            recent: VecDeque::new(),
+            passing: Vec::new(),
+        }
     }
 
     /// Whether an event passes the filter.

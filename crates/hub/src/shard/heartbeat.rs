@@ -59,6 +59,7 @@ impl<N: Net> Shard<N> {
             self.check_progress(now);
             self.retries.append(&mut self.retries_later);
             self.tell_positions();
+            self.tell_stale(now);
             self.check_members(now);
         }
     }

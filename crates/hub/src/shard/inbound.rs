@@ -582,7 +582,8 @@ impl<N: Net> Shard<N> {
             Work::Publish { id, .. }
             | Work::ClientEvent { id, .. }
             | Work::Open { id, .. }
-            | Work::History { id, .. } => id,
+            | Work::History { id, .. }
+            | Work::Series { id, .. } => id,
             Work::Authenticate { .. } | Work::Read { .. } | Work::State { .. } => None,
         };
         let error = ErrorAnswer { retry_after_ms: Some(1_000), ..ErrorAnswer::new(ErrorCode::Overloaded) };
@@ -598,6 +599,13 @@ impl<N: Net> Shard<N> {
         id: Option<RequestId>,
         now: Now,
     ) {
+        let metrics = ChannelName::parse(&history.channel)
+            .ok()
+            .and_then(|name| self.bus.namespace(&name))
+            .is_some_and(|namespace| namespace.kind == ChannelKind::Metrics);
+        if metrics {
+            return self.series_history(key, index, history, id, now);
+        }
         let Some(session) = &self.slots[index as usize].session else { return };
         let limits = &self.settings.limits;
         match history_wish(&self.bus, &session.principal, history, limits.outbox_bytes_max / 2) {

@@ -81,7 +81,7 @@ impl<N: Net> Shard<N> {
         let mut joined = Vec::with_capacity(checked.len());
         let mut positions = Vec::new();
         for wish in checked {
-            let (feed, fresh) = self.join_feed(slot, wish.channel.clone(), wish.view.clone(), msgpack);
+            let (feed, fresh) = self.join_feed(slot, wish.channel.clone(), wish.view.clone(), msgpack, now);
             // Asked for again without a place to begin at, a subscription goes on as it is.
             let begins = fresh || wish.state || !matches!(wish.replay, Replay::Live);
             if wish.channel.kind == ChannelKind::Log {
@@ -165,7 +165,14 @@ impl<N: Net> Shard<N> {
 
     /// Makes a slot a listener of a feed; one that listens to the channel already is kept or moved. Returns
     /// the feed, and whether the subscription is new to it.
-    fn join_feed(&mut self, slot: u32, channel: Arc<Channel>, view: View, msgpack: bool) -> (u32, bool) {
+    fn join_feed(
+        &mut self,
+        slot: u32,
+        channel: Arc<Channel>,
+        view: View,
+        msgpack: bool,
+        now: Now,
+    ) -> (u32, bool) {
         let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");
         let present = session
             .subscriptions
@@ -182,7 +189,7 @@ impl<N: Net> Shard<N> {
             self.leave_feed(slot, index);
         }
         channel.listen(self.index);
-        let feed = self.feed(channel, view);
+        let feed = self.feed(channel, view, now);
         let listeners = &mut self.feeds[feed as usize].listeners;
         let session = self.slots[slot as usize].session.as_mut().expect("only sessions subscribe");
         let subscription = session.subscriptions.len();
@@ -206,14 +213,17 @@ impl<N: Net> Shard<N> {
     }
 
     /// The feed of a channel in this view, made if there is none. The channel must count a listener already.
-    fn feed(&mut self, channel: Arc<Channel>, view: View) -> u32 {
+    fn feed(&mut self, channel: Arc<Channel>, view: View, now: Now) -> u32 {
         let known = self.feeds_by_channel.entry(channel.id).or_default();
         if let Some(feed) = known.iter().find(|feed| self.feeds[**feed as usize].view == view) {
             return *feed;
         }
         let id = channel.id;
         let cursor = channel.position().sequence.0;
-        let feed = Feed::new(channel, view, cursor);
+        if let Some(interval) = view.interval {
+            channel.want(interval);
+        }
+        let feed = Feed::new(channel, view, cursor, now.wall_ms);
         let index = u32::try_from(self.feeds.insert(feed)).expect("fewer than 2^32 feeds");
         self.feeds_by_channel.entry(id).or_default().push(index);
         index
@@ -289,9 +299,10 @@ impl<N: Net> Shard<N> {
                     self.read_on(slot, subscription);
                 }
             }
-            ChannelKind::Metrics => {
-                self.send_newest(slot, subscription, now.mono_ns);
-            }
+            ChannelKind::Metrics => match wish.replay {
+                Replay::Past(past_ms) => self.begin_past(slot, subscription, past_ms, now),
+                _ => self.send_newest(slot, subscription, now.mono_ns),
+            },
             ChannelKind::Ephemeral => {}
         }
     }
@@ -336,6 +347,8 @@ impl<N: Net> Shard<N> {
         let session = self.slots[slot as usize].session.as_mut().expect("only sessions subscribe");
         let left = session.subscriptions.swap_remove(subscription);
         self.states.remove(&(slot, left.feed));
+        self.caught_up(slot, left.feed);
+        let session = self.slots[slot as usize].session.as_mut().expect("only sessions subscribe");
         if let Some(moved) = session.subscriptions.get(subscription) {
             let (feed, listener) = (moved.feed, moved.listener);
             self.feeds[feed as usize].listeners[listener as usize].set_subscription(subscription);
@@ -348,6 +361,9 @@ impl<N: Net> Shard<N> {
             session.subscriptions[moved.subscription()].listener = left.listener;
         } else if feed.listeners.is_empty() {
             let feed = self.feeds.remove(left.feed as usize);
+            if let Some(interval) = feed.view.interval {
+                feed.channel.unwant(interval);
+            }
             // Its number may be given to another.
             self.behind.retain(|behind| *behind != left.feed);
             if let Some(feeds) = self.feeds_by_channel.get_mut(&feed.channel.id) {
@@ -395,7 +411,7 @@ impl<N: Net> Shard<N> {
         for Parked { channel, view, msgpack, attend, state, next, critical_until } in parked {
             let epoch = channel.epoch.clone();
             let channel = newest(&channel).unwrap_or(channel);
-            let (feed, _) = self.join_feed(slot, channel.clone(), view.clone(), msgpack);
+            let (feed, _) = self.join_feed(slot, channel.clone(), view.clone(), msgpack, now);
             let mut replay = Replay::Live;
             channels.push(channel.name.clone());
             if channel.kind == ChannelKind::Log {

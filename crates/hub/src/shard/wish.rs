@@ -99,7 +99,12 @@ impl<N: Net> Shard<N> {
             if *state && (kind != ChannelKind::Log || namespace.state_max == 0) {
                 return refused(ErrorCode::Unsupported, format!("`{name}` keeps no state"));
             }
-            if reads && kind != ChannelKind::Log {
+            let past = matches!(replay, Replay::Past(_));
+            if past && !metrics {
+                let detail = format!("`{name}` is not a metric channel: `history` is for those");
+                return refused(ErrorCode::Unsupported, detail);
+            }
+            if reads && !past && kind != ChannelKind::Log {
                 return refused(ErrorCode::Unsupported, format!("`{name}` keeps no events to replay"));
             }
             let seen = match replay {

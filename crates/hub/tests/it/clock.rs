@@ -131,7 +131,7 @@ fn values_of_windows_do_not_wait_for_a_time_that_was_already() {
     let client = scene.join("ada");
     scene.say(
         client,
-        r#"{"type":"subscribe","data":{"channels":["system.metrics"],"aggregation_interval":"5s","shape":"grouped"}}"#,
+        r#"{"type":"subscribe","data":{"channels":["system.metrics"],"aggregation_interval":"5s","shape":"grouped","tags":{"host":"*"}}}"#,
     );
     assert_eq!(scene.heard(client), "subscribed system.metrics");
     let minute = |scene: &mut Scene| {

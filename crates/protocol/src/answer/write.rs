@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use super::{
     Ack, Answer, Connected, ErrorAnswer, History, Member, Presence, PresenceChange, Publication, Published,
-    Refused, State,
+    Refused, SeriesPage, State,
 };
 use crate::channel::ChannelName;
 use crate::frame::{Encoding, Frame};
 use crate::json::{self, Object};
-use crate::metric::push_tags;
+use crate::metric::{push_tags, rfc3339};
 use crate::position::Position;
 use crate::request::RequestId;
 
@@ -79,7 +79,7 @@ impl Answer<'_> {
             Self::Pos { .. } => "pos",
             Self::ReplayEnd { .. } => "replay_end",
             Self::State(_) => "state",
-            Self::History(_) => "history",
+            Self::History(_) | Self::Series(_) => "history",
             Self::Presence(_) => "presence",
             Self::Reconnect { .. } => "reconnect",
             Self::TokenExpiring { .. } => "token_expiring",
@@ -154,6 +154,7 @@ impl Answer<'_> {
             }
             Self::State(state) => write_state(state, object),
             Self::History(history) => write_history(history, object),
+            Self::Series(page) => write_series(page, object),
             Self::Presence(presence) => write_presence(presence, object),
             Self::Reconnect { retry_ms, code } => {
                 object.shown("retry_ms", retry_ms);
@@ -254,6 +255,18 @@ fn write_history(history: &History<'_>, object: &mut Object<'_>) {
     object.flag("has_more", history.next_sequence.is_some());
     if let Some(next_sequence) = history.next_sequence {
         object.shown("next_sequence", next_sequence);
+    }
+}
+
+fn write_series(page: &SeriesPage<'_>, object: &mut Object<'_>) {
+    object.text("channel", page.channel.as_str());
+    object.text("resolution", page.resolution);
+    object.text("start_time", &rfc3339(page.start_ms));
+    object.text("end_time", &rfc3339(page.end_ms));
+    json::push_list(object.key("events"), page.events.iter(), |out, event| out.extend_from_slice(event));
+    object.flag("has_more", page.next_ms.is_some());
+    if let Some(next_ms) = page.next_ms {
+        object.text("next_time", &rfc3339(next_ms));
     }
 }
 

@@ -173,6 +173,8 @@ fn wanted(raw: &RawValue) -> Result<Wanted<'_>, Refusal> {
         #[serde(borrow, default, deserialize_with = "present")]
         state: Option<&'a RawValue>,
         #[serde(borrow, default, deserialize_with = "present")]
+        history: Option<&'a RawValue>,
+        #[serde(borrow, default, deserialize_with = "present")]
         presence: Option<&'a RawValue>,
     }
     if let Some(channel) = text_of(raw) {
@@ -183,16 +185,17 @@ fn wanted(raw: &RawValue) -> Result<Wanted<'_>, Refusal> {
     }
     let item: Item<'_> = serde_json::from_str(raw.get()).map_err(|error| bad(format!("channel: {error}")))?;
     let channel = required(item.channel, "channel")?;
-    let replay = match (item.since, item.last, item.replay) {
-        (None, None, None) => Replay::Live,
-        (Some(since), None, None) => Replay::Since(position(since)?),
-        (None, Some(_), None) => Replay::Last(count(item.last, "last")?.unwrap_or(0)),
-        (None, None, Some(_)) => match &*required(item.replay, "replay")? {
+    let replay = match (item.since, item.last, item.replay, item.history) {
+        (None, None, None, None) => Replay::Live,
+        (Some(since), None, None, None) => Replay::Since(position(since)?),
+        (None, Some(_), None, None) => Replay::Last(count(item.last, "last")?.unwrap_or(0)),
+        (None, None, None, Some(history)) => Replay::Past(past_ms(history)?),
+        (None, None, Some(_), None) => match &*required(item.replay, "replay")? {
             "none" => Replay::Live,
             "critical" => Replay::Critical,
             _ => return Err(bad("`replay` is not \"none\" or \"critical\"")),
         },
-        _ => return Err(bad("only one of `since`, `last` and `replay` can hold")),
+        _ => return Err(bad("only one of `since`, `last`, `replay` and `history` can hold")),
     };
     let state = match item.state.map(RawValue::get) {
         None | Some("false") => false,
@@ -206,6 +209,21 @@ fn wanted(raw: &RawValue) -> Result<Wanted<'_>, Refusal> {
         Some(_) => return Err(bad("`presence` is not true, false or \"watch\"")),
     };
     Ok(Wanted { channel, replay, state, attend })
+}
+
+/// `"90s"`, `"15m"`, `"6h"` or `"7d"`.
+fn past_ms(raw: &RawValue) -> Result<u64, Refusal> {
+    let wrong = || bad("`history` is not a time such as \"90s\", \"15m\", \"6h\" or \"7d\"");
+    let text = text_of(raw).ok_or_else(wrong)?;
+    let unit_ms = match text.bytes().last() {
+        Some(b's') => 1_000,
+        Some(b'm') => 60_000,
+        Some(b'h') => 3_600_000,
+        Some(b'd') => 86_400_000,
+        _ => return Err(wrong()),
+    };
+    let number = text[..text.len() - 1].parse::<u64>().ok().filter(|number| *number > 0);
+    number.and_then(|number| number.checked_mul(unit_ms)).ok_or_else(wrong)
 }
 
 fn names<'a>(raw: &Raw<'a>) -> Result<Vec<Text<'a>>, Refusal> {
@@ -259,6 +277,7 @@ fn get_history<'a>(raw: &Raw<'a>) -> Result<Kind<'a>, Refusal> {
         limit: count(raw.limit, "limit")?,
         interval: interval(raw)?,
         shape: shape(raw)?,
+        filter: filter(raw)?,
     }))
 }
 

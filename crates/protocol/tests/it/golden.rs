@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use pulsewire_protocol::{
     Ack, Answer, ChannelName, CloseCode, Connected, Encoding, Epoch, ErrorAnswer, ErrorCode, Event,
-    EventType, Frame, Gap, GapReason, History, Kind, Member, MessageId, MetricKind, MetricSet, Number,
-    Position, Presence, PresenceChange, Publication, Published, Refused, RequestId, Sample, Sequence,
-    SessionId, State, Tags, encode_event, encode_grouped, encode_points, parse, request_from_msgpack,
+    EventType, Frame, Gap, GapReason, History, Kind, Member, MessageId, MetricKind, MetricSet, Number, Point,
+    Position, Presence, PresenceChange, Publication, Published, Reading, Refused, RequestId, Sequence,
+    Series, SessionId, State, Tags, encode_event, encode_grouped, encode_points, parse, request_from_msgpack,
     transcode,
 };
 use serde_json::Value;
@@ -352,21 +352,17 @@ fn tags(value: &Value) -> Tags {
 /// A metric line has the channel of document 004; the samples are found by their dots.
 fn write_metric(value: &Value, json: &str, encoding: Encoding) -> Frame {
     let number = |value: &Value| value.as_i64().map_or_else(|| value.as_f64().unwrap().into(), Number::Whole);
-    let sample = |name: String, value: Number, tags| Sample {
-        name: name.into(),
-        kind: MetricKind::Gauge,
-        value,
-        tags,
+    let moment = value["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let sample = |name: String, value: Number, tags| Point {
+        series: Arc::new(Series { id: 0, name: name.into(), kind: MetricKind::Gauge, tags }),
+        timestamp_ms: moment.as_millisecond(),
+        reading: Reading::Value(value),
     };
-    let set = |samples| MetricSet {
+    let set = |points| MetricSet {
         channel: ChannelName::parse(value["channel"].as_str().unwrap()).unwrap(),
-        timestamp_ms: value["timestamp"]
-            .as_str()
-            .unwrap()
-            .parse::<jiff::Timestamp>()
-            .unwrap()
-            .as_millisecond(),
-        samples,
+        number: 1,
+        interval: None,
+        points,
     };
     if let Some(name) = value["name"].as_str() {
         let sample = sample(name.to_owned(), number(&value["value"]), tags(&value["tags"]));
@@ -382,5 +378,5 @@ fn write_metric(value: &Value, json: &str, encoding: Encoding) -> Frame {
         }
     }
     samples.sort_by_key(|(at, _)| *at);
-    encode_grouped(&set(samples.into_iter().map(|(_, sample)| sample).collect()), encoding)
+    encode_grouped(&set(samples.into_iter().map(|(_, sample)| sample).collect()), encoding).remove(0)
 }

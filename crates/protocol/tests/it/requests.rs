@@ -1,8 +1,8 @@
 //! What a client may say, and what it hears when it says it wrong.
 
 use pulsewire_protocol::{
-    ErrorCode, Event, GetHistory, Heartbeat, Interval, Kind, Position, Replay, RequestId, Shape, parse,
-    request_from_msgpack, transcode,
+    ErrorCode, Event, Filter, GetHistory, Heartbeat, Interval, Kind, Position, Replay, RequestId, Shape,
+    parse, request_from_msgpack, transcode,
 };
 
 fn kind(json: &str) -> Kind<'_> {
@@ -21,7 +21,7 @@ fn document_004_subscribe_is_read_in_both_nestings() {
         let Kind::Subscribe(subscribe) = kind(json) else { panic!("not a subscribe") };
         let names: Vec<_> = subscribe.channels.iter().map(|wanted| &*wanted.channel).collect();
         assert_eq!(names, ["system.metrics", "workflow.metrics"]);
-        assert_eq!(subscribe.tags, [("env".into(), "production".into())]);
+        assert_eq!(subscribe.filter, Filter::equal([("env", "production")]).unwrap());
         assert_eq!(subscribe.interval, Some(Interval::S5));
         assert!(subscribe.compression);
     }

@@ -4,6 +4,8 @@
 //! matches does not exist. The tables of the file come first, the shipped ones after them; a table
 //! with the name of a shipped one replaces it.
 
+use std::time::Duration;
+
 use pulsewire_protocol::{ChannelName, ChannelPattern};
 
 use super::{
@@ -81,6 +83,8 @@ section! {
     presence_cursor_max: Size = "1KiB", range("16B", "16KiB");
     /// The shortest time between two tellings of who is there in a channel; cursors that change faster are merged.
     presence_interval: Span = "100ms", range("10ms", "1m");
+    /// How often a metric channel is expected to say something; after three of these in silence its subscribers are told `stale`.
+    interval: Span = "5s", range("100ms", "1d");
     /// Whether a connection without a token may subscribe.
     anonymous: Flag = "false";
     /// Who may publish: `granted` or `server`.
@@ -107,6 +111,10 @@ impl Namespace {
             },
             Self::shipped("project", "project:*", ChannelKind::Log),
             Self { state_max: 10_000, ..Self::shipped("workspace", "workspace", ChannelKind::Log) },
+            Self {
+                interval: Duration::from_secs(1),
+                ..Self::shipped("system", "system.metrics", ChannelKind::Metrics)
+            },
             Self::shipped("metrics", "*.metrics", ChannelKind::Metrics),
             Self::shipped("upstream", "upstream:*", ChannelKind::Ephemeral),
         ];
@@ -134,7 +142,8 @@ mod tests {
             ("run:42", Some("run")),
             ("project:7", Some("project")),
             ("workspace", Some("workspace")),
-            ("system.metrics", Some("metrics")),
+            ("system.metrics", Some("system")),
+            ("agent.metrics", Some("metrics")),
             ("upstream:orders", Some("upstream")),
             ("$sys.metrics", Some("sys")),
             ("demo", Some("demo")),
@@ -146,6 +155,6 @@ mod tests {
             let channel = ChannelName::parse(channel).unwrap();
             assert_eq!(namespace_of(&namespaces, &channel).map(|it| it.name.as_str()), name, "{channel}");
         }
-        assert_eq!(Namespace::defaults(false).len(), 6);
+        assert_eq!(Namespace::defaults(false).len(), 7);
     }
 }

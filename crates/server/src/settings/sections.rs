@@ -272,6 +272,36 @@ section! {
 }
 
 section! {
+    /// Metric channels: their series, roll-ups and history.
+    Settings => Series "series." |settings| settings.series;
+
+    /// Series of one channel, each a name with its tags; a sample of one more is answered `limit_exceeded`.
+    per_channel_max: Count = "10000", range("1", "1000000");
+    /// How much later than the end of its window a sample may come and still count. Series that usually come later are waited for longer, up to a minute.
+    lateness: Span = "250ms", range("0s", "30s");
+    /// How far in the future a sample may be dated; others are refused.
+    future_max: Span = "1m", range("0s", "1h");
+    /// A series that has said nothing for so long is forgotten, but for its history.
+    idle_after: Span = "1h", range("1m", "30d");
+    /// How long windows of a second are kept; 0 keeps none.
+    history_1s: Span = "15m", range("0s", "7d");
+    /// How long windows of ten seconds are kept; 0 keeps none.
+    history_10s: Span = "6h", range("0s", "90d");
+    /// How long windows of a minute are kept; 0 keeps none.
+    history_1m: Span = "7d", range("0s", "3650d");
+    /// How long windows of an hour are kept; 0 keeps none.
+    history_1h: Span = "90d", range("0s", "3650d");
+    /// How often windows that have closed are written to the store. Of what has not been, a process that is killed loses so much.
+    keep_interval: Span = "10s", range("1s", "10m");
+    /// Memory for windows of one channel that the store does not take; the rest is given up and counted.
+    waiting_bytes_max: Size = "64MiB", range("64KiB", "16GiB");
+    /// Reads of history at the same time; some more wait, and what is beyond is answered `overloaded`.
+    reads_max: Count = "4", range("1", "256");
+    /// Points of one answer over HTTP; a longer answer is cut and says where to go on.
+    points_max: Count = "10000", range("1", "1000000"), reloadable();
+}
+
+section! {
     /// What `/metrics` shows.
     Settings => Metrics "metrics." |settings| settings.metrics;
 

@@ -348,8 +348,11 @@ impl Client {
         let is_log_event = kind == "event" && value["sequence"].is_u64();
         let hit = match mangle {
             Mangle::LoseEvent | Mangle::RepeatEvent | Mangle::SwapEvents => is_log_event,
-            Mangle::EatDropped => kind == "dropped",
-            Mangle::EatConflated => kind == "conflated",
+            Mangle::EatDropped | Mangle::EatConflated => {
+                let of = value["channel"].as_str().map(self::kind);
+                let wanted = if mangle == Mangle::EatDropped { Kind::Ephemeral } else { Kind::Metrics };
+                kind == "dropped" && of == Some(wanted)
+            }
             Mangle::EatGap => kind == "gap",
             Mangle::EatAck => kind == "ack",
             Mangle::EatState => kind == "state",
@@ -416,7 +419,7 @@ impl Client {
             "reset" => self.on_reset(channel, value),
             "replay_end" => self.on_replay_end(channel, value, truth),
             "dropped" => self.on_dropped(channel, value, truth),
-            "conflated" => self.on_conflated(channel, value),
+            "stale" if self.subs.get(channel).is_some_and(|sub| sub.kind == Kind::Metrics) => {}
             "ack" => self.on_ack(value, truth),
             "error" => self.on_error(value),
             "pong" | "refreshed" | "history" => {
@@ -592,23 +595,18 @@ impl Client {
                     self.fault(format!("{channel}: more dropped than published"));
                 }
             }
-            _ => self.fault(format!("{channel}: dropped {count}")),
-        }
-    }
-
-    fn on_conflated(&mut self, channel: &str, value: &Value) {
-        let count = value["count"].as_u64().unwrap_or(0);
-        match self.subs.get_mut(channel) {
             Some(sub) if sub.kind == Kind::Metrics && count > 0 => {
                 sub.owed = Some(sub.owed.unwrap_or(0) + count);
             }
-            _ => self.fault(format!("{channel}: conflated {count}")),
+            _ => self.fault(format!("{channel}: dropped {count}")),
         }
     }
 
     fn on_values(&mut self, value: &Value, truth: &Truth) {
         let channel = value["channel"].as_str().unwrap_or_default();
-        let place = value["n"].as_u64().or_else(|| value["value"].as_u64());
+        // A window says what came last in it, besides much else.
+        let place = [&value["n"]["last"], &value["last"], &value["n"], &value["value"]];
+        let place = place.into_iter().find_map(Value::as_u64);
         let Some(place) = place else {
             self.fault(format!("unknown message: {value}"));
             return;
@@ -619,6 +617,14 @@ impl Client {
             return;
         };
         let Sub { host, last, owed, vague, interval, .. } = *sub;
+        let of = value["tags"]["host"].as_str().and_then(|of| of.chars().next()).unwrap_or('?');
+        if of != host {
+            // One document for each set of tags: those of all hosts are counted by the one that is in every set.
+            if host != '*' || !host_has(of, place) || place > truth.sets(channel) {
+                self.fault(format!("{channel}: values {place} of {of} were not asked for"));
+            }
+            return;
+        }
         let went_back = place < last || (place == last && !vague);
         sub.last = place;
         sub.received += 1;

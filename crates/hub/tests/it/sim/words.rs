@@ -38,8 +38,9 @@ pub fn short(value: &Value) -> String {
             let more = if value["more"] == true { " more" } else { "" };
             format!("state{}{} {}{more}", field("channel"), field("sequence"), keys.join(","))
         }
+        "stale" => format!("stale{}", field("channel")),
         "pos" | "replay_end" | "reset" => format!("{kind}{}{}", field("channel"), field("sequence")),
-        "dropped" | "conflated" => format!("{kind}{}{}", field("channel"), field("count")),
+        "dropped" => format!("{kind}{}{}", field("channel"), field("count")),
         "connected" => format!("connected{}", if value["resumed"] == true { " resumed" } else { "" }),
         "ack" => match value["results"].as_array() {
             Some(results) => {

@@ -12,14 +12,15 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 use pulsewire_bus::{
     Broker, Bus, MemoryStore, NamedBy, Now, Options, Page, Publication, Publisher, Receipt, Refusal, Reply,
-    RingLimits, Store, Turn,
+    RingLimits, SeriesQuery, Store, Turn,
 };
 use pulsewire_hub::{
-    Admission, Arrival, Authenticated, Command, EventAnswer, Hub, HubSettings, Inbox, Ledger, Order, Shard,
-    ShardOptions, Work,
+    Admission, Arrival, Authenticated, Command, EventAnswer, Hub, HubSettings, Inbox, Ledger, Order,
+    SeriesAnswer, Shard, ShardOptions, Work,
 };
 use pulsewire_protocol::{
-    ChannelName, Encoding, Epoch, ErrorCode, Event, Heartbeat, MetricKind, Number, Sample, SessionId, Tags,
+    ChannelName, Encoding, Epoch, ErrorCode, Event, Heartbeat, MetricKind, Number, Sample, Sequence,
+    SessionId, Tags,
 };
 use pulsewire_telemetry::{SampleSource, Telemetry};
 
@@ -512,6 +513,19 @@ impl World {
                     let outcome = Err((ErrorCode::HistoryUnavailable, String::new()));
                     Order::History { conn, id, outcome }
                 }
+                Work::Series { id, channel, query, shape, encoding, read } => {
+                    let query = SeriesQuery { to_ms: query.to_ms.min(self.now.wall_ms + 60_000), ..query };
+                    let listed = self.bus.at_hand(&channel, Sequence::ZERO).expect("a metric channel");
+                    let history = listed
+                        .ok_or(ErrorCode::UnknownChannel)
+                        .and_then(|listed| self.bus.series_history(self.now, &listed, &query));
+                    let outcome = history.map_err(|code| (code, String::new())).map(|history| SeriesAnswer {
+                        frame: history.encode(&channel, &query, shape, id.as_ref(), encoding),
+                        next_ms: history.next_ms,
+                        number: history.number,
+                    });
+                    Order::Series { conn, id, read, outcome }
+                }
                 Work::Read { channel, query, read } => {
                     let done = self.done.clone();
                     let tell = move |page| done.lock().push((shard, Order::Page { conn, read, page }));
@@ -756,6 +770,7 @@ impl World {
 
     pub fn advance(&mut self, ms: u64) {
         self.now = self.now.plus_ms(ms);
+        self.bus.roll(self.now);
     }
 
     /// Lets time pass with everybody awake, in steps of at most `step` ms.

@@ -1,0 +1,266 @@
+//! What a metric channel's series did earlier.
+//!
+//! The finest tier that reaches back far enough answers, unless that would be more points than are wanted: then a
+//! coarser one does. What this process has not kept yet is read from memory first, then what is kept: so nothing
+//! that is kept meanwhile is missed, and what is found twice counts once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use pulsewire_protocol::{
+    Answer, ChannelName, Encoding, ErrorCode, Filter, Frame, Interval, MetricSet, Point, Reading, RequestId,
+    SeriesPage, Shape, encode_grouped, encode_points,
+};
+
+use super::levels::{Dated, Level};
+use super::named::{Known, Named};
+use super::table::in_order;
+use super::window::Window;
+use crate::lane::failure_label;
+use crate::store::{Chunk, ChunkQuery, Chunks, Tier};
+use crate::{Bus, Channel, Now};
+
+/// The spans over which points may be, shortest first: name, milliseconds and the tier they are made of.
+const RESOLUTIONS: [(&str, i64, Tier); 6] = [
+    ("1s", 1_000, Tier::S1),
+    ("5s", 5_000, Tier::S1),
+    ("10s", 10_000, Tier::S10),
+    ("1m", 60_000, Tier::M1),
+    ("5m", 300_000, Tier::M1),
+    ("1h", 3_600_000, Tier::H1),
+];
+
+/// What is wanted of a metric channel's past.
+#[derive(Debug, Clone)]
+pub struct SeriesQuery {
+    /// From this moment on, Unix milliseconds.
+    pub from_ms: i64,
+    /// Before this moment.
+    pub to_ms: i64,
+    /// Windows of this length; without it, as fine as fits.
+    pub interval: Option<Interval>,
+    /// Of series that pass.
+    pub filter: Filter,
+    /// At most so many points.
+    pub points_max: usize,
+    /// Whether windows that are still open are wanted, as they are now.
+    pub open: bool,
+}
+
+/// What series did.
+#[derive(Debug, Clone)]
+pub struct SeriesHistory {
+    /// Windows by their start, earliest first.
+    pub points: Vec<Point>,
+    /// How long the windows are: `1s`, `5s`, `10s`, `1m`, `5m` or `1h`.
+    pub resolution: &'static str,
+    /// The same as an interval, if subscribers can have it.
+    pub interval: Option<Interval>,
+    /// Where the answer was cut because it would have been too long: ask again from this moment on.
+    pub next_ms: Option<i64>,
+    /// Chunks that are kept and cannot be read.
+    pub corrupt: usize,
+    /// The number of the last set that the channel had said: what it holds is in here.
+    pub number: u64,
+}
+
+impl SeriesHistory {
+    /// The `history` message that says it.
+    #[must_use]
+    pub fn encode(
+        &self,
+        channel: &ChannelName,
+        query: &SeriesQuery,
+        shape: Shape,
+        id: Option<&RequestId>,
+        encoding: Encoding,
+    ) -> Frame {
+        let (number, interval) = (self.number, self.interval);
+        let set = MetricSet { channel: channel.clone(), number, interval, points: self.points.clone() };
+        let frames = match shape {
+            Shape::Grouped => encode_grouped(&set, Encoding::Json),
+            Shape::Points => encode_points(&set, Encoding::Json),
+        };
+        let events: Vec<&[u8]> = frames.iter().map(Frame::payload).collect();
+        let page = SeriesPage {
+            channel,
+            resolution: self.resolution,
+            start_ms: query.from_ms,
+            end_ms: query.to_ms,
+            events: &events,
+            next_ms: self.next_ms,
+        };
+        Answer::Series(page).encode(id, encoding)
+    }
+}
+
+/// Windows by when they began.
+type Windows = BTreeMap<i64, Window>;
+
+impl Bus {
+    /// Reads a metric channel's past. May block in the store.
+    ///
+    /// # Errors
+    ///
+    /// `history_unavailable` if none is kept at that interval, `store_unavailable` if it cannot be read.
+    pub fn series_history(
+        &self,
+        now: Now,
+        channel: &Arc<Channel>,
+        query: &SeriesQuery,
+    ) -> Result<SeriesHistory, ErrorCode> {
+        let kept_ms = self.series_limits().kept_ms;
+        let wanted = |(name, span_ms, tier): &&(&str, i64, Tier)| {
+            kept_ms[*tier as usize] > 0
+                && match query.interval {
+                    Some(interval) => interval.name() == *name,
+                    // Finer windows that do not reach back to the beginning would leave it out.
+                    None => {
+                        let windows = (query.to_ms - query.from_ms) / span_ms;
+                        now.wall_ms - kept_ms[*tier as usize] <= query.from_ms
+                            && windows <= query.points_max as i64
+                    }
+                }
+        };
+        let coarsest = || RESOLUTIONS.iter().rev().find(|(.., tier)| kept_ms[*tier as usize] > 0);
+        let mut resolutions: Vec<_> = RESOLUTIONS.iter().filter(wanted).collect();
+        if resolutions.is_empty() && query.interval.is_none() {
+            resolutions.extend(coarsest());
+        }
+        if let Some(interval) = query.interval.filter(|_| resolutions.is_empty()) {
+            // An interval whose tier is not kept can be made of a finer one that is.
+            let finer = |(_, span_ms, tier): &&(&str, i64, Tier)| {
+                kept_ms[*tier as usize] > 0 && i128::from(*span_ms) <= interval.duration().as_millis() as i128
+            };
+            let made_of = RESOLUTIONS.iter().rev().find(finer).ok_or(ErrorCode::HistoryUnavailable)?;
+            return self.read_tier(channel, query, (interval.name(), made_of.2));
+        }
+        let last = resolutions.len().checked_sub(1).ok_or(ErrorCode::HistoryUnavailable)?;
+        for (at, (name, _, tier)) in resolutions.into_iter().enumerate() {
+            let history = self.read_tier(channel, query, (name, *tier))?;
+            if history.next_ms.is_none() || at == last {
+                return Ok(history);
+            }
+        }
+        Err(ErrorCode::HistoryUnavailable)
+    }
+
+    fn read_tier(
+        &self,
+        channel: &Arc<Channel>,
+        query: &SeriesQuery,
+        (resolution, tier): (&'static str, Tier),
+    ) -> Result<SeriesHistory, ErrorCode> {
+        let span_ms = RESOLUTIONS.iter().find(|known| known.0 == resolution).map_or(1_000, |known| known.1);
+        let from_ms = query.from_ms - query.from_ms.rem_euclid(span_ms);
+        let query = SeriesQuery { from_ms, ..query.clone() };
+        let (mut found, number) = self.at_hand_windows(channel, &query, tier);
+        let kept = self.kept_windows(channel, &query, tier)?;
+        // Behind the last chunk that was read there may be others of the same time.
+        let mut next_ms = kept.more.then(|| kept.chunks.last().map_or(query.to_ms, |chunk| chunk.start_ms));
+        let mut corrupt = kept.corrupt;
+        for chunk in &kept.chunks {
+            corrupt += usize::from(!self.add_chunk(chunk, &mut found));
+        }
+        let mut points = Vec::new();
+        for (Known(series), (own, others)) in found {
+            let mut windows = Windows::new();
+            for (start_ms, window) in own.into_iter().chain(others) {
+                add(&mut windows, start_ms - start_ms.rem_euclid(span_ms), window);
+            }
+            let inside = windows.range(query.from_ms..query.to_ms);
+            points.extend(inside.map(|(start_ms, window)| Point {
+                series: series.clone(),
+                timestamp_ms: *start_ms,
+                reading: Reading::Figures(window.figures()),
+            }));
+        }
+        in_order(&mut points);
+        let cut_ms = points.get(query.points_max).map(|point| point.timestamp_ms);
+        if let Some(cut_ms) = cut_ms.into_iter().chain(next_ms).min() {
+            let cut_ms = cut_ms - cut_ms.rem_euclid(span_ms);
+            let whole = points.partition_point(|point| point.timestamp_ms < cut_ms);
+            if whole > 0 || points.is_empty() {
+                points.truncate(whole);
+                next_ms = Some(cut_ms.max(query.from_ms + span_ms));
+            } else {
+                // One moment is more than is wanted: as much of it as fits, then on.
+                points.truncate(query.points_max);
+                next_ms = Some(cut_ms + span_ms);
+            }
+        }
+        let interval = Interval::from_name(resolution);
+        Ok(SeriesHistory { points, resolution, interval, next_ms, corrupt, number })
+    }
+
+    /// Windows that are in memory: those that wait to be kept, and those that are open.
+    fn at_hand_windows(&self, channel: &Channel, query: &SeriesQuery, tier: Tier) -> (Found, u64) {
+        let mut found = Found::new();
+        let order = channel.order.lock();
+        let Some(table) = &order.series else { return (found, 0) };
+        let level = Level::ALL.into_iter().find(|level| level.tier() == Some(tier));
+        for (series, windows) in level.into_iter().flat_map(|level| table.windows(level, query.open)) {
+            let inside = |(start_ms, _): &Dated| *start_ms >= query.from_ms && *start_ms < query.to_ms;
+            let windows: Vec<Dated> = windows.into_iter().filter(inside).collect();
+            if !windows.is_empty() && query.filter.passes(&series.name, &series.tags) {
+                let own = &mut found.entry(Known(series.clone())).or_default().0;
+                windows.into_iter().for_each(|(start_ms, window)| add(own, start_ms, window));
+            }
+        }
+        (found, table.number())
+    }
+
+    fn kept_windows(&self, channel: &Channel, query: &SeriesQuery, tier: Tier) -> Result<Chunks, ErrorCode> {
+        /// A point of an answer is made of one window of a few hundred bytes at most.
+        const WINDOW_BYTES: usize = 512;
+        let Some(store) = &self.options.series.store else { return Ok(Chunks::default()) };
+        let windows = (query.interval.map_or(0, |interval| interval.duration().as_millis() as i64)
+            / tier.window_ms())
+        .clamp(1, 60);
+        let wanted = ChunkQuery {
+            channel: &channel.name,
+            tier,
+            from_ms: query.from_ms,
+            to_ms: query.to_ms,
+            filter: &query.filter,
+            bytes_max: query.points_max.saturating_mul(WINDOW_BYTES).saturating_mul(windows as usize),
+        };
+        store.read(&wanted).map_err(|error| {
+            tracing::warn!(%error, "the history of a metric channel cannot be read");
+            self.telemetry.shared().store_failed(failure_label(error.failure));
+            ErrorCode::StoreUnavailable
+        })
+    }
+
+    /// Adds the windows of a kept chunk. `false` if it cannot be read.
+    fn add_chunk(&self, chunk: &Chunk, found: &mut Found) -> bool {
+        let mut bytes = &*chunk.windows;
+        let key = (&*chunk.series.name, &chunk.series.tags);
+        if !found.contains_key(&key as &dyn Named) {
+            found.insert(Known(chunk.series.clone()), Default::default());
+        }
+        let (own, others) = found.get_mut(&key as &dyn Named).expect("it was put there");
+        while !bytes.is_empty() {
+            let Some((start_ms, window)) = Window::read(&mut bytes) else { return false };
+            if chunk.writer == self.options.incarnation {
+                // What is in memory, too, is newer.
+                own.entry(start_ms).or_insert(window);
+            } else {
+                add(others, start_ms, window);
+            }
+        }
+        true
+    }
+}
+
+/// The windows of each series: this process's, and those of others.
+type Found = HashMap<Known, (Windows, Windows)>;
+
+fn add(windows: &mut Windows, start_ms: i64, window: Window) {
+    match windows.entry(start_ms) {
+        std::collections::btree_map::Entry::Occupied(mut known) => known.get_mut().merge(&window),
+        std::collections::btree_map::Entry::Vacant(place) => {
+            place.insert(window);
+        }
+    }
+}

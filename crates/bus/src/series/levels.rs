@@ -1,0 +1,193 @@
+//! The windows of one series, from a second to an hour.
+//!
+//! Windows align to the clock. A sample opens its window of a second; each window that closes becomes part of the
+//! next longer one: 1 s, 5 s, 10 s, 1 min, 5 min, 1 h. A window closes when it has ended and so much more time has
+//! passed as the series usually comes late, or when more than [`OPEN_MAX`] are open. So whoever sends what is
+//! some seconds old, as Prometheus does, loses nothing, and whoever is on time waits for nobody.
+
+use pulsewire_protocol::{Interval, Number};
+use smallvec::SmallVec;
+
+use super::window::Window;
+use crate::store::Tier;
+
+/// Windows of a second that a series may have open; one more closes the oldest.
+const OPEN_MAX: usize = 8;
+/// How late a series can be waited for, milliseconds: beyond that it is late.
+const LAG_MAX_MS: i64 = 60_000;
+
+/// How long a window is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    S1,
+    S5,
+    S10,
+    M1,
+    M5,
+    H1,
+}
+
+impl Level {
+    pub(crate) const ALL: [Self; 6] = [Self::S1, Self::S5, Self::S10, Self::M1, Self::M5, Self::H1];
+
+    pub(crate) fn span_ms(self) -> i64 {
+        [1_000, 5_000, 10_000, 60_000, 300_000, 3_600_000][self as usize]
+    }
+
+    /// The interval at which subscribers can have it.
+    pub(crate) fn interval(self) -> Option<Interval> {
+        match self {
+            Self::S1 => Some(Interval::S1),
+            Self::S5 => Some(Interval::S5),
+            Self::S10 => None,
+            Self::M1 => Some(Interval::M1),
+            Self::M5 => Some(Interval::M5),
+            Self::H1 => Some(Interval::H1),
+        }
+    }
+
+    /// The tier that keeps it.
+    pub(crate) fn tier(self) -> Option<Tier> {
+        match self {
+            Self::S1 => Some(Tier::S1),
+            Self::S10 => Some(Tier::S10),
+            Self::M1 => Some(Tier::M1),
+            Self::H1 => Some(Tier::H1),
+            Self::S5 | Self::M5 => None,
+        }
+    }
+}
+
+/// A window and when it began, Unix milliseconds.
+pub(crate) type Dated = (i64, Window);
+
+/// Windows that closed: level, start, values.
+pub(crate) type Closed = Vec<(Level, i64, Window)>;
+
+/// The open windows of a series.
+#[derive(Debug)]
+pub(crate) struct Levels {
+    /// Windows of a second, oldest first.
+    seconds: SmallVec<[Dated; 2]>,
+    /// The open window of each longer level.
+    longer: [Option<Dated>; 5],
+    /// Up to where each level has closed, Unix milliseconds.
+    closed_ms: [i64; 6],
+    /// How late this series usually comes, milliseconds.
+    lag_ms: i64,
+}
+
+impl Default for Levels {
+    fn default() -> Self {
+        Self { seconds: SmallVec::new(), longer: Default::default(), closed_ms: [i64::MIN; 6], lag_ms: 0 }
+    }
+}
+
+impl Levels {
+    /// Takes a value. `false` if its window has closed.
+    pub(crate) fn add(&mut self, value: Number, at_ms: i64, now_ms: i64, closed: &mut Closed) -> bool {
+        let lag_ms = (now_ms - at_ms).clamp(0, LAG_MAX_MS);
+        // Up at once, down slowly: one sample that is on time does not make the others late.
+        self.lag_ms = lag_ms.max(self.lag_ms - (self.lag_ms - lag_ms + 15) / 16);
+        let start_ms = at_ms - at_ms.rem_euclid(1_000);
+        if start_ms < self.closed_ms[0] {
+            return false;
+        }
+        match self.seconds.binary_search_by_key(&start_ms, |(start_ms, _)| *start_ms) {
+            Ok(at) => self.seconds[at].1.add(value, at_ms),
+            Err(at) => {
+                self.seconds.insert(at, (start_ms, Window::of(value, at_ms)));
+                if self.seconds.len() > OPEN_MAX {
+                    self.close_second(closed);
+                }
+            }
+        }
+        true
+    }
+
+    /// Closes what has ended, and for which nobody is waited any more.
+    pub(crate) fn roll(&mut self, now_ms: i64, lateness_ms: i64, closed: &mut Closed) {
+        let until_ms = now_ms - lateness_ms.max(self.lag_ms);
+        while self.seconds.first().is_some_and(|(start_ms, _)| start_ms + 1_000 <= until_ms) {
+            self.close_second(closed);
+        }
+        for at in 1..Level::ALL.len() {
+            let span_ms = Level::ALL[at].span_ms();
+            if self.longer[at - 1].as_ref().is_some_and(|(start_ms, _)| start_ms + span_ms <= until_ms) {
+                self.close_longer(at, closed);
+            }
+        }
+    }
+
+    /// Closes every window, and lets time begin anew: the clock by which they were dated was wrong.
+    pub(crate) fn restart(&mut self, closed: &mut Closed) {
+        while !self.seconds.is_empty() {
+            self.close_second(closed);
+        }
+        for at in 1..Level::ALL.len() {
+            self.close_longer(at, closed);
+        }
+        *self = Self::default();
+    }
+
+    /// Whether no window is open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.seconds.is_empty() && self.longer.iter().all(Option::is_none)
+    }
+
+    /// The window of a level that is open, with what is open below it.
+    pub(crate) fn open(&self, level: Level) -> Vec<Dated> {
+        let span_ms = level.span_ms();
+        let mut open: Vec<Dated> = Vec::new();
+        let mut add = |(start_ms, window): &Dated| {
+            let start_ms = start_ms - start_ms.rem_euclid(span_ms);
+            match open.iter_mut().find(|(known, _)| *known == start_ms) {
+                Some((_, known)) => known.merge(window),
+                None => open.push((start_ms, window.clone())),
+            }
+        };
+        self.longer[..level as usize].iter().flatten().rev().for_each(&mut add);
+        self.seconds.iter().for_each(&mut add);
+        // What has closed at this level is not open, though something may have come for it that is.
+        open.retain(|(start_ms, _)| *start_ms >= self.closed_ms[level as usize]);
+        open.sort_by_key(|(start_ms, _)| *start_ms);
+        open
+    }
+
+    fn close_second(&mut self, closed: &mut Closed) {
+        let (start_ms, window) = self.seconds.remove(0);
+        self.closed_ms[0] = self.closed_ms[0].max(start_ms + 1_000);
+        self.rise(1, start_ms, &window, closed);
+        closed.push((Level::S1, start_ms, window));
+    }
+
+    fn close_longer(&mut self, at: usize, closed: &mut Closed) {
+        let Some((start_ms, window)) = self.longer[at - 1].take() else { return };
+        let level = Level::ALL[at];
+        self.closed_ms[at] = self.closed_ms[at].max(start_ms + level.span_ms());
+        self.rise(at + 1, start_ms, &window, closed);
+        closed.push((level, start_ms, window));
+    }
+
+    /// Makes a closed window part of the next longer one. One that comes too late for a level is part of the next.
+    fn rise(&mut self, at: usize, part_ms: i64, part: &Window, closed: &mut Closed) {
+        let Some(level) = Level::ALL.get(at) else { return };
+        let start_ms = part_ms - part_ms.rem_euclid(level.span_ms());
+        match &mut self.longer[at - 1] {
+            Some((open_ms, window)) if *open_ms == start_ms => window.merge(part),
+            Some((open_ms, _)) if *open_ms < start_ms => {
+                self.close_longer(at, closed);
+                self.longer[at - 1] = Some((start_ms, part.clone()));
+            }
+            None if start_ms >= self.closed_ms[at] => self.longer[at - 1] = Some((start_ms, part.clone())),
+            _ => self.rise(at + 1, part_ms, part, closed),
+        }
+    }
+
+    /// The bytes it takes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let windows = self.seconds.iter().chain(self.longer.iter().flatten());
+        windows.map(|(_, window)| window.heap_bytes()).sum::<usize>()
+            + if self.seconds.spilled() { self.seconds.capacity() * size_of::<Dated>() } else { 0 }
+    }
+}
