@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use pulsewire_protocol::{
     Ack, Answer, ChannelName, CloseCode, Connected, Encoding, Epoch, ErrorAnswer, ErrorCode, Event,
-    EventType, Frame, Gap, GapReason, History, Kind, Member, MessageId, MetricKind, MetricSet, Number, Point,
-    Position, Presence, PresenceChange, Publication, Published, Reading, Refused, RequestId, Sequence,
-    Series, SessionId, State, Tags, encode_event, encode_grouped, encode_points, parse, request_from_msgpack,
-    transcode,
+    EventType, Figures, Frame, Gap, GapReason, History, Interval, Kind, Member, MessageId, MetricKind,
+    MetricSet, Number, Point, Position, Presence, PresenceChange, Publication, Published, Reading, Refused,
+    RequestId, Sequence, Series, SeriesPage, SessionId, State, Tags, encode_event, encode_grouped,
+    encode_points, parse, request_from_msgpack, transcode,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -225,6 +225,14 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
             values: &values,
             more: value["more"].as_bool()?,
         }),
+        "history" if value["resolution"].is_string() => Answer::Series(SeriesPage {
+            channel: channel.as_ref()?,
+            resolution: value["resolution"].as_str()?,
+            start_ms: moment(&value["start_time"]),
+            end_ms: moment(&value["end_time"]),
+            events: &[],
+            next_ms: value["next_time"].is_string().then(|| moment(&value["next_time"])),
+        }),
         "history" => Answer::History(History {
             channel: channel.as_ref()?,
             epoch: epoch.as_ref(),
@@ -344,6 +352,11 @@ fn write_event(raw: &BTreeMap<String, Box<RawValue>>, value: &Value, encoding: E
     encode_event(&publication, encoding)
 }
 
+/// Milliseconds of a time as document 004 writes it.
+fn moment(value: &Value) -> i64 {
+    value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond()
+}
+
 fn tags(value: &Value) -> Tags {
     let pairs = value.as_object().into_iter().flatten();
     Tags::new(pairs.map(|(key, value)| (key.as_str(), value.as_str().unwrap()))).unwrap()
@@ -352,20 +365,33 @@ fn tags(value: &Value) -> Tags {
 /// A metric line has the channel of document 004; the samples are found by their dots.
 fn write_metric(value: &Value, json: &str, encoding: Encoding) -> Frame {
     let number = |value: &Value| value.as_i64().map_or_else(|| value.as_f64().unwrap().into(), Number::Whole);
-    let moment = value["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let timestamp_ms = moment(&value["timestamp"]);
     let sample = |name: String, value: Number, tags| Point {
         series: Arc::new(Series { id: 0, name: name.into(), kind: MetricKind::Gauge, tags }),
-        timestamp_ms: moment.as_millisecond(),
+        timestamp_ms,
         reading: Reading::Value(value),
     };
     let set = |points| MetricSet {
         channel: ChannelName::parse(value["channel"].as_str().unwrap()).unwrap(),
         number: 1,
-        interval: None,
+        interval: value["interval"].as_str().and_then(Interval::from_name),
         points,
     };
     if let Some(name) = value["name"].as_str() {
-        let sample = sample(name.to_owned(), number(&value["value"]), tags(&value["tags"]));
+        let mut sample = sample(name.to_owned(), number(&value["value"]), tags(&value["tags"]));
+        if value["interval"].is_string() {
+            let float = |key: &str| value[key].as_f64().unwrap();
+            sample.reading = Reading::Figures(Figures {
+                last: number(&value["last"]),
+                min: float("min"),
+                max: float("max"),
+                sum: float("sum"),
+                count: value["count"].as_u64().unwrap(),
+                p50: float("p50"),
+                p95: float("p95"),
+                p99: float("p99"),
+            });
+        }
         return encode_points(&set(vec![sample]), encoding).remove(0);
     }
     // The order of the members is the order in the line.
