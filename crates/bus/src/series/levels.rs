@@ -191,3 +191,95 @@ impl Levels {
             + if self.seconds.spilled() { self.seconds.capacity() * size_of::<Dated>() } else { 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// When windows of each level began, and how many values they held, in the order they closed.
+    type Seen = Vec<(Level, i64, u64)>;
+
+    /// Adds values that come so much later than they are dated, and closes windows now and then.
+    fn run(values: &[(i64, i64, bool)], lateness_ms: i64) -> (Seen, Vec<i64>) {
+        let (mut levels, mut closed, mut now_ms) = (Levels::default(), Closed::new(), 1_000_000_000);
+        let mut accepted = Vec::new();
+        for (pause_ms, lag_ms, roll) in values {
+            now_ms += pause_ms;
+            if *roll {
+                levels.roll(now_ms, lateness_ms, &mut closed);
+            }
+            let at_ms = now_ms - lag_ms;
+            if levels.add(Number::Whole(1), at_ms, now_ms, &mut closed) {
+                accepted.push(at_ms);
+            }
+        }
+        levels.roll(now_ms + 10_000_000, lateness_ms, &mut closed);
+        assert!(levels.is_empty());
+        (
+            closed
+                .iter()
+                .map(|(level, start_ms, window)| (*level, *start_ms, window.figures().count))
+                .collect(),
+            accepted,
+        )
+    }
+
+    /// What a plain count of the values by windows says.
+    fn counted(level: Level, values: &[i64]) -> BTreeMap<i64, u64> {
+        let mut windows = BTreeMap::new();
+        values
+            .iter()
+            .for_each(|at_ms| *windows.entry(at_ms - at_ms.rem_euclid(level.span_ms())).or_default() += 1);
+        windows
+    }
+
+    fn of(level: Level, seen: &Seen) -> BTreeMap<i64, u64> {
+        seen.iter().filter(|(of, ..)| *of == level).map(|(_, start_ms, count)| (*start_ms, *count)).collect()
+    }
+
+    proptest! {
+        /// Values that come on time are all there at every level, each in its window, and every window closes once.
+        #[test]
+        fn windows_hold_what_came_on_time(
+            values in prop::collection::vec((0..4_000_i64, 0..250_i64, any::<bool>()), 1..400),
+        ) {
+            let (seen, accepted) = run(&values, 250);
+            prop_assert_eq!(accepted.len(), values.len());
+            for level in Level::ALL {
+                prop_assert_eq!(of(level, &seen), counted(level, &accepted), "{:?}", level);
+                prop_assert_eq!(of(level, &seen).len(), seen.iter().filter(|(of, ..)| *of == level).count());
+            }
+        }
+
+        /// Whatever comes when, seconds hold what was accepted, no window closes twice, and windows of one level
+        /// close in the order of time.
+        #[test]
+        fn windows_close_once_and_in_order_whatever_comes(
+            values in prop::collection::vec((0..4_000_i64, -30_000..90_000_i64, any::<bool>()), 1..400),
+        ) {
+            let (seen, accepted) = run(&values, 250);
+            prop_assert_eq!(of(Level::S1, &seen), counted(Level::S1, &accepted));
+            for level in Level::ALL {
+                let starts: Vec<i64> =
+                    seen.iter().filter(|(of, ..)| *of == level).map(|(_, start_ms, _)| *start_ms).collect();
+                prop_assert!(starts.is_sorted_by(|a, b| a < b), "{level:?}: {starts:?}");
+            }
+        }
+
+        /// A source that is late by the same time, as Prometheus is, loses nothing after its first samples.
+        #[test]
+        fn who_is_late_by_the_same_time_loses_nothing(
+            pauses in prop::collection::vec((100..2_000_i64, Just(5_000_i64), Just(true)), 50..200),
+        ) {
+            let (seen, accepted) = run(&pauses, 250);
+            prop_assert_eq!(accepted.len(), pauses.len());
+            for level in Level::ALL {
+                prop_assert_eq!(of(level, &seen), counted(level, &accepted), "{:?}", level);
+            }
+        }
+    }
+}
