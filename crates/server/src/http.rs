@@ -52,6 +52,7 @@ pub fn internal_router(app: &Arc<App>) -> Router {
 fn reading_router(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
         .route("/api/channels/{channel}/events", get(read::events).options(read::preflight))
+        .route("/api/channels/{channel}/history", get(read::history).options(read::preflight))
         .route("/api/channels/{channel}/poll", get(read::poll).options(read::preflight))
         .route("/api/channels/{channel}/sse", get(sse::stream).options(read::preflight))
         .route("/api/channels/{channel}/state", get(read::state).options(read::preflight))

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use pulsewire_bus::{Channel, ChannelKind, Only, Page, Publication, Query, ReadLimit, Variant};
 use pulsewire_edge::clock;
 use pulsewire_protocol::{
-    ChannelName, Encoding, ErrorCode, Frame, Gap, GapReason, Position, Sequence, Shape, Tags,
+    ChannelName, Encoding, ErrorCode, Frame, Gap, GapReason, Position, Sequence, Shape,
 };
 use pulsewire_telemetry::GapReason as GapMetric;
 use tokio::sync::oneshot;
@@ -29,22 +29,24 @@ pub use readers::{Audience, Readers, Seat};
 pub struct Filter {
     /// All, or the critical ones.
     pub only: Only,
-    /// Tags that must all be equal.
-    pub tags: Tags,
+    /// What passes, by its tags.
+    pub passing: pulsewire_protocol::Filter,
 }
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { only: Only::All, tags: Tags::default() }
+        Self { only: Only::All, passing: pulsewire_protocol::Filter::default() }
     }
 }
 
 impl Filter {
-    /// Whether an event carries the tags.
+    /// Whether an event passes.
     #[must_use]
     pub fn passes(&self, publication: &Publication) -> bool {
         match &publication.body {
-            pulsewire_bus::Body::Event(accepted) => accepted.event.tags.contains_all(&self.tags),
+            pulsewire_bus::Body::Event(accepted) => {
+                self.passing.passes(accepted.event.event_type.as_str(), &accepted.event.tags)
+            }
             pulsewire_bus::Body::Metrics(_) => true,
         }
     }
@@ -360,7 +362,7 @@ mod tests {
             let data = serde_json::value::RawValue::from_string("1".to_owned()).expect("JSON");
             let mut event = Event::new(channel.name.clone(), event_type, data);
             if tagged.contains(sequence) {
-                event.tags = Tags::new([("a", "b")]).expect("tags");
+                event.tags = pulsewire_protocol::Tags::new([("a", "b")]).expect("tags");
             }
             let accepted = Arc::new(Accepted { event, user: None, timestamp_ms: 1 });
             let id = telemetry.event_types().intern("note");
@@ -426,7 +428,10 @@ mod tests {
 
     #[test]
     fn a_filter_moves_on_and_names_the_event_before() {
-        let tagged = Filter { tags: Tags::new([("a", "b")]).expect("tags"), ..Filter::default() };
+        let tagged = Filter {
+            passing: pulsewire_protocol::Filter::equal([("a", "b")]).expect("a filter"),
+            ..Filter::default()
+        };
         check(&page(&[3, 4, 5, 6], &[4, 6], &[], 0, 6, 6), 2, &tagged, "|4<2 6<4|6");
         check(&page(&[3, 4], &[], &[], 0, 4, 9), 2, &tagged, "||4+");
         let critical = Filter { only: Only::Critical, ..Filter::default() };

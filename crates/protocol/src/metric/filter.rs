@@ -86,10 +86,7 @@ impl Filter {
     ///
     /// If there are too many, or one is too long or has an empty key.
     pub fn equal<'t>(pairs: impl IntoIterator<Item = (&'t str, &'t str)>) -> Result<Self, FilterError> {
-        let conditions = pairs.into_iter().map(|(key, value)| {
-            Ok(Condition { key: key_of(key)?, test: Test::Equal(text(value, longest(key))?) })
-        });
-        Self::new(conditions.collect::<Result<_, _>>()?)
+        Self::with(pairs, None)
     }
 
     /// Reads document 004's `tags`, an object of texts that must all be equal, and `filter`, an object that gives
@@ -99,24 +96,32 @@ impl Filter {
     ///
     /// If one of them is something else.
     pub fn read(tags: Option<&RawValue>, filter: Option<&RawValue>) -> Result<Self, FilterError> {
+        let pairs = tags.map_or(Some(Vec::new()), tags_of).ok_or_else(|| {
+            FilterError(format!(
+                "`tags` is not an object of at most {} different keys and texts of at most {} bytes",
+                Tags::COUNT_MAX,
+                Tags::LEN_BYTES_MAX
+            ))
+        })?;
+        Self::with(pairs.iter().map(|(key, value)| (&**key, &**value)), filter)
+    }
+
+    /// The filter that wants each of these tags with this value, and what a `filter` says ([`Filter::read`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`Filter::equal`] and [`Filter::read`].
+    pub fn with<'t>(
+        pairs: impl IntoIterator<Item = (&'t str, &'t str)>,
+        filter: Option<&RawValue>,
+    ) -> Result<Self, FilterError> {
         let mut conditions = Vec::new();
-        if let Some(tags) = tags {
-            let pairs = tags_of(tags).ok_or_else(|| {
-                FilterError(format!(
-                    "`tags` is not an object of at most {} different keys and texts of at most {} bytes",
-                    Tags::COUNT_MAX,
-                    Tags::LEN_BYTES_MAX
-                ))
-            })?;
-            for (key, value) in pairs {
-                conditions
-                    .push(Condition { key: key_of(&key)?, test: Test::Equal(text(&value, longest(&key))?) });
-            }
+        for (key, value) in pairs {
+            conditions.push(Condition { key: key_of(key)?, test: Test::Equal(text(value, longest(key))?) });
         }
         if let Some(filter) = filter {
-            let wrong = || FilterError("`filter` is not an object of tags and conditions".into());
             if !filter.get().starts_with('{') {
-                return Err(wrong());
+                return Err(FilterError("`filter` is not an object of tags and conditions".into()));
             }
             let members: BTreeMap<Box<str>, Tests> = serde_json::from_str(filter.get())
                 .map_err(|error| FilterError(format!("`filter`: {error}")))?;

@@ -109,7 +109,7 @@ async fn outlived(
     step: &Step,
 ) -> Result<Vec<Arc<Publication>>, ErrorCode> {
     let Some(gap) = step.gap.filter(|gap| gap.reason == GapReason::Trimmed) else { return Ok(Vec::new()) };
-    let filter = Filter { only: Only::Critical, tags: cursor.filter.tags.clone() };
+    let filter = Filter { only: Only::Critical, passing: cursor.filter.passing.clone() };
     let mut critical = Cursor { channel: cursor.channel.clone(), after, told: after, filter };
     let mut found = Vec::new();
     for _ in 0..CRITICAL_PAGES_MAX {

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use axum::extract::{Extension, Path, Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pulsewire_bus::{Channel, ChannelKind, ReadLimit};
 use pulsewire_edge::clock;
 use pulsewire_edge::handshake::OriginPolicy;
 use pulsewire_hub::{Action, Principal};
-use pulsewire_protocol::{ChannelName, CloseCode, ErrorCode, Sequence};
+use pulsewire_protocol::{ChannelName, CloseCode, Encoding, ErrorCode, Sequence};
 use pulsewire_telemetry::{AuthFailure, Transport};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -159,6 +159,26 @@ pub async fn events(
     let (mut cursor, reset) = Cursor::begin(channel, &start, asked.filter.clone());
     let step = if reset { nothing(&cursor) } else { look(&app, &mut cursor, asked.limit).await? };
     Ok(respond(&app, &cursor, &step, reset, None))
+}
+
+/// `GET /api/channels/{channel}/history`: what a metric channel's series did.
+pub async fn history(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(channel): Path<String>,
+) -> Result<Response, Problem> {
+    let name = channel_name(&channel)?;
+    admit(&app, &caller, &name, &[Action::History]).await?;
+    if app.bus.namespace(&name).is_some_and(|namespace| namespace.kind != ChannelKind::Metrics) {
+        let detail =
+            format!("`{name}` is not a metric channel: read its events at /api/channels/{name}/events");
+        return Err(Problem::new(ErrorCode::Unsupported, detail));
+    }
+    let points_max = app.live.load().settings.series.points_max;
+    let (query, shape) = Asked::parse_series(caller.query(), clock::now().wall_ms, points_max)?;
+    let history = reading::series::read(&app, &name, &query).await?;
+    let frame = history.encode(&name, &query, shape, None, Encoding::Json);
+    Ok(([(header::CONTENT_TYPE, "application/json")], frame.payload_bytes()).into_response())
 }
 
 /// `GET /api/channels/{channel}/poll`: what came since, or, with `wait`, what comes next.

@@ -22,8 +22,8 @@ use pulsewire_bus::{Body as Published, Channel, ChannelKind, Publication, ReadLi
 use pulsewire_edge::clock;
 use pulsewire_hub::{Action, Drain};
 use pulsewire_protocol::{
-    Answer, CloseCode, Encoding, ErrorCode, Frame, MetricSet, Position, Sequence, Shape, encode_grouped,
-    encode_points,
+    Answer, CloseCode, Encoding, ErrorCode, Frame, Interval, MetricSet, Position, Sequence, Shape,
+    encode_grouped, encode_points,
 };
 use pulsewire_telemetry::{
     Closed, DisconnectReason, DropCause, Initiator, MessageType, Sent, SlowAction, Transport,
@@ -395,6 +395,7 @@ impl Streaming {
 
     /// A metric channel: the newest values, and how many were merged into them.
     async fn metrics(&mut self, reader: &Reader) -> Result<Infallible, Ending> {
+        let _wanting = reader.asked.interval.map(|interval| Wanting::new(&self.channel, interval));
         let mut seen = self.seat.tail_count();
         let mut shown = 0;
         let mut chunk = self.opening(None);
@@ -403,15 +404,21 @@ impl Streaming {
         loop {
             self.look();
             let mut chunk = Vec::new();
-            if let Some((newest, merged)) = self.seat.tail_newest(seen) {
-                seen += merged + 1;
-                if merged == 0 {
-                    self.values(&mut chunk, reader, &newest, &mut shown);
-                } else {
-                    self.app.telemetry.shared().conflated(merged);
-                    message(&mut chunk, &Answer::Dropped { channel: &self.channel.name, count: merged });
-                    self.newest_values(&mut chunk, reader, &mut shown);
+            let (mut next, mut merged) = (None, 0);
+            while let Some((publication, missed)) = self.seat.tail_next(seen) {
+                seen += missed + 1;
+                merged += missed;
+                let Published::Metrics(set) = &publication.body else { continue };
+                if set.interval == reader.asked.interval && set.number > shown {
+                    merged += u64::from(next.replace(publication).is_some());
                 }
+            }
+            if merged > 0 {
+                self.app.telemetry.shared().conflated(merged);
+                message(&mut chunk, &Answer::Dropped { channel: &self.channel.name, count: merged });
+                self.newest_values(&mut chunk, reader, &mut shown);
+            } else if let Some(next) = next {
+                self.values(&mut chunk, reader, &next, &mut shown);
             }
             self.send_or_wait(chunk).await?;
         }
@@ -430,7 +437,7 @@ impl Streaming {
 
     /// The newest value of every series.
     fn newest_values(&self, chunk: &mut Vec<u8>, reader: &Reader, shown: &mut u64) {
-        if let Some(newest) = self.app.bus.newest(&self.channel, None) {
+        if let Some(newest) = self.app.bus.newest(&self.channel, reader.asked.interval) {
             self.values(chunk, reader, &newest, shown);
         }
     }
@@ -438,15 +445,15 @@ impl Streaming {
     /// Values that are newer than those shown before: what a stream began with may have been on its way to it.
     fn values(&self, chunk: &mut Vec<u8>, reader: &Reader, publication: &Publication, shown: &mut u64) {
         let Published::Metrics(set) = &publication.body else { return };
-        if set.interval.is_some() || set.number <= *shown {
+        if set.number <= *shown {
             return;
         }
         *shown = set.number;
-        let tags = &reader.asked.filter.tags;
-        let shape =
-            reader.asked.shape.unwrap_or(if tags.is_empty() { Shape::Grouped } else { Shape::Points });
+        let passing = &reader.asked.filter.passing;
+        let plain = passing.is_empty() && reader.asked.interval.is_none();
+        let shape = reader.asked.shape.unwrap_or(if plain { Shape::Grouped } else { Shape::Points });
         let mut points = set.points.clone();
-        points.retain(|point| point.series.tags.contains_all(tags));
+        points.retain(|point| passing.passes(&point.series.name, &point.series.tags));
         if points.is_empty() {
             return;
         }
@@ -464,6 +471,22 @@ impl Streaming {
     fn count(&self, sent: Sent, frame: &Frame) {
         self.seat.sent.message(frame.payload().len());
         self.app.telemetry.shared().message_sent(sent, 1, frame.payload().len() as u64);
+    }
+}
+
+/// Has a metric channel rolled up at an interval for as long as it lives.
+struct Wanting(Arc<Channel>, Interval);
+
+impl Wanting {
+    fn new(channel: &Arc<Channel>, interval: Interval) -> Self {
+        channel.want(interval);
+        Self(channel.clone(), interval)
+    }
+}
+
+impl Drop for Wanting {
+    fn drop(&mut self) {
+        self.0.unwant(self.1);
     }
 }
 

@@ -415,14 +415,6 @@ impl Seat {
         let skip = usize::try_from(seen.saturating_sub(first)).ok()?;
         tail.recent.get(skip).map(|next| (next.clone(), first.saturating_sub(seen)))
     }
-
-    /// The newest publication of the tail, if it is behind the first `seen`, and how many lie between.
-    #[must_use]
-    pub fn tail_newest(&self, seen: u64) -> Option<(Arc<Publication>, u64)> {
-        let tail = self.room.tail.lock();
-        let newest = tail.recent.back().filter(|_| tail.count > seen)?;
-        Some((newest.clone(), tail.count - seen - 1))
-    }
 }
 
 impl Drop for Seat {

@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use pulsewire_bus::Only;
-use pulsewire_protocol::{ErrorCode, Shape, Tags};
+use pulsewire_bus::{Only, SeriesQuery};
+use pulsewire_protocol::{ErrorCode, Filter as Passing, Interval, Shape};
+use serde_json::value::RawValue;
 
 use crate::auth::carrier::decode_percent;
 use crate::http::problem::Problem;
@@ -15,6 +16,8 @@ use crate::reading::{Filter, Start, fallbacks};
 const LIMIT_DEFAULT: usize = 100;
 /// Events of a page at most; more is cut down to this (S16).
 const LIMIT_MAX: usize = 1_000;
+/// How far back the history of a metric channel begins if the client does not say, milliseconds.
+const PAST_DEFAULT_MS: i64 = 3_600_000;
 /// The longest key of keyed state, in bytes.
 const KEY_BYTES_MAX: usize = 128;
 
@@ -33,6 +36,8 @@ pub struct Asked {
     pub fallback: Option<String>,
     /// One document or one message per value, on metric channels.
     pub shape: Option<Shape>,
+    /// How long the windows are that are wanted, on metric channels.
+    pub interval: Option<Interval>,
 }
 
 /// What a reader of keyed state asks for.
@@ -58,12 +63,6 @@ impl Asked {
             Some("critical") => Only::Critical,
             Some(_) => return Err(wrong("only", "`all` or `critical`")),
         };
-        let shape = match parameters.one("shape")?.as_deref() {
-            None => None,
-            Some("grouped") => Some(Shape::Grouped),
-            Some("points") => Some(Shape::Points),
-            Some(_) => return Err(wrong("shape", "`grouped` or `points`")),
-        };
         let fallback = parameters.one("fallback")?;
         if fallback.as_deref().is_some_and(|name| !fallbacks::is_name(name)) {
             return Err(wrong("fallback", "1 to 64 letters, digits, `-` and `_`"));
@@ -71,11 +70,39 @@ impl Asked {
         Ok(Self {
             after,
             limit: parameters.limit()?,
-            filter: Filter { only, tags: parameters.tags()? },
+            filter: Filter { only, passing: parameters.passing()? },
             wait: parameters.one("wait")?.map_or(Ok(Duration::ZERO), |text| seconds(&text))?,
             fallback,
-            shape,
+            shape: parameters.shape()?,
+            interval: parameters.interval()?,
         })
+    }
+
+    /// Reads a query about what a metric channel's series did, and the shape of the answer.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_filter` or `bad_request`.
+    pub fn parse_series(
+        query: Option<&str>,
+        now_ms: i64,
+        points_max: usize,
+    ) -> Result<(SeriesQuery, Shape), Problem> {
+        let parameters = Parameters::new(query);
+        let to_ms = parameters.time("end_time")?.unwrap_or(now_ms).min(now_ms);
+        let from_ms = parameters.time("start_time")?.unwrap_or(to_ms - PAST_DEFAULT_MS).max(0);
+        if from_ms > to_ms {
+            return Err(wrong("start_time", "a time before `end_time`"));
+        }
+        let query = SeriesQuery {
+            from_ms,
+            to_ms,
+            interval: parameters.interval()?,
+            filter: parameters.passing()?,
+            points_max: parameters.limit_of(points_max, points_max)?,
+            open: true,
+        };
+        Ok((query, parameters.shape()?.unwrap_or(Shape::Points)))
     }
 
     /// Reads a query about keyed state.
@@ -153,23 +180,49 @@ impl Parameters {
     }
 
     fn limit(&self) -> Result<usize, Problem> {
-        let Some(text) = self.one("limit")? else { return Ok(LIMIT_DEFAULT) };
-        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        if !digits || text.bytes().all(|byte| byte == b'0') {
-            return Err(wrong("limit", "a whole number from 1 on; more than 1000 means 1000"));
-        }
-        // Too long for the type is also more than the maximum.
-        Ok(text.parse().unwrap_or(LIMIT_MAX).min(LIMIT_MAX))
+        self.limit_of(LIMIT_DEFAULT, LIMIT_MAX)
     }
 
-    /// `tags=key:value`, as often as there are tags.
-    fn tags(&self) -> Result<Tags, Problem> {
+    fn limit_of(&self, default: usize, max: usize) -> Result<usize, Problem> {
+        let Some(text) = self.one("limit")? else { return Ok(default) };
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits || text.bytes().all(|byte| byte == b'0') {
+            return Err(wrong("limit", &format!("a whole number from 1 on; more than {max} means {max}")));
+        }
+        // Too long for the type is also more than the maximum.
+        Ok(text.parse().unwrap_or(max).min(max))
+    }
+
+    fn shape(&self) -> Result<Option<Shape>, Problem> {
+        let Some(name) = self.one("shape")? else { return Ok(None) };
+        Shape::from_name(&name).map(Some).ok_or_else(|| wrong("shape", "`grouped` or `points`"))
+    }
+
+    fn interval(&self) -> Result<Option<Interval>, Problem> {
+        let Some(name) = self.one("aggregation_interval")? else { return Ok(None) };
+        let interval = Interval::from_name(&name).map(Some);
+        interval.ok_or_else(|| wrong("aggregation_interval", "`1s`, `5s`, `1m`, `5m` or `1h`"))
+    }
+
+    /// RFC 3339 as in document 004, or milliseconds since 1970.
+    fn time(&self, name: &str) -> Result<Option<i64>, Problem> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        let time = text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond).ok();
+        let time = time.or_else(|| text.parse().ok());
+        time.map(Some).ok_or_else(|| wrong(name, "an RFC 3339 time or milliseconds since 1970"))
+    }
+
+    /// `tags=key:value`, as often as there are tags, and `filter`, a JSON object (R25).
+    fn passing(&self) -> Result<Passing, Problem> {
         let refused = |detail: &str| Problem::new(ErrorCode::InvalidFilter, detail);
         let mut pairs = Vec::new();
         for (_, tag) in self.0.iter().filter(|(name, _)| name == "tags") {
             pairs.push(tag.split_once(':').ok_or_else(|| refused("`tags` is written as key:value"))?);
         }
-        Tags::new(pairs).ok_or_else(|| refused("at most 16 tags, each key and value at most 64 bytes"))
+        let filter = self.one("filter")?;
+        let filter = filter.as_deref().map(serde_json::from_str::<&RawValue>).transpose();
+        let filter = filter.map_err(|_| refused("`filter` is not a JSON object"))?;
+        Passing::with(pairs, filter).map_err(|error| refused(&error.to_string()))
     }
 }
 
