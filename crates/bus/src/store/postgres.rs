@@ -7,16 +7,17 @@
 //! make all commits of the database queue behind one lock. How old something is, the database alone says: nodes whose
 //! clocks differ keep the same.
 
-mod failure;
-mod link;
+pub(super) mod failure;
+pub(super) mod link;
 mod options;
+pub(super) mod pool;
 mod rows;
 mod schema;
 mod tls;
 
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use pulsewire_protocol::{ChannelName, Epoch, Sequence};
 use tokio_postgres::types::ToSql;
 
@@ -26,19 +27,17 @@ use super::{
     filling::{PageFilling, StateFilling},
 };
 use failure::{commit_failed, failed};
-use link::{Link, Links};
+use link::Link;
 pub use options::{Ages, PostgresOptions};
+use pool::Pool;
 use rows::Columns;
 
 /// A store in a database.
 pub struct PostgresStore {
-    links: Links,
-    readers: usize,
+    pool: Pool,
     ages: Ages,
     /// As the database last said; before that, one that no channel has.
     epoch: RwLock<Epoch>,
-    writer: Mutex<Option<Link>>,
-    idle: Mutex<Vec<Link>>,
 }
 
 impl PostgresStore {
@@ -48,45 +47,16 @@ impl PostgresStore {
     ///
     /// If the address is none, or names a file that cannot be read.
     pub fn new(options: &PostgresOptions) -> Result<Self, StoreError> {
-        let (epoch, readers) = (RwLock::new(options.epoch.clone()), options.readers);
-        let links = Links::new(options)?;
-        Ok(Self {
-            links,
-            readers,
-            ages: options.ages,
-            epoch,
-            writer: Mutex::default(),
-            idle: Mutex::default(),
-        })
+        let pool = Pool::new(&options.url, options.synchronous_replication, options.readers)?;
+        Ok(Self { pool, ages: options.ages, epoch: RwLock::new(options.epoch.clone()) })
     }
 
-    /// Runs something on the writing connection, which is dropped if that fails in a way it may not survive.
     fn writing<T>(&self, write: impl FnOnce(&mut Link) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let mut writer = self.writer.lock();
-        let mut link = match writer.take().filter(Link::is_open) {
-            Some(link) => link,
-            None => self.links.connect()?,
-        };
-        let result = write(&mut link);
-        if result.as_ref().err().is_none_or(survived) {
-            *writer = Some(link);
-        }
-        result
+        self.pool.writing(write)
     }
 
-    /// Lends a connection that reads.
     fn reading<T>(&self, read: impl FnOnce(&mut Link) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let idle = self.idle.lock().pop().filter(Link::is_open);
-        let mut link = match idle {
-            Some(link) => link,
-            None => self.links.connect()?,
-        };
-        let result = read(&mut link);
-        let mut idle = self.idle.lock();
-        if result.as_ref().err().is_none_or(survived) && idle.len() < self.readers {
-            idle.push(link);
-        }
-        result
+        self.pool.reading(read)
     }
 
     fn learned(&self, text: &str) -> Result<Epoch, StoreError> {
@@ -101,11 +71,6 @@ impl PostgresStore {
         *self.epoch.write() = epoch.clone();
         Ok(epoch)
     }
-}
-
-/// Whether the connection may be used again: the database answered, and said that it did nothing.
-fn survived(error: &StoreError) -> bool {
-    error.outcome == Outcome::NotKept && error.failure == Failure::Busy
 }
 
 impl Store for PostgresStore {
@@ -139,7 +104,7 @@ impl Store for PostgresStore {
             return Ok(batch.requests.iter().map(|_| Ok(Vec::new())).collect());
         }
         let at_ms = self.ages.told(batch.at_ms);
-        let row = self.writing(|link| link.keep(&columns.parameters(batch, &at_ms)))?;
+        let row = self.writing(|link| link.keep(rows::KEEP, &columns.parameters(batch, &at_ms)))?;
         // From here on it is kept, and an answer that cannot be read says only that.
         let epoch = self
             .learned(row.try_get(0).map_err(commit_failed)?)

@@ -5,9 +5,9 @@
 //! killed. One process owns the file: a lock beside it names the holder. A commit whose outcome is not known
 //! drops the connection and everything remembered of the heads, so the next one reads what is really there.
 
-mod file;
+pub(super) mod file;
 mod rows;
-mod schema;
+pub(super) mod schema;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use super::{
     StateSlice, Store, StoreError, StoredPage,
     filling::{PageFilling, StateFilling},
 };
-use file::{Lock, failed};
+use file::{File, Lock, Readers, failed};
 
 /// Channels whose place is remembered between batches.
 const HEADS_MAX: usize = 16_384;
@@ -43,10 +43,10 @@ pub struct SqliteOptions {
 
 /// A store in a file.
 pub struct SqliteStore {
-    options: SqliteOptions,
+    file: File,
     epoch: Epoch,
     writer: Mutex<Writer>,
-    readers: Mutex<Vec<Connection>>,
+    readers: Readers,
     _lock: Lock,
 }
 
@@ -71,13 +71,15 @@ impl SqliteStore {
     ///
     /// If another process uses it, if it is damaged, or if it was made by a newer version.
     pub fn open(options: SqliteOptions) -> Result<Self, StoreError> {
-        let lock = Lock::take(&options.path)?;
-        let mut connection = file::connect(&options)?;
-        file::check(&connection, &options.path)?;
-        schema::migrate(&mut connection, &options.epoch)?;
+        let SqliteOptions { path, epoch, busy_ms, bytes_max } = options;
+        let lock = Lock::take(&path)?;
+        let file = File { path, busy_ms, bytes_max, form: "" };
+        let mut connection = file.connect()?;
+        file.check(&connection)?;
+        schema::migrate_events(&mut connection, &epoch)?;
         let epoch = schema::epoch(&connection)?;
-        let writer = Writer { connection: Some(connection), ..Writer::default() };
-        Ok(Self { options, epoch, writer: Mutex::new(writer), readers: Mutex::default(), _lock: lock })
+        let writer = Mutex::new(Writer { connection: Some(connection), ..Writer::default() });
+        Ok(Self { file, epoch, writer, readers: Readers::default(), _lock: lock })
     }
 
     fn extent(
@@ -111,21 +113,8 @@ impl SqliteStore {
         Ok((id, extent))
     }
 
-    /// Lends a reading connection; one that failed is not lent again.
     fn reading<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let lent = self.readers.lock().pop();
-        let mut connection = match lent {
-            Some(connection) => connection,
-            None => file::connect_to_read(&self.options)?,
-        };
-        // One transaction, so that what is read of the channel and of its events fits together.
-        let transaction = connection.transaction().map_err(failed)?;
-        let result = read(&transaction);
-        drop(transaction);
-        if result.is_ok() {
-            self.readers.lock().push(connection);
-        }
-        result
+        self.readers.reading(&self.file, read)
     }
 
     fn keep(
@@ -217,7 +206,7 @@ impl SqliteStore {
         let mut writer = self.writer.lock();
         let writer = &mut *writer;
         if writer.connection.is_none() {
-            writer.connection = Some(file::connect(&self.options)?);
+            writer.connection = Some(self.file.connect()?);
             writer.full = None;
         }
         let connection = writer.connection.as_mut().expect("it was just made");

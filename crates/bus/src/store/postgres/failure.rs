@@ -9,7 +9,7 @@ use crate::store::{Failure, Outcome, StoreError};
 
 /// Before anything could be kept.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-pub(super) fn failed(error: Error) -> StoreError {
+pub(in crate::store) fn failed(error: Error) -> StoreError {
     let Some(answer) = error.as_db_error() else {
         // The cause says what happened; the error itself only where.
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
@@ -21,7 +21,7 @@ pub(super) fn failed(error: Error) -> StoreError {
 
 /// While a batch was being kept: if the database did not say that it refused, nobody knows. What ends the session,
 /// too, may have come after the commit.
-pub(super) fn commit_failed(error: Error) -> StoreError {
+pub(in crate::store) fn commit_failed(error: Error) -> StoreError {
     let refused = |answer: &DbError| answer.parsed_severity() == Some(Severity::Error);
     let outcome = if error.as_db_error().is_some_and(refused) { Outcome::NotKept } else { Outcome::Unknown };
     StoreError { outcome, ..failed(error) }

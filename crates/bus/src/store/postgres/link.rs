@@ -12,8 +12,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Error, NoTls, Row, Statement};
 
 use super::failure::{commit_failed, failed, missing, silent};
-use super::options::{Address, PostgresOptions};
-use super::{rows, schema, tls};
+use super::options::Address;
+use super::{schema, tls};
 use crate::store::{Failure, Outcome, StoreError};
 
 /// How long an answer may take, seconds: longer than the database itself lets a statement run.
@@ -34,13 +34,12 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(options: &PostgresOptions) -> Result<Self, StoreError> {
-        let Address { config, schema, tls, roots } = Address::parse(&options.url)?;
+    pub(super) fn new(url: &str, synchronous: bool) -> Result<Self, StoreError> {
+        let Address { config, schema, tls, roots } = Address::parse(url)?;
         let tls = tls.then(|| tls::Connector::new(roots.as_deref())).transpose()?;
         let runtime =
             Builder::new_multi_thread().worker_threads(1).thread_name("store-postgres").enable_all().build();
         let runtime = runtime.map_err(|error| StoreError::new(Failure::Other, error.to_string()))?;
-        let synchronous = options.synchronous_replication;
         Ok(Self { config, schema, synchronous, tls, runtime: Some(runtime) })
     }
 
@@ -87,7 +86,7 @@ impl Drop for Links {
 }
 
 /// A connection and what was prepared on it.
-pub(super) struct Link {
+pub(in crate::store) struct Link {
     client: Client,
     statements: HashMap<&'static str, Statement>,
     runtime: Handle,
@@ -99,7 +98,7 @@ impl Link {
     }
 
     /// Asks something that keeps nothing, or nothing that matters.
-    pub(super) fn rows(
+    pub(in crate::store) fn rows(
         &mut self,
         sql: &'static str,
         parameters: &[&(dyn ToSql + Sync)],
@@ -111,9 +110,13 @@ impl Link {
     }
 
     /// Keeps a batch. The answer is complete only when the transaction is committed.
-    pub(super) fn keep(&mut self, parameters: &[&(dyn ToSql + Sync)]) -> Result<Row, StoreError> {
-        self.prepare(rows::KEEP)?;
-        let statement = &self.statements[rows::KEEP];
+    pub(in crate::store) fn keep(
+        &mut self,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row, StoreError> {
+        self.prepare(sql)?;
+        let statement = &self.statements[sql];
         let rows = within(&self.runtime, self.client.query(statement, parameters)).map_err(|error| {
             let unknown = || StoreError { outcome: Outcome::Unknown, ..silent(ANSWER_S) };
             error.map_or_else(unknown, commit_failed)

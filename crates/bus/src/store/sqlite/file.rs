@@ -1,24 +1,24 @@
 //! The file: opening it, owning it, and what its errors mean.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
-use super::SqliteOptions;
 use crate::store::{Failure, Outcome, StoreError};
 
 /// A file up to this size is checked whole when it is opened; beyond that it would delay the start.
 const CHECKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Owns the file for as long as it lives: a lock beside it, which the system releases when the process ends.
-pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
+pub(in crate::store) struct Lock(#[expect(dead_code, reason = "held, not read")] fs::File);
 
 impl Lock {
-    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+    pub(in crate::store) fn take(path: &Path) -> Result<Self, StoreError> {
         let io = |error: std::io::Error| StoreError::new(Failure::Io, format!("{}: {error}", path.display()));
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(io)?;
@@ -48,26 +48,96 @@ impl Lock {
     }
 }
 
-/// The writing connection. A new file can be read by its owner only: it holds what people said.
-pub(super) fn connect(options: &SqliteOptions) -> Result<Connection, StoreError> {
-    let made = OpenOptions::new().create(true).append(true).mode(0o600).open(&options.path);
-    made.map_err(|error| StoreError::new(Failure::Io, format!("{}: {error}", options.path.display())))?;
-    let connection = Connection::open(&options.path).map_err(failed)?;
-    connection.busy_timeout(Duration::from_millis(options.busy_ms)).map_err(failed)?;
-    connection.set_prepared_statement_cache_capacity(64);
-    // WAL: readers and the writer do not wait for each other (sqlite.org/wal.html).
-    connection
-        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
-        .map_err(failed)?;
-    connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
-    if options.bytes_max > 0 {
-        let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(failed)?;
-        let pages = i64::try_from(options.bytes_max).unwrap_or(i64::MAX) / page.max(1);
-        // SQLite never sets it below what the file has already.
-        connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(failed)?;
+/// A database file, and how it is used.
+pub(in crate::store) struct File {
+    pub(in crate::store) path: PathBuf,
+    /// How long to wait for somebody else's lock, milliseconds.
+    pub(in crate::store) busy_ms: u64,
+    /// How large it may become, in bytes; 0 means as large as the disk lets it.
+    pub(in crate::store) bytes_max: u64,
+    /// Statements that give a new file its form. A file that is there keeps what it has.
+    pub(in crate::store) form: &'static str,
+}
+
+impl File {
+    /// The writing connection. A new file can be read by its owner only: it holds what people said.
+    pub(in crate::store) fn connect(&self) -> Result<Connection, StoreError> {
+        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path);
+        made.map_err(|error| StoreError::new(Failure::Io, format!("{}: {error}", self.path.display())))?;
+        let connection = Connection::open(&self.path).map_err(failed)?;
+        connection.busy_timeout(Duration::from_millis(self.busy_ms)).map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        // Before anything is written: the log below is.
+        connection.execute_batch(self.form).map_err(failed)?;
+        // WAL: readers and the writer do not wait for each other (sqlite.org/wal.html).
+        connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
+            .map_err(failed)?;
+        connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+        if self.bytes_max > 0 {
+            let page: i64 =
+                connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(failed)?;
+            let pages = i64::try_from(self.bytes_max).unwrap_or(i64::MAX) / page.max(1);
+            // SQLite never sets it below what the file has already.
+            connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(failed)?;
+        }
+        settle(&connection, &self.path)?;
+        Ok(connection)
     }
-    settle(&connection, &options.path)?;
-    Ok(connection)
+
+    /// A connection that only reads.
+    fn connect_to_read(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(failed)?;
+        connection.busy_timeout(Duration::from_millis(self.busy_ms)).map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        Ok(connection)
+    }
+
+    /// Refuses a damaged file: it is for a person to decide what to do with it, and never deleted here.
+    pub(in crate::store) fn check(&self, connection: &Connection) -> Result<(), StoreError> {
+        let size = fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+        if size > CHECKED_BYTES_MAX {
+            return Ok(());
+        }
+        let verdict: String =
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+        if verdict == "ok" {
+            return Ok(());
+        }
+        let detail = format!(
+            "{} is damaged ({verdict}); restore a backup, or move the file away to begin with an empty one",
+            self.path.display()
+        );
+        Err(StoreError::new(Failure::Corrupt, detail))
+    }
+}
+
+/// Connections that read, for as many as read at the same time.
+#[derive(Default)]
+pub(in crate::store) struct Readers(Mutex<Vec<Connection>>);
+
+impl Readers {
+    /// Lends a reading connection; one that failed is not lent again.
+    pub(in crate::store) fn reading<T>(
+        &self,
+        file: &File,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let lent = self.0.lock().pop();
+        let mut connection = match lent {
+            Some(connection) => connection,
+            None => file.connect_to_read()?,
+        };
+        // One transaction, so that what is read of one table and of another fits together.
+        let transaction = connection.transaction().map_err(failed)?;
+        let result = read(&transaction);
+        drop(transaction);
+        if result.is_ok() {
+            self.0.lock().push(connection);
+        }
+        result
+    }
 }
 
 /// Has on disk what the log beside the file holds, before anything in it is answered for.
@@ -86,43 +156,16 @@ fn settle(connection: &Connection, path: &Path) -> Result<(), StoreError> {
         Ok(true) => {
             let mut log = path.as_os_str().to_owned();
             log.push("-wal");
-            let synced = File::open(&log).and_then(|log| log.sync_all());
+            let synced = fs::File::open(&log).and_then(|log| log.sync_all());
             synced.map_err(|error| StoreError::new(Failure::Io, format!("{}: {error}", log.display())))
         }
         Err(error) => Err(error),
     }
 }
 
-/// A connection that only reads.
-pub(super) fn connect_to_read(options: &SqliteOptions) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&options.path, flags).map_err(failed)?;
-    connection.busy_timeout(Duration::from_millis(options.busy_ms)).map_err(failed)?;
-    connection.set_prepared_statement_cache_capacity(32);
-    Ok(connection)
-}
-
-/// Refuses a damaged file: it is for a person to decide what to do with it, and never deleted here.
-pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
-    if size > CHECKED_BYTES_MAX {
-        return Ok(());
-    }
-    let verdict: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
-    if verdict == "ok" {
-        return Ok(());
-    }
-    let detail = format!(
-        "{} is damaged ({verdict}); restore a backup, or move the file away to begin with an empty one",
-        path.display()
-    );
-    Err(StoreError::new(Failure::Corrupt, detail))
-}
-
 /// What an error means before a commit: nothing was kept.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-pub(super) fn failed(error: Error) -> StoreError {
+pub(in crate::store) fn failed(error: Error) -> StoreError {
     let failure = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Failure::Busy,
         Some(ErrorCode::DiskFull) => Failure::Full,
@@ -136,7 +179,7 @@ pub(super) fn failed(error: Error) -> StoreError {
 }
 
 /// What an error of `COMMIT` itself means: unless SQLite says that it did nothing, nobody knows.
-pub(super) fn commit_failed(error: Error) -> StoreError {
+pub(in crate::store) fn commit_failed(error: Error) -> StoreError {
     let mut error = failed(error);
     if !matches!(error.failure, Failure::Busy | Failure::Full | Failure::ReadOnly) {
         error.outcome = Outcome::Unknown;

@@ -3,7 +3,7 @@
 //! `user_version` is the number of steps a file has taken. A step is never changed once it was released.
 
 use pulsewire_protocol::Epoch;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::file::failed;
 use crate::store::{Failure, StoreError};
@@ -70,27 +70,37 @@ const STEPS: [&str; 1] = ["
         WHERE channels.name LIKE 'run:%';
 "];
 
-/// Takes the steps a file has not taken yet.
-pub(super) fn migrate(connection: &mut Connection, epoch: &Epoch) -> Result<(), StoreError> {
+/// Takes the steps a file of events has not taken yet; a new file is given its epoch.
+pub(super) fn migrate_events(connection: &mut Connection, epoch: &Epoch) -> Result<(), StoreError> {
+    migrate(connection, &STEPS, |transaction| {
+        let sql = "INSERT INTO meta (key, value) VALUES ('epoch', ?1)";
+        transaction.execute(sql, [epoch.as_str()]).map(drop)
+    })
+}
+
+/// Takes the steps a file has not taken yet; what a new file begins with is made in the same transaction.
+pub(in crate::store) fn migrate(
+    connection: &mut Connection,
+    steps: &[&str],
+    begin: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     let taken: i64 =
         transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
     let taken = usize::try_from(taken).unwrap_or(usize::MAX);
-    if taken > STEPS.len() {
+    if taken > steps.len() {
         let detail =
-            format!("the file was made by a newer version (step {taken}, this one knows {})", STEPS.len());
+            format!("the file was made by a newer version (step {taken}, this one knows {})", steps.len());
         return Err(StoreError::new(Failure::Other, detail));
     }
-    for step in &STEPS[taken..] {
+    for step in &steps[taken..] {
         transaction.execute_batch(step).map_err(failed)?;
     }
     if taken == 0 {
-        transaction
-            .execute("INSERT INTO meta (key, value) VALUES ('epoch', ?1)", [epoch.as_str()])
-            .map_err(failed)?;
+        begin(&transaction).map_err(failed)?;
     }
-    if taken < STEPS.len() {
-        transaction.pragma_update(None, "user_version", STEPS.len() as i64).map_err(failed)?;
+    if taken < steps.len() {
+        transaction.pragma_update(None, "user_version", steps.len() as i64).map_err(failed)?;
     }
     transaction.commit().map_err(failed)
 }
