@@ -40,7 +40,7 @@ pub use series::{RefusedSample, SamplesReceipt, SeriesHistory, SeriesLimits, Ser
 pub use state::StatePart;
 pub use store::{
     Accepted, Append, Batch, Chunk, ChunkQuery, Chunks, Decision, Declined, DedupKey, Durability, Extent,
-    Failure, Keyed, MemoryStore, Only, Outcome, Place, Query, ReadLimit, Retention, SeriesStore, StateSlice,
-    Store, StoreError, StoredPage, Tier,
+    Failure, Keyed, MemorySeriesStore, MemoryStore, Only, Outcome, Place, Query, ReadLimit, Retention,
+    SeriesStore, StateSlice, Store, StoreError, StoredPage, Tier,
 };
 pub use time::Now;

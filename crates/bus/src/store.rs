@@ -18,7 +18,10 @@ use pulsewire_protocol::{ChannelName, Epoch, Event, Position, Sequence};
 
 pub use memory::MemoryStore;
 pub use postgres::{Ages, PostgresOptions, PostgresStore};
-pub use series::{Chunk, ChunkQuery, Chunks, SeriesStore, Tier};
+pub use series::{
+    Chunk, ChunkQuery, Chunks, MemorySeriesStore, PostgresSeriesOptions, PostgresSeriesStore, SeriesStore,
+    SqliteSeriesOptions, SqliteSeriesStore, Tier,
+};
 pub use sqlite::{SqliteOptions, SqliteStore};
 
 /// An event as a channel accepts it, but for its place.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pulsewire_protocol::Sequence;
 
-use super::{Extent, Keyed, Only, Query, ReadLimit, StateSlice, StoredPage};
+use super::{Chunk, Chunks, Extent, Keyed, Only, Query, ReadLimit, StateSlice, StoredPage};
 use crate::Accepted;
 
 /// How much was taken of what one read may return.
@@ -117,5 +117,44 @@ impl StateFilling {
 
     pub(super) fn finish(self) -> StateSlice {
         self.slice
+    }
+}
+
+/// Chunks that are being filled.
+pub(super) struct ChunksFilling {
+    chunks: Chunks,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl ChunksFilling {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { chunks: Chunks::default(), bytes: 0, bytes_max }
+    }
+
+    /// For how many bytes of windows there is room.
+    pub(super) fn room(&self) -> usize {
+        self.bytes_max.saturating_sub(self.bytes)
+    }
+
+    /// Takes the chunk that is kept next; `None` if it cannot be read, which takes no room, so that a damaged one
+    /// never ends a page that has nothing else. Returns whether there was room.
+    pub(super) fn take(&mut self, chunk: Option<Chunk>) -> bool {
+        if self.bytes > self.bytes_max {
+            self.chunks.more = true;
+            return false;
+        }
+        match chunk {
+            Some(chunk) => {
+                self.bytes += chunk.windows.len();
+                self.chunks.chunks.push(chunk);
+            }
+            None => self.chunks.corrupt += 1,
+        }
+        true
+    }
+
+    pub(super) fn finish(self) -> Chunks {
+        self.chunks
     }
 }

@@ -5,11 +5,19 @@
 //! over by somebody who does not know it, and several nodes may write windows of the same series: whoever reads
 //! merges them.
 
+mod memory;
+mod postgres;
+mod rows;
+mod sqlite;
+
 use std::sync::Arc;
 
 use pulsewire_protocol::{ChannelName, Filter, Series};
 
 use super::StoreError;
+pub use memory::MemorySeriesStore;
+pub use postgres::{PostgresSeriesOptions, PostgresSeriesStore};
+pub use sqlite::{SqliteSeriesOptions, SqliteSeriesStore};
 
 /// How finely a tier keeps a channel's past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Error};
 use super::failure::failed;
 use crate::store::{Failure, StoreError};
 
-const STEPS: [&str; 1] = [include_str!("schema.sql")];
+const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("series.sql")];
 
 /// What everything is found in from now on. A name needs no quotes, see [`super::options`].
 pub(super) async fn enter(client: &Client, schema: &str, synchronous: bool) -> Result<(), StoreError> {
