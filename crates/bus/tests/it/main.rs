@@ -10,6 +10,7 @@ mod postgres;
 #[path = "../../../hub/tests/it/sim/rng.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulation of the hub")]
 mod rng;
+mod series;
 mod series_store;
 mod shared;
 mod sqlite;

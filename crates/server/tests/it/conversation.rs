@@ -271,7 +271,7 @@ fn the_transcript_of_a_connections_life_is_served() {
     assert_eq!(body["data"], json!({"task": "t1", "agent": "a1"}));
 }
 
-/// The notices of the transcript that a client can bring about alone. `dropped` and `conflated` need a
+/// The notices of the transcript that a client can bring about alone. `dropped` needs a
 /// slow reader (`slow`); `pos` and `previous` are reserved for a later version.
 #[test]
 fn the_notice_of_the_rate_limit_is_the_transcripts() {

@@ -128,7 +128,7 @@ fn a_metrics_reader_that_lags_gets_the_newest_values_and_the_number_merged() {
     let (mut heard, mut merged, mut last) = (0, 0, -1.0);
     while last < (SETS - 1) as f64 {
         let message = slow.json();
-        if message["type"] == "conflated" {
+        if message["type"] == "dropped" {
             assert_eq!(message["channel"], "app.metrics");
             merged += message["count"].as_u64().unwrap();
         } else {
