@@ -336,7 +336,7 @@ fn what_is_printed_as_a_file_can_be_loaded_again() {
 fn namespaces_of_the_file_come_first_and_replace_shipped_ones_by_name() {
     let file = "[[namespace]]\nname = \"run\"\npattern = \"run:*\"\nkind = \"ephemeral\"\n[[namespace]]\nname = \"chat\"\npattern = \"chat:*\"";
     let names: Vec<_> = World::new().toml(file).settings().namespaces.into_iter().map(|it| it.name).collect();
-    assert_eq!(names, ["run", "chat", "sys", "project", "workspace", "metrics", "upstream"]);
+    assert_eq!(names, ["run", "chat", "sys", "project", "workspace", "system", "metrics", "upstream"]);
     refused(&World::new().toml(&file.replace("\"chat\"", "\"run\"")), &["two namespaces are named `run`"]);
 }
 
