@@ -19,8 +19,8 @@ use pulsewire_protocol::{ChannelName, Epoch, Event, Position, Sequence};
 pub use memory::MemoryStore;
 pub use postgres::{Ages, PostgresOptions, PostgresStore};
 pub use series::{
-    Chunk, ChunkQuery, Chunks, MemorySeriesStore, PostgresSeriesOptions, PostgresSeriesStore, SeriesStore,
-    SqliteSeriesOptions, SqliteSeriesStore, Tier,
+    Chunk, ChunkQuery, Chunks, MemorySeriesStore, PostgresSeriesOptions, PostgresSeriesStore, SERIES_MAX,
+    SeriesStore, SqliteSeriesOptions, SqliteSeriesStore, Tier,
 };
 pub use sqlite::{SqliteOptions, SqliteStore};
 

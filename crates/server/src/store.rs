@@ -3,22 +3,28 @@
 //! One thread commits, a few read; each works through what the bus has waiting and then waits for its bell.
 //! A PostgreSQL that cannot be reached at the start is waited for; a SQLite file that cannot be used ends it.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use pulsewire_bus::store::{Ages, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore};
-use pulsewire_bus::{Bus, Store, Turn};
+use pulsewire_bus::store::{
+    Ages, PostgresOptions, PostgresSeriesOptions, PostgresSeriesStore, PostgresStore, SERIES_MAX,
+    SqliteOptions, SqliteSeriesOptions, SqliteSeriesStore, SqliteStore,
+};
+use pulsewire_bus::{Bus, MemorySeriesStore, SeriesStore, Store, Turn};
 use pulsewire_edge::clock;
 use pulsewire_protocol::Epoch;
 use pulsewire_telemetry::limited;
 
 use crate::settings::Settings;
 
-/// The file in the data folder.
+/// The file of events in the data folder.
 const FILE: &str = "pulsewire.db";
+/// The file of metric history in the data folder, and what is behind the name of one beside another file of events.
+const SERIES_FILE: &str = "metrics.db";
 /// How long a thread without work sleeps at most: the bell wakes it earlier.
 const IDLE: Duration = Duration::from_secs(1);
 /// How often missing events are looked for while there are any …
@@ -26,16 +32,37 @@ const TICK: Duration = Duration::from_millis(20);
 /// … and due head checks while there are none.
 const CALM: Duration = Duration::from_millis(500);
 
+/// What `store.url` names.
+enum Place<'s> {
+    Memory,
+    File(PathBuf),
+    Database(&'s str),
+}
+
+impl<'s> Place<'s> {
+    fn of(settings: &'s Settings) -> anyhow::Result<Self> {
+        let url = settings.store.url.as_ref().map_or("sqlite", |url| url.expose());
+        Ok(match url {
+            "memory" | "memory:" => Self::Memory,
+            url if url.starts_with("postgres://") || url.starts_with("postgresql://") => Self::Database(url),
+            "sqlite" | "sqlite:" => Self::File(settings.server.data_dir.join(FILE)),
+            other => match other.strip_prefix("sqlite:") {
+                Some(path) => Self::File(path.trim_start_matches("//").into()),
+                None => bail!("store.url: expected `sqlite`, `sqlite:FILE`, `postgres://…` or `memory`"),
+            },
+        })
+    }
+}
+
 /// Opens the store that `store.url` names; `None` for memory.
 ///
 /// # Errors
 ///
 /// If the URL names no store, or the file cannot be used. A database is not asked yet.
 pub fn open(settings: &Settings, epoch: Epoch) -> anyhow::Result<Option<Arc<dyn Store>>> {
-    let url = settings.store.url.as_ref().map_or("sqlite", |url| url.expose());
-    let path = match url {
-        "memory" | "memory:" => return Ok(None),
-        url if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+    let path = match Place::of(settings)? {
+        Place::Memory => return Ok(None),
+        Place::Database(url) => {
             let options = PostgresOptions {
                 url: url.to_owned(),
                 epoch,
@@ -46,18 +73,57 @@ pub fn open(settings: &Settings, epoch: Epoch) -> anyhow::Result<Option<Arc<dyn 
             let store = PostgresStore::new(&options).context("store.url")?;
             return Ok(Some(Arc::new(store)));
         }
-        "sqlite" | "sqlite:" => settings.server.data_dir.join(FILE),
-        other => match other.strip_prefix("sqlite:") {
-            Some(path) => path.trim_start_matches("//").into(),
-            None => bail!("store.url: expected `sqlite`, `sqlite:FILE`, `postgres://…` or `memory`"),
-        },
+        Place::File(path) => path,
     };
-    let busy_ms = u64::try_from(settings.store.busy_timeout.as_millis()).unwrap_or(u64::MAX);
+    let (busy_ms, bytes_max) = (busy_ms(settings), settings.store.bytes_max as u64);
     let shown = path.display().to_string();
-    let store =
-        SqliteStore::open(SqliteOptions { path, epoch, busy_ms, bytes_max: settings.store.bytes_max as u64 })
-            .with_context(|| format!("opening the store {shown}"))?;
+    let store = SqliteStore::open(SqliteOptions { path, epoch, busy_ms, bytes_max })
+        .with_context(|| format!("opening the store {shown}"))?;
     Ok(Some(Arc::new(store)))
+}
+
+/// Opens the store of metric history beside the events: in memory, in a file of its own, or in the same database.
+///
+/// The file is `metrics.db` in the data folder; beside `sqlite:FILE` it has the name of that, with the extension
+/// `.metrics.db` instead of its own. `store.bytes_max` holds for each of the two files.
+///
+/// # Errors
+///
+/// If the URL names no store, or the file cannot be used. A database is not asked yet.
+pub fn open_series(settings: &Settings) -> anyhow::Result<Arc<dyn SeriesStore>> {
+    let series_max = SERIES_MAX;
+    Ok(match Place::of(settings)? {
+        Place::Memory => Arc::new(MemorySeriesStore::new(series_max)),
+        Place::Database(url) => {
+            let options = PostgresSeriesOptions {
+                url: url.to_owned(),
+                readers: settings.store.readers,
+                synchronous_replication: settings.store.synchronous_replication,
+                series_max,
+            };
+            Arc::new(PostgresSeriesStore::new(&options).context("store.url")?)
+        }
+        Place::File(events) => {
+            let path = series_file(&settings.server.data_dir, &events);
+            let (busy_ms, bytes_max) = (busy_ms(settings), settings.store.bytes_max as u64);
+            let shown = path.display().to_string();
+            let store = SqliteSeriesStore::open(SqliteSeriesOptions { path, busy_ms, bytes_max, series_max })
+                .with_context(|| format!("opening the store of metric history {shown}"))?;
+            Arc::new(store)
+        }
+    })
+}
+
+/// The file of metric history that belongs to a file of events; never that file itself.
+fn series_file(data_dir: &Path, events: &Path) -> PathBuf {
+    if events == data_dir.join(FILE) {
+        return data_dir.join(SERIES_FILE);
+    }
+    events.with_extension(SERIES_FILE)
+}
+
+fn busy_ms(settings: &Settings) -> u64 {
+    u64::try_from(settings.store.busy_timeout.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The threads of a bus.
@@ -194,3 +260,20 @@ fn series(bus: &Bus, stopping: &AtomicBool, keep: Duration) {
 
 /// How often old roll-ups are looked for.
 const TRIMMED_NS: u64 = 60_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metric_history_has_a_file_of_its_own() {
+        let file = |events: &str| series_file(Path::new("/data"), Path::new(events)).display().to_string();
+        assert_eq!(file("/data/pulsewire.db"), "/data/metrics.db");
+        assert_eq!(file("/data/live.db"), "/data/live.metrics.db");
+        assert_eq!(file("/other/pulsewire.db"), "/other/pulsewire.metrics.db");
+        assert_eq!(file("events"), "events.metrics.db");
+        for events in ["/data/metrics.db", "/data/a.metrics.db", "metrics"] {
+            assert_ne!(file(events), events);
+        }
+    }
+}

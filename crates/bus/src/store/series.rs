@@ -19,6 +19,9 @@ pub use memory::MemorySeriesStore;
 pub use postgres::{PostgresSeriesOptions, PostgresSeriesStore};
 pub use sqlite::{SqliteSeriesOptions, SqliteSeriesStore};
 
+/// How many series a store has, in all its channels, unless it is told otherwise.
+pub const SERIES_MAX: usize = 100_000;
+
 /// How finely a tier keeps a channel's past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tier {

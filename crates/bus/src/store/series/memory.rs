@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pulsewire_protocol::{ChannelName, MetricKind, Series, Tags};
 
-use super::{Chunk, ChunkQuery, Chunks, SeriesStore, Tier};
+use super::{Chunk, ChunkQuery, Chunks, SERIES_MAX, SeriesStore, Tier};
 use crate::store::StoreError;
 use crate::store::filling::ChunksFilling;
 
@@ -69,9 +69,6 @@ struct KeptTier {
 }
 
 impl MemorySeriesStore {
-    /// How many series a store keeps unless it is told otherwise.
-    pub const SERIES_MAX: usize = 100_000;
-
     /// A store without chunks, for at most so many series in all its channels.
     #[must_use]
     pub fn new(series_max: usize) -> Self {
@@ -81,7 +78,7 @@ impl MemorySeriesStore {
 
 impl Default for MemorySeriesStore {
     fn default() -> Self {
-        Self::new(Self::SERIES_MAX)
+        Self::new(SERIES_MAX)
     }
 }
 

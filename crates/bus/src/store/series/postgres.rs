@@ -62,7 +62,7 @@ pub struct PostgresSeriesOptions {
     pub readers: usize,
     /// As for the events of the same database: whoever connects may be the first to see that another server took over.
     pub synchronous_replication: bool,
-    /// How many series it may have, in all channels. Default 100,000.
+    /// How many series it may have, in all channels. Default [`SERIES_MAX`](super::SERIES_MAX).
     pub series_max: usize,
 }
 

@@ -74,7 +74,7 @@ pub struct SqliteSeriesOptions {
     /// How large the file may become, in bytes; 0 means as large as the disk lets it. What exceeds it fails as
     /// [`Failure::Full`] until something was trimmed.
     pub bytes_max: u64,
-    /// How many series it may have, in all channels. Default 100,000.
+    /// How many series it may have, in all channels. Default [`SERIES_MAX`](super::SERIES_MAX).
     pub series_max: usize,
 }
 
