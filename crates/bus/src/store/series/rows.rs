@@ -80,16 +80,15 @@ impl Wanted {
     /// Takes a series of the channel; the texts are `None` where they are none.
     pub(super) fn take(&mut self, query: &ChunkQuery<'_>, id: i64, [name, kind, tags]: [Option<&str>; 3]) {
         self.seen += 1;
-        let known = name.zip(kind).zip(tags).and_then(|((name, kind), tags)| {
-            let digest = digest(query.channel, name, kind, tags);
+        let known = name.zip(kind).zip(tags).and_then(|((name, kind), text)| {
             let all = [MetricKind::Gauge, MetricKind::Counter, MetricKind::Histogram];
-            let kind = all.into_iter().find(|one| one.name() == kind)?;
-            Some((name, kind, tags_of(tags)?, digest))
+            Some((name, all.into_iter().find(|one| one.name() == kind)?, tags_of(text)?, text))
         });
         let known = match known {
             None => None,
             Some((name, _, tags, _)) if !query.filter.passes(name, &tags) => return,
-            Some((name, kind, tags, digest)) => {
+            Some((name, kind, tags, text)) => {
+                let digest = digest(query.channel, name, kind.name(), text);
                 let series = Arc::new(Series { id: 0, name: name.to_owned().into(), kind, tags });
                 Some(KnownSeries { series, digest })
             }
