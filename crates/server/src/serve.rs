@@ -413,7 +413,9 @@ fn series(settings: &Settings) -> anyhow::Result<SeriesOptions> {
         kept_ms: [from.history_1s, from.history_10s, from.history_1m, from.history_1h].map(ms),
         waiting_bytes_max: from.waiting_bytes_max,
     };
-    Ok(SeriesOptions { limits, store: None })
+    let kept = limits.kept_ms.iter().any(|ms| *ms > 0);
+    let store = kept.then(|| store::open_series(settings)).transpose()?;
+    Ok(SeriesOptions { limits, store })
 }
 
 fn cores() -> usize {
