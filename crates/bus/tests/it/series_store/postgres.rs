@@ -89,8 +89,7 @@ fn nodes_that_keep_and_trim_at_the_same_time_lose_nothing_and_leave_nothing() {
     let url = database.fresh_url();
     let (_, schema) = url.split_once("schema=").unwrap();
     let count = |table: &str| database.sql(&format!("SELECT count(*) FROM {schema}.metric_{table}"));
-    let (begin, kept, removed, ended) =
-        (Barrier::new(3), AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (begin, kept, removed) = (Barrier::new(3), AtomicUsize::new(0), AtomicUsize::new(0));
     let write = |node: usize| {
         let store = postgres_at(&url, SERIES);
         let mut names: Vec<_> = (0..=SERIES).map(|n| format!("{}/m{n}", ["a", "b"][n % 2])).collect();
@@ -103,14 +102,13 @@ fn nodes_that_keep_and_trim_at_the_same_time_lose_nothing_and_leave_nothing() {
                 names.iter().map(|name| chunk(&format!("{name}#{node}:0-0=w"), round, round + 1)).collect();
             kept.fetch_add(chunks.len() - store.keep(&chunks).unwrap(), Ordering::Relaxed);
         }
-        ended.fetch_add(1, Ordering::Relaxed);
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| write(0));
-        scope.spawn(|| write(1));
+        let write = &write;
+        let nodes = [0, 1].map(|node| scope.spawn(move || write(node)));
         let store = postgres_at(&url, SERIES);
         begin.wait();
-        while ended.load(Ordering::Relaxed) < 2 {
+        while !nodes.iter().all(|node| node.is_finished()) {
             removed.fetch_add(store.trim(Tier::M1, i64::MAX, 40).unwrap(), Ordering::Relaxed);
             assert!(count("series").parse::<usize>().unwrap() <= SERIES);
         }
