@@ -60,8 +60,8 @@ pub struct App {
     pub draining: AtomicBool,
     /// New connections of each address.
     pub handshakes: Attempts,
-    /// Whether the host collector runs.
-    pub collecting: AtomicBool,
+    /// What the collectors of this server do.
+    pub collecting: Arc<crate::collect::Meter>,
     /// The address it listens on.
     pub address: std::net::SocketAddr,
     /// When the server started, Unix milliseconds.

@@ -13,11 +13,12 @@ pub mod read;
 pub mod sse;
 pub mod upgrade;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::routing::{any, get, post};
+use axum::{Extension, Router};
 use pulsewire_protocol::ErrorCode;
 
 use crate::app::App;
@@ -39,6 +40,15 @@ pub fn router(app: &Arc<App>) -> Router {
         .method_not_allowed_fallback(|| async { Problem::from(ErrorCode::MethodNotAllowed) })
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .with_state(app.clone())
+}
+
+/// The routes of the public address, and behind them those of a program that embeds the server.
+pub fn router_with(app: &Arc<App>, routes: Router) -> Router {
+    let known = |Extension(access::Remote(remote)), mut request: Request| async move {
+        request.extensions_mut().insert(ConnectInfo::<SocketAddr>(remote));
+        request
+    };
+    router(app).fallback_service(routes.layer(axum::middleware::map_request(known)))
 }
 
 /// The routes of the internal address: what operators and their tools need.

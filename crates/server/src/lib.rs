@@ -1,4 +1,7 @@
 //! The Pulsewire server: settings, access and the command line around the crates that do the work.
+//!
+//! A program that embeds it needs the names exported here: [`Server`], [`Collector`] and what they take and
+//! give. The modules are how the server is made, and may change with any version.
 
 pub mod accept;
 pub mod agents;
@@ -10,6 +13,7 @@ pub mod cli;
 pub mod collect;
 pub mod descriptors;
 pub mod dev;
+pub mod embed;
 pub mod hook;
 pub mod http;
 pub mod memory;
@@ -22,6 +26,17 @@ pub mod reload;
 pub mod seats;
 pub mod serve;
 pub mod settings;
+pub mod stats;
 pub mod store;
 pub mod stream;
 pub mod tls;
+
+pub use auth::{Action, Actions, NewToken, Role};
+pub use collect::{Collector, CollectorOptions, CollectorStats};
+pub use embed::{Handle, Server, ServerBuilder, StartError};
+pub use pulsewire_bus::{Receipt, Refusal, RefusedSample, SamplesReceipt};
+pub use pulsewire_protocol::{
+    ChannelName, ChannelPattern, ErrorCode, Event, EventType, MessageId, MetricKind, Sample, Tags,
+};
+pub use pulsewire_sources::host::{HostError, HostOptions};
+pub use stats::Stats;

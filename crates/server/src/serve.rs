@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use axum::Router;
 use pulsewire_bus::{
     Bus, ChannelKind, Durability, Namespace, Namespaces, Options, PresenceRules, RingLimits, SeriesLimits,
     SeriesOptions,
@@ -18,20 +19,24 @@ use pulsewire_edge::handshake::{MissingOrigin, OriginPolicy};
 use pulsewire_edge::{Edge, EdgeOptions, Prepared, clock, codec};
 use pulsewire_hub::{Admission, Drain, ShardOptions};
 use pulsewire_protocol::Epoch;
+use pulsewire_sources::host::HostOptions;
 use pulsewire_telemetry::{Telemetry, logs};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::accept::Door;
 use crate::app::{App, Live, hub_settings};
 use crate::auth::jwks::{self, RemoteOptions};
 use crate::auth::{Authenticator, Revocations};
+use crate::collect::{Collector, CollectorOptions};
 use crate::descriptors::{self, Share};
+use crate::embed::Handle;
 use crate::hook::{Hook, HookOptions};
 use crate::seats::Seats;
 use crate::settings::{self, LogFormat, Publishers, Settings};
 use crate::tls::Certificates;
-use crate::{accept, backend, collect, dev, http, random, reading, reload, store, tls};
+use crate::{accept, backend, dev, http, random, reading, reload, store, tls};
 
 /// A server that listens.
 pub struct Running {
@@ -39,8 +44,14 @@ pub struct Running {
     pub app: Arc<App>,
     /// The address it listens on.
     pub address: std::net::SocketAddr,
+    /// For whoever works with it in the same process.
+    pub handle: Handle,
     stop: watch::Sender<bool>,
     workers: store::Workers,
+    /// The tasks that accept connections.
+    doors: Vec<JoinHandle<()>>,
+    /// It ends when it is dropped.
+    _collector: Option<Collector>,
 }
 
 /// Starts a server; it runs until [`Running::stop`].
@@ -49,6 +60,18 @@ pub struct Running {
 ///
 /// If an address cannot be bound, a thread cannot be started, or a key cannot be used.
 pub async fn start(settings: Settings) -> anyhow::Result<Running> {
+    start_with(settings, None::<fn(&Handle) -> Router>).await
+}
+
+/// Starts a server that has further routes, made with its handle. What it has no route for itself goes to them.
+///
+/// # Errors
+///
+/// As [`start`].
+pub async fn start_with(
+    settings: Settings,
+    routes: Option<impl FnOnce(&Handle) -> Router>,
+) -> anyhow::Result<Running> {
     let listener = bind(settings.server.listen)?;
     let address = listener.local_addr()?;
     let internal = settings.server.internal_listen.map(bind).transpose()?;
@@ -125,7 +148,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     })
     .context("starting the shards")?;
     let revocations = Arc::new(Revocations::default());
-    let (collects, reads_max) = (settings.collector.enabled, settings.series.reads_max);
+    let reads_max = settings.series.reads_max;
     let tls = Certificates::default();
     tls.put(&settings).map_err(|problem| anyhow::anyhow!("{problem}"))?;
     let live = live(settings, address, shards, &revocations, &telemetry, None)?;
@@ -142,7 +165,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         blocks: crate::blocks::Blocks::default(),
         revocations,
         draining: AtomicBool::new(false),
-        collecting: AtomicBool::new(false),
+        collecting: Arc::default(),
         address,
         started_at_ms: clock::now().wall_ms,
         scrapes: http::metrics::Scrapes::default(),
@@ -152,24 +175,43 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     });
     waiting.serve(&app);
     let (stop, stopped) = watch::channel(false);
+    let handle = Handle { app: app.clone(), stopped: stopped.clone() };
     tokio::spawn(app.readers.clone().serve(stopped.clone()));
-    if collects {
-        collect::start(&app, stopped.clone());
-    }
+    let collector = collector(&handle);
     tls::watch(&app, stopped.clone());
     crate::memory::start(&app, stopped.clone());
+    let mut doors = Vec::new();
     if let Some(internal) = internal {
         let (router, seats) = (http::internal_router(&app), Seats::new(descriptors::INTERNAL));
-        tokio::spawn(accept::serve(app.clone(), internal, Door::Internal, router, seats, stopped.clone()));
+        let door = accept::serve(app.clone(), internal, Door::Internal, router, seats, stopped.clone());
+        doors.push(tokio::spawn(door));
     }
-    let (router, seats) = (http::router(&app), app.seats.clone());
-    tokio::spawn(accept::serve(app.clone(), listener, Door::Public, router, seats, stopped));
-    Ok(Running { app, address, stop, workers })
+    let router = match routes {
+        None => http::router(&app),
+        Some(routes) => http::router_with(&app, routes(&handle)),
+    };
+    let door = accept::serve(app.clone(), listener, Door::Public, router, app.seats.clone(), stopped);
+    doors.push(tokio::spawn(door));
+    Ok(Running { app, address, handle, stop, workers, doors, _collector: collector })
+}
+
+/// The collector of the settings, started. A host that cannot be read is said once and not collected.
+fn collector(handle: &Handle) -> Option<Collector> {
+    let live = handle.app.live.load();
+    let settings = &live.settings.collector;
+    let host = HostOptions { tags: settings.tags.clone(), ..HostOptions::default() };
+    let mut collector = Collector::new(handle, CollectorOptions { interval: settings.interval, host });
+    if settings.enabled
+        && let Err(error) = collector.start()
+    {
+        tracing::error!(%error, "the host's metrics cannot be collected");
+    }
+    settings.enabled.then_some(collector)
 }
 
 impl Running {
     /// Waits for a thread to end though nobody stopped it, by a panic or an error. Returns its name.
-    async fn fallen(&self) -> String {
+    pub async fn fallen(&self) -> String {
         loop {
             tokio::time::sleep(WATCHED).await;
             if let Some(name) = self.app.edge.fallen().or_else(|| self.workers.fallen()) {
@@ -201,6 +243,12 @@ impl Running {
         tokio::time::sleep(linger).await;
         // Whoever watches has stopped already if this fails.
         let _ = self.stop.send(true);
+        for door in self.doors {
+            // Whoever starts a server next can have the address.
+            if door.await.is_err() {
+                tracing::error!("a task that accepts connections panicked");
+            }
+        }
         if let Err(error) = self.app.edge.stop() {
             tracing::error!(%error, "a shard ended with an error");
         }

@@ -259,6 +259,7 @@ labels! {
         Redis = "redis",
         Otlp = "otlp",
         RemoteWrite = "remote_write",
+        Program = "program",
     }
 
     /// Why a sample was refused.

@@ -18,6 +18,7 @@ use super::access::Caller;
 use super::metrics::{self, Surveyed};
 use super::problem::Problem;
 use crate::app::App;
+use crate::stats::Stats;
 
 /// How the node is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -141,19 +142,23 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
 /// `GET /api/stats`: document 004's counts. Whoever may read the metrics may read these.
 pub async fn stats(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
     metrics::allowed(&app, &caller).await?;
-    let current = app.scrapes.survey(&app).await.current;
-    let now_ms = clock::now().wall_ms;
-    let running = app.collecting.load(std::sync::atomic::Ordering::Relaxed);
+    let stats = Stats::of(&app).await;
+    let collector = &stats.collector;
     let body = json!({
-        "connected_clients": current.active_connections(),
-        "connections_max": current.connections_hard_limit,
-        "total_subscriptions": current.subscriptions,
-        "channels": current.channels,
-        "sessions_detached": current.sessions_detached,
-        "started_at": iso(app.started_at_ms),
-        "uptime_seconds": now_ms.saturating_sub(app.started_at_ms).max(0) / 1_000,
+        "connected_clients": stats.connected_clients,
+        "connections_max": stats.connections_max,
+        "total_subscriptions": stats.total_subscriptions,
+        "channels": stats.channels,
+        "sessions_detached": stats.sessions_detached,
+        "started_at": iso(stats.started_at_ms),
+        "uptime_seconds": stats.uptime.as_secs(),
         "version": env!("CARGO_PKG_VERSION"),
-        "collector": { "running": running },
+        "collector": {
+            "running": collector.running,
+            "collections": collector.collections,
+            "samples": collector.samples,
+            "last_took_seconds": collector.last_took.map(|took| took.as_secs_f64()),
+        },
     });
     Ok(answer(StatusCode::OK, body))
 }

@@ -63,12 +63,7 @@ async fn respond(
             Json(body).into_response()
         }
         Err(problem) => {
-            let outcome = if problem.code.http_status() < 500 {
-                PublishOutcome::Rejected
-            } else {
-                PublishOutcome::Failed
-            };
-            app.telemetry.shared().publish(PublishSource::Http, outcome);
+            count_refused(app, PublishSource::Http, problem.code);
             problem.into_response()
         }
     }
@@ -95,15 +90,45 @@ async fn accept(
         return Err(Problem::new(ErrorCode::BadRequest, "an empty batch"));
     }
     authorise(principal, &events)?;
+    submit(app, publisher(principal, 0), PublishSource::Http, events).await.map_err(refused)
+}
+
+/// Publishes events and waits for what becomes of them; counts what was accepted.
+///
+/// # Errors
+///
+/// As [`Bus::publish`](pulsewire_bus::Bus::publish); not counted, for its caller may refuse more than the bus does.
+///
+/// # Cancel safety
+///
+/// Dropping the future does not take back what was published: whoever asked may have gone.
+pub async fn submit(
+    app: &App,
+    publisher: Publisher<'_>,
+    source: PublishSource,
+    events: Vec<Event>,
+) -> Result<Vec<Receipt>, Refusal> {
     let (reply, answer) = oneshot::channel();
-    // Whoever asked may have gone; the events are published all the same.
-    publish_as(app, principal, 0, events, Box::new(|outcome| drop(reply.send(outcome))));
-    let receipts = answer.await.map_err(|_| Problem::from(ErrorCode::OutcomeUnknown))?.map_err(refused)?;
+    app.bus.publish(clock::now(), publisher, events, Box::new(|outcome| drop(reply.send(outcome))));
+    let unknown = |_| Refusal {
+        index: None,
+        code: ErrorCode::OutcomeUnknown,
+        detail: String::new(),
+        retry_after_ms: None,
+    };
+    let receipts = answer.await.map_err(unknown)??;
     for receipt in &receipts {
         let outcome = if receipt.duplicate { PublishOutcome::Duplicate } else { PublishOutcome::Accepted };
-        app.telemetry.shared().publish(PublishSource::Http, outcome);
+        app.telemetry.shared().publish(source, outcome);
     }
     Ok(receipts)
+}
+
+/// Counts a request that was refused.
+pub fn count_refused(app: &App, source: PublishSource, code: ErrorCode) {
+    let rejected = code.http_status() < 500;
+    let outcome = if rejected { PublishOutcome::Rejected } else { PublishOutcome::Failed };
+    app.telemetry.shared().publish(source, outcome);
 }
 
 fn authorise(principal: &Principal, events: &[Event]) -> Result<(), Problem> {
@@ -121,7 +146,7 @@ fn refused(refusal: Refusal) -> Problem {
     Problem { index: refusal.index, retry_after_ms, ..Problem::new(refusal.code, refusal.detail) }
 }
 
-/// Publishes in the name of a principal. People are shown to subscribers; applications are not.
+/// Publishes in the name of a principal.
 pub fn publish_as(
     app: &App,
     principal: &Principal,
@@ -129,9 +154,13 @@ pub fn publish_as(
     events: Vec<Event>,
     reply: Reply<Result<Vec<Receipt>, Refusal>>,
 ) {
+    app.bus.publish(clock::now(), publisher(principal, begun_ns), events, reply);
+}
+
+/// A principal who publishes. People are shown to subscribers; applications are not.
+fn publisher(principal: &Principal, begun_ns: u64) -> Publisher<'_> {
     let user = (principal.role != Role::Publisher && !principal.is_anonymous()).then_some(&*principal.sub);
-    let publisher = Publisher { named_by: principal.named_by, principal: &principal.sub, user, begun_ns };
-    app.bus.publish(clock::now(), publisher, events, reply);
+    Publisher { named_by: principal.named_by, principal: &principal.sub, user, begun_ns }
 }
 
 fn shown(receipt: &Receipt) -> Value {

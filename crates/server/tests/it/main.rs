@@ -14,6 +14,7 @@ mod database;
 mod disk;
 mod document_003;
 mod durable;
+mod embed;
 mod exhaustion;
 mod harness;
 mod health;
