@@ -29,5 +29,5 @@ pub use net::{ConnKey, Net, TcpSample, Write};
 pub use presence::{Notice, Presence, PresenceSnapshot};
 pub use principal::{Action, Actions, Grant, NamedBy, Principal, Role};
 pub use pulsewire_bus::{Now, Publication};
-pub use settings::{HubSettings, Limits};
+pub use settings::{HubSettings, Limits, RateDirection};
 pub use shard::{Shard, ShardOptions, Violated};

@@ -9,6 +9,8 @@ pub struct Limits {
     /// Messages a client may send per minute; what exceeds is dropped and answered
     /// `rate_limited`. 0 switches the limit off. Default 1,000.
     pub messages_per_minute: u32,
+    /// Whether messages to a client are held to `messages_per_minute`, too. Default: only those from it.
+    pub rate_direction: RateDirection,
     /// Errors a client may cause per minute before it is closed with 4509. Default 20.
     pub errors_per_minute: u32,
     /// Bytes that may wait for one reader. Default 64 KiB. When full: `log` subscriptions lag and
@@ -31,11 +33,24 @@ pub struct Limits {
     pub page_events: usize,
 }
 
+/// Which messages the rate of a client is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RateDirection {
+    /// Those it sends.
+    #[default]
+    In,
+    /// Those it sends and, as many again, events and values that it is sent: what exceeds is dropped and counted on
+    /// `ephemeral` channels, and made up for by the newest values on `metrics` channels. Events of a `log` are sent
+    /// all the same, and use the rate up.
+    Both,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             subscriptions_per_session: 1_000,
             messages_per_minute: 1_000,
+            rate_direction: RateDirection::In,
             errors_per_minute: 20,
             outbox_bytes_max: 64 * 1024,
             slow_after_ms: 30_000,

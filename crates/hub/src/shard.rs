@@ -15,6 +15,7 @@ mod feed;
 mod flush;
 mod heartbeat;
 mod inbound;
+mod meter;
 mod outbox;
 mod presence;
 mod probe;
@@ -125,6 +126,8 @@ pub struct Shard<N: Net> {
     pasts: HashMap<(u32, u32), i64>,
     /// Feeds with a filter whose listeners have not been told how far they are.
     behind: Vec<u32>,
+    /// What connections were sent of late, where that is metered.
+    meters: meter::Meters,
     probes: Probes,
     receipts: probe::Receipts,
     swept: heartbeat::Sweep,
@@ -172,6 +175,7 @@ impl<N: Net> Shard<N> {
             states: HashMap::new(),
             pasts: HashMap::new(),
             behind: Vec::new(),
+            meters: meter::Meters::default(),
             probes: Probes::default(),
             receipts: probe::Receipts::default(),
             swept: heartbeat::Sweep::default(),

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::auth::{Attempts, Authenticator, Revocations};
 use crate::hook::Hook;
 use crate::reading::Readers;
-use crate::settings::Settings;
+use crate::settings::{RateDirection, Settings};
 
 /// What a reload replaces.
 pub struct Live {
@@ -191,6 +191,10 @@ pub fn hub_settings(settings: &Settings) -> HubSettings {
         limits: pulsewire_hub::Limits {
             subscriptions_per_session: limits.subscriptions_per_session,
             messages_per_minute: u32::try_from(limits.messages_per_minute).unwrap_or(u32::MAX),
+            rate_direction: match limits.rate_direction {
+                RateDirection::In => pulsewire_hub::RateDirection::In,
+                RateDirection::Both => pulsewire_hub::RateDirection::Both,
+            },
             errors_per_minute: u32::try_from(limits.errors_per_minute).unwrap_or(u32::MAX),
             outbox_bytes_max: limits.outbox_bytes_max,
             slow_after_ms: ms(limits.slow_after),

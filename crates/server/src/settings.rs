@@ -29,8 +29,8 @@ pub use namespace::{ChannelKind, Durability, Namespace, Publishers, namespace_of
 pub use problem::{Origin, Problem};
 pub use secret::Secret;
 pub use sections::{
-    Auth, Collector, Heartbeat, Hook, Limits, Log, LogFormat, Metrics, Origins, Reading, Series, Server,
-    Session, Store, Tls,
+    Auth, Collector, Heartbeat, Hook, Limits, Log, LogFormat, Metrics, Origins, RateDirection, Reading,
+    Series, Server, Session, Store, Tls,
 };
 pub use show::docs_markdown;
 pub use sources::{Flags, Sources};

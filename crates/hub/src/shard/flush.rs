@@ -88,6 +88,9 @@ impl<N: Net> Shard<N> {
         if !self.deferred.is_empty() {
             self.run_deferred(now);
         }
+        if self.is_metered() {
+            return self.flush_metered(connections, now);
+        }
         let mut last = NONE;
         for _ in 0..connections {
             let Some(slot) = self.queue.next_touched() else { break };
@@ -173,6 +176,9 @@ impl<N: Net> Shard<N> {
     }
 
     pub(super) fn flush_slot(&mut self, index: u32, now: Now) {
+        if self.is_metered() {
+            self.meter(index, now);
+        }
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         if slot.first == NONE {
             return;

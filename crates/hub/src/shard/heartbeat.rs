@@ -58,6 +58,7 @@ impl<N: Net> Shard<N> {
             self.swept.second = second;
             self.check_progress(now);
             self.retries.append(&mut self.retries_later);
+            self.release_metered(now);
             self.tell_positions();
             self.tell_stale(now);
             self.check_members(now);

@@ -14,6 +14,7 @@ use pulsewire_telemetry::{
     AuthFailure, Direction, DropCause, Layer, MemoryPart, MessageError, MessageType, RateScope,
 };
 
+use super::meter::Rate;
 use super::slot::{Flags, Guest, Phase};
 use super::{Shard, closing};
 use crate::command::{
@@ -139,26 +140,16 @@ impl<N: Net> Shard<N> {
 
     /// Whether the client may send a message now (GCRA). If not, it is told once a second and the message is gone.
     fn admit(&mut self, index: u32, now: Now) -> bool {
-        let per_minute = u64::from(self.settings.limits.messages_per_minute);
-        if per_minute == 0 {
-            return true;
-        }
+        let Some(rate) = Rate::new(self.settings.limits.messages_per_minute) else { return true };
         let slot = &mut self.slots[index as usize];
-        let interval_ns = 60_000_000_000 / per_minute;
-        let burst_ns = interval_ns * (per_minute - 1);
-        let arrival_ns = slot.rate_ns.max(now.mono_ns);
-        let ahead_ns = arrival_ns - now.mono_ns;
-        if ahead_ns <= burst_ns {
-            slot.rate_ns = arrival_ns + interval_ns;
-            return true;
-        }
+        let Err(early_ns) = rate.take(&mut slot.rate_ns, now) else { return true };
         self.metrics.rate_limited(RateScope::Connection);
         self.metrics.dropped(DropCause::RateLimit, 1);
         let second = u32::try_from(now.mono_ns / 1_000_000_000).unwrap_or(u32::MAX).max(1);
         let Some(session) = &mut slot.session else { return false };
         if session.counters.limited_notice_s != second {
             session.counters.limited_notice_s = second;
-            let retry_after_ms = u32::try_from((ahead_ns - burst_ns) / 1_000_000 + 1).ok();
+            let retry_after_ms = u32::try_from(early_ns / 1_000_000 + 1).ok();
             let error = ErrorAnswer { retry_after_ms, ..ErrorAnswer::new(ErrorCode::RateLimited) };
             // Being limited is told, and not held against the client as an error of its own.
             self.answer(index, &Answer::Error(error), None);

@@ -285,7 +285,7 @@ impl Queue {
         expanded
     }
 
-    fn append(&mut self, chain: &mut Chain, reference: ItemRef) {
+    pub(crate) fn append(&mut self, chain: &mut Chain, reference: ItemRef) {
         let index = self.node(reference);
         if chain.last == NONE {
             chain.first = index;

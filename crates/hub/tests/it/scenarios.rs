@@ -1,6 +1,6 @@
 //! One thing at a time, in a network in which nothing else goes wrong.
 
-use pulsewire_hub::{Drain, HubSettings, Limits, Order, Target, Violated};
+use pulsewire_hub::{Drain, HubSettings, Limits, Order, RateDirection, Target, Violated};
 use pulsewire_protocol::CloseCode;
 
 use crate::sim::client::{Client, Reading};
@@ -223,6 +223,84 @@ fn accepted_and_limited_messages_add_up_to_what_was_sent() {
     assert_eq!(accepted as f64 + limited, 5_000.0);
     assert!((1_000..1_200).contains(&accepted), "{accepted} accepted");
     assert!(heard.matches("rate_limited").count() <= 11);
+}
+
+/// Ten messages a minute, either way.
+fn metered() -> Scene {
+    let limits = Limits { messages_per_minute: 10, rate_direction: RateDirection::Both, ..Limits::default() };
+    Scene::new(limits)
+}
+
+/// C28, read strictly; and only then: with the default direction nothing of it is kept back.
+#[test]
+fn values_beyond_the_rate_to_a_client_wait_for_the_newest() {
+    let mut scene = metered();
+    let client = scene.join("ada");
+    scene.say(client, r#"{"type":"subscribe","channels":["system.metrics"]}"#);
+    assert_eq!(scene.heard(client), "subscribed system.metrics");
+    for _ in 0..40 {
+        scene.0.publish_set("system.metrics");
+        scene.0.settle();
+    }
+    // A set is one, however many frames it has.
+    let heard = scene.heard(client);
+    assert!(heard.ends_with("values system.metrics 10"), "{heard}");
+    assert_eq!(scene.number("pulsewire_conflated_total"), 30.0);
+    scene.wait(5_000);
+    assert_eq!(scene.heard(client), "", "one in six seconds has room");
+    scene.wait(2_000);
+    let heard = scene.heard(client);
+    assert!(heard.starts_with("dropped system.metrics 30 | values system.metrics 40"), "{heard}");
+    scene.wait(6_000);
+    scene.0.publish_set("system.metrics");
+    scene.0.settle();
+    assert!(scene.heard(client).contains("values system.metrics 41"), "it goes on");
+}
+
+#[test]
+fn events_beyond_the_rate_to_a_client_are_dropped_and_told() {
+    let mut scene = metered();
+    let client = scene.join("ada");
+    scene.say(client, r#"{"type":"subscribe","channels":["cursor:1"]}"#);
+    scene.heard(client);
+    scene.publish("cursor:1", 20);
+    assert_eq!(scene.heard(client).matches("event cursor:1").count(), 10);
+    assert_eq!(scene.number("websocket_messages_dropped_total{reason=\"rate_limit\"}"), 10.0);
+    scene.wait(7_000);
+    assert_eq!(scene.heard(client), "dropped cursor:1 10");
+}
+
+#[test]
+fn a_log_is_sent_whatever_the_rate_and_uses_it_up() {
+    let mut scene = metered();
+    let client = scene.join("ada");
+    scene.say(client, r#"{"type":"subscribe","channels":["run:1","cursor:1"]}"#);
+    scene.heard(client);
+    scene.publish("run:1", 100);
+    assert_eq!(scene.heard(client).matches("event run:1").count(), 100);
+    scene.publish("cursor:1", 1);
+    assert_eq!(scene.heard(client), "", "nothing is left for it");
+    // No debt was made: a message has room after its own time.
+    scene.wait(7_000);
+    assert_eq!(scene.heard(client), "dropped cursor:1 1");
+    scene.say(client, r#"{"type":"ping"}"#);
+    assert_eq!(scene.heard(client), "pong", "what it may say is another matter");
+}
+
+#[test]
+fn a_reload_of_the_direction_lets_go_of_who_was_held_back() {
+    let mut scene = metered();
+    let client = scene.join("ada");
+    scene.say(client, r#"{"type":"subscribe","channels":["cursor:1"]}"#);
+    scene.publish("cursor:1", 20);
+    scene.heard(client);
+    let settings = HubSettings { limits: Limits::default(), ..HubSettings::default() };
+    scene.0.hub.configure(&settings.into());
+    scene.0.settle();
+    scene.wait(1_000);
+    assert_eq!(scene.heard(client), "dropped cursor:1 10");
+    scene.publish("cursor:1", 100);
+    assert_eq!(scene.heard(client).matches("event cursor:1").count(), 100);
 }
 
 #[test]

@@ -27,6 +27,16 @@ words! {
     }
 }
 
+words! {
+    /// Which messages the rate of a client is about.
+    RateDirection "direction" {
+        /// Those it sends.
+        In = "in",
+        /// Those it sends, and as many that it is sent.
+        Both = "both",
+    }
+}
+
 section! {
     /// Where the server listens, keeps its files and how it stops.
     Settings => Server "server." |settings| settings.server;
@@ -189,6 +199,8 @@ section! {
     control_frames_per_second: Count = "20", range("1", "10000");
     /// Messages a minute from one client; more are dropped and answered `rate_limited`.
     messages_per_minute: Count = "1000", range("1", "10000000"), documents(&[variable("RATE_LIMIT_MAX_MESSAGES_PER_MINUTE")]), reloadable();
+    /// `in`: `limits.messages_per_minute` is about messages from a client. `both`: it is sent as many events and values over its WebSocket, too; beyond them `ephemeral` channels drop events and tell how many, and `metrics` ones wait for the newest values. Events of log channels are sent all the same, and use the rate up; answers and heartbeats do not count.
+    rate_direction: Choice<RateDirection> = "in", reloadable();
     /// Refused messages a minute from one client; more close the connection with 4509.
     errors_per_minute: Count = "20", range("1", "100000"), reloadable();
     /// Bytes that may wait for one reader. At the limit `log` channels lag and catch up, `ephemeral` ones drop the oldest, `metrics` keep the newest; each is told and counted.

@@ -222,6 +222,7 @@ fn other_values() -> Vec<(&'static str, &'static str)> {
         ("limits.fragments_max", "9"),
         ("limits.control_frames_per_second", "9"),
         ("limits.messages_per_minute", "9"),
+        ("limits.rate_direction", "both"),
         ("limits.errors_per_minute", "9"),
         ("limits.outbox_bytes_max", "128KiB"),
         ("limits.connection_memory", "1MiB"),

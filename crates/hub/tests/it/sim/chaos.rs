@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pulsewire_bus::Mutant;
 use pulsewire_hub::{Drain, Order};
-use pulsewire_hub::{HubSettings, Limits, Target, Violated};
+use pulsewire_hub::{HubSettings, Limits, RateDirection, Target, Violated};
 use pulsewire_protocol::{CloseCode, SessionId};
 
 use super::client::{Asked, Client, Mangle, Reading, Wanted};
@@ -76,6 +76,7 @@ pub fn world_at(seed: u64, twist: Twist, node: Option<Place>) -> World {
         slow_after_ms: rng.between(3_000, 30_000) as u64,
         // Without a draw of its own: the schedules of old seeds stay as they were.
         connection_age_max_ms: if seed % 4 == 3 { 5_000 + seed % 40_000 } else { 0 },
+        rate_direction: if seed % 3 == 2 { RateDirection::Both } else { RateDirection::In },
         auth_timeout_ms: rng.between(500, 5_000) as u64,
         stash_bytes_max: rng.between(200, 4_000),
         detached_max: rng.between(1, 20),

@@ -719,8 +719,9 @@ impl Client {
                 }
                 Kind::Ephemeral if sub.last > 0 => {
                     let accounted = sub.received + sub.dropped;
-                    let first = (sub.last + 1).saturating_sub(accounted);
-                    if sub.last != truth.said(channel) || first <= sub.low || first > sub.high + 1 {
+                    let last = if truth.metered { truth.said(channel) } else { sub.last };
+                    let first = (last + 1).saturating_sub(accounted);
+                    if last != truth.said(channel) || first <= sub.low || first > sub.high + 1 {
                         let said = truth.said(channel);
                         wrong.push(format!("{channel}: of {said} published, counted {sub:?}"));
                     }

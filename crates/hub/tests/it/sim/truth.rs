@@ -82,6 +82,8 @@ pub struct Truth {
     pub epoch: String,
     /// Whether publications may be lost on their way to a shard.
     pub lossy: bool,
+    /// Whether what clients are sent is metered: then it may be the newest events that are dropped.
+    pub metered: bool,
 }
 
 impl Truth {

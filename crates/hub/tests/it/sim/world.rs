@@ -16,7 +16,7 @@ use pulsewire_bus::{
 };
 use pulsewire_hub::{
     Admission, Arrival, Authenticated, Command, EventAnswer, Hub, HubSettings, Inbox, Ledger, Order,
-    SeriesAnswer, Shard, ShardOptions, Work,
+    RateDirection, SeriesAnswer, Shard, ShardOptions, Work,
 };
 use pulsewire_protocol::{
     ChannelName, Encoding, Epoch, ErrorCode, Event, Heartbeat, MetricKind, Number, Sample, Sequence,
@@ -205,6 +205,7 @@ impl World {
             critical_max: plan.critical_max as u64,
             epoch: EPOCH.into(),
             lossy: plan.way == Way::Lossy || plan.node.is_some(),
+            metered: plan.settings.limits.rate_direction == RateDirection::Both,
             ..Truth::default()
         };
         let dealt = vec![HashMap::new(); plan.shards];
