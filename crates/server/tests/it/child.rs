@@ -86,8 +86,13 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `serve` with these arguments and waits until it listens.
-    pub(crate) fn serve(mut command: Command, arguments: &[&str]) -> Self {
-        command.arg("serve").args(["--listen", "127.0.0.1:0"]).args(arguments);
+    pub(crate) fn serve(command: Command, arguments: &[&str]) -> Self {
+        Self::serve_as_told(command, &[&["--listen", "127.0.0.1:0"], arguments].concat())
+    }
+
+    /// The same, at the address that its settings name.
+    pub(crate) fn serve_as_told(mut command: Command, arguments: &[&str]) -> Self {
+        command.arg("serve").args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut err = BufReader::new(child.stderr.take().unwrap());

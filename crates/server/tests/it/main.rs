@@ -13,6 +13,7 @@ mod conversation;
 mod database;
 mod disk;
 mod document_003;
+mod document_004;
 mod durable;
 mod embed;
 mod exhaustion;
