@@ -36,7 +36,9 @@ pub use publish::{NamedBy, Publisher, Receipt, Refusal, Reply};
 pub use reads::{PageReply, StateReply};
 pub use repair::{Broker, Hint};
 pub use sequencer::RingLimits;
-pub use series::{RefusedSample, SamplesReceipt, SeriesHistory, SeriesLimits, SeriesOptions, SeriesQuery};
+pub use series::{
+    RefusedSample, Resolution, SamplesReceipt, SeriesHistory, SeriesLimits, SeriesOptions, SeriesQuery,
+};
 pub use state::StatePart;
 pub use store::{
     Accepted, Append, Batch, Chunk, ChunkQuery, Chunks, Decision, Declined, DedupKey, Durability, Extent,

@@ -20,7 +20,7 @@ use pulsewire_telemetry::{EventTypeId, SampleRefusal, SampleSource};
 use crate::store::{SeriesStore, Tier};
 use crate::{Bus, Channel, ChannelKind, Now, Publication};
 
-pub use history::{SeriesHistory, SeriesQuery};
+pub use history::{Resolution, SeriesHistory, SeriesQuery};
 pub(crate) use table::Table;
 
 /// How metric channels are bounded, and where their past is kept.

@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use pulsewire_bus::{
-    Channel, Opened, Page, Publication, Query, ReadLimit, Receipt, Refusal, SeriesQuery, StatePart,
+    Channel, Opened, Page, Publication, Query, ReadLimit, Receipt, Refusal, Resolution, SeriesQuery,
+    StatePart,
 };
 use pulsewire_protocol::{
     Attend, ChannelName, CloseCode, Encoding, ErrorCode, Event, Filter, Frame, Gap, Heartbeat, Interval,
@@ -244,6 +245,8 @@ pub struct SeriesAnswer {
     pub frame: Frame,
     /// Where it was cut: read on from this moment, Unix milliseconds.
     pub next_ms: Option<i64>,
+    /// How long its windows are.
+    pub resolution: Resolution,
     /// The number of the last set that the channel had said: what it holds is in here.
     pub number: u64,
 }

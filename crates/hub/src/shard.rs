@@ -30,7 +30,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use pulsewire_bus::{Bus, ChannelId, Now};
+use pulsewire_bus::{Bus, ChannelId, Now, Resolution};
 use pulsewire_protocol::{Encoding, Heartbeat, SessionId};
 use pulsewire_telemetry::{EventTypeId, ShardMetrics, Telemetry};
 use slab::Slab;
@@ -122,8 +122,8 @@ pub struct Shard<N: Net> {
     /// Subscriptions (slot and feed) that are being sent their channel's state, and the last key they have.
     states: HashMap<(u32, u32), Option<Box<str>>>,
     /// Subscriptions (slot and feed) that are being sent what their metric channel did earlier, and from which moment on
-    /// it is to be read, Unix milliseconds.
-    pasts: HashMap<(u32, u32), i64>,
+    /// it is to be read, Unix milliseconds, in windows of which length once that is known.
+    pasts: HashMap<(u32, u32), (i64, Option<Resolution>)>,
     /// Feeds with a filter whose listeners have not been told how far they are.
     behind: Vec<u32>,
     /// What connections were sent of late, where that is metered.

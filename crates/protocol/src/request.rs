@@ -175,6 +175,8 @@ pub struct GetHistory<'a> {
     pub shape: Option<Shape>,
     /// Only series of metric channels that pass.
     pub filter: Filter,
+    /// How long the windows of a metric channel are that an earlier answer had; not yet checked.
+    pub resolution: Option<Cow<'a, str>>,
 }
 
 /// Why a message was refused.

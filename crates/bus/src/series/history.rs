@@ -20,15 +20,57 @@ use crate::lane::failure_label;
 use crate::store::{Chunk, ChunkQuery, Chunks, Tier};
 use crate::{Bus, Channel, Now};
 
-/// The spans over which points may be, shortest first: name, milliseconds and the tier they are made of.
-const RESOLUTIONS: [(&str, i64, Tier); 6] = [
-    ("1s", 1_000, Tier::S1),
-    ("5s", 5_000, Tier::S1),
-    ("10s", 10_000, Tier::S10),
-    ("1m", 60_000, Tier::M1),
-    ("5m", 300_000, Tier::M1),
-    ("1h", 3_600_000, Tier::H1),
-];
+/// How long the windows of an answer are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Resolution {
+    S1,
+    S5,
+    S10,
+    M1,
+    M5,
+    H1,
+}
+
+impl Resolution {
+    /// Every resolution, finest first.
+    pub const ALL: [Self; 6] = [Self::S1, Self::S5, Self::S10, Self::M1, Self::M5, Self::H1];
+
+    /// `1s`, `5s`, `10s`, `1m`, `5m` or `1h`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        ["1s", "5s", "10s", "1m", "5m", "1h"][self as usize]
+    }
+
+    /// The resolution with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|resolution| resolution.name() == name)
+    }
+
+    /// Milliseconds.
+    fn span_ms(self) -> i64 {
+        Level::ALL[self as usize].span_ms()
+    }
+
+    /// The coarsest tier that is kept and of whose windows its own are made.
+    fn tier(self, kept_ms: &[i64; Tier::ALL.len()]) -> Option<Tier> {
+        let fits = |tier: &Tier| kept_ms[*tier as usize] > 0 && self.span_ms() % tier.window_ms() == 0;
+        Tier::ALL.into_iter().rev().find(fits)
+    }
+}
+
+impl From<Interval> for Resolution {
+    fn from(interval: Interval) -> Self {
+        match interval {
+            Interval::S1 => Self::S1,
+            Interval::S5 => Self::S5,
+            Interval::M1 => Self::M1,
+            Interval::M5 => Self::M5,
+            Interval::H1 => Self::H1,
+        }
+    }
+}
 
 /// What is wanted of a metric channel's past.
 #[derive(Debug, Clone)]
@@ -37,11 +79,14 @@ pub struct SeriesQuery {
     pub from_ms: i64,
     /// Before this moment.
     pub to_ms: i64,
-    /// Windows of this length; without it, as fine as fits.
-    pub interval: Option<Interval>,
+    /// Windows of this length; without it, the finest that reach back to the beginning and of which one series has no
+    /// more than `fits`.
+    pub resolution: Option<Resolution>,
+    /// So many windows of a series fit in what the answer is for.
+    pub fits: usize,
     /// Of series that pass.
     pub filter: Filter,
-    /// At most so many points.
+    /// At most so many points, but everything of one moment.
     pub points_max: usize,
     /// Whether windows that are still open are wanted, as they are now.
     pub open: bool,
@@ -52,10 +97,8 @@ pub struct SeriesQuery {
 pub struct SeriesHistory {
     /// Windows by their start, earliest first.
     pub points: Vec<Point>,
-    /// How long the windows are: `1s`, `5s`, `10s`, `1m`, `5m` or `1h`.
-    pub resolution: &'static str,
-    /// The same as an interval, if subscribers can have it.
-    pub interval: Option<Interval>,
+    /// How long the windows are.
+    pub resolution: Resolution,
     /// Where the answer was cut because it would have been too long: ask again from this moment on.
     pub next_ms: Option<i64>,
     /// Chunks that are kept and cannot be read.
@@ -75,7 +118,7 @@ impl SeriesHistory {
         id: Option<&RequestId>,
         encoding: Encoding,
     ) -> Frame {
-        let (number, interval) = (self.number, self.interval);
+        let (number, interval) = (self.number, Interval::from_name(self.resolution.name()));
         let set = MetricSet { channel: channel.clone(), number, interval, points: self.points.clone() };
         let frames = match shape {
             Shape::Grouped => encode_grouped(&set, Encoding::Json),
@@ -84,7 +127,7 @@ impl SeriesHistory {
         let events: Vec<&[u8]> = frames.iter().map(Frame::payload).collect();
         let page = SeriesPage {
             channel,
-            resolution: self.resolution,
+            resolution: self.resolution.name(),
             start_ms: query.from_ms,
             end_ms: query.to_ms,
             events: &events,
@@ -110,54 +153,39 @@ impl Bus {
         query: &SeriesQuery,
     ) -> Result<SeriesHistory, ErrorCode> {
         let kept_ms = self.series_limits().kept_ms;
-        let wanted = |(name, span_ms, tier): &&(&str, i64, Tier)| {
-            kept_ms[*tier as usize] > 0
-                && match query.interval {
-                    Some(interval) => interval.name() == *name,
-                    // Finer windows that do not reach back to the beginning would leave it out.
-                    None => {
-                        let windows = (query.to_ms - query.from_ms) / span_ms;
-                        now.wall_ms - kept_ms[*tier as usize] <= query.from_ms
-                            && windows <= query.points_max as i64
-                    }
-                }
-        };
-        let coarsest = || RESOLUTIONS.iter().rev().find(|(.., tier)| kept_ms[*tier as usize] > 0);
-        let mut resolutions: Vec<_> = RESOLUTIONS.iter().filter(wanted).collect();
-        if resolutions.is_empty() && query.interval.is_none() {
-            resolutions.extend(coarsest());
+        let none = ErrorCode::HistoryUnavailable;
+        if let Some(resolution) = query.resolution {
+            let tier = resolution.tier(&kept_ms).ok_or(none)?;
+            return self.read_windows(channel, query, resolution, tier);
         }
-        if let Some(interval) = query.interval.filter(|_| resolutions.is_empty()) {
-            // An interval whose tier is not kept can be made of a finer one that is.
-            let finer = |(_, span_ms, tier): &&(&str, i64, Tier)| {
-                kept_ms[*tier as usize] > 0 && i128::from(*span_ms) <= interval.duration().as_millis() as i128
-            };
-            let made_of = RESOLUTIONS.iter().rev().find(finer).ok_or(ErrorCode::HistoryUnavailable)?;
-            return self.read_tier(channel, query, (interval.name(), made_of.2));
-        }
-        let last = resolutions.len().checked_sub(1).ok_or(ErrorCode::HistoryUnavailable)?;
-        for (at, (name, _, tier)) in resolutions.into_iter().enumerate() {
-            let history = self.read_tier(channel, query, (name, *tier))?;
-            if history.next_ms.is_none() || at == last {
-                return Ok(history);
+        let mut coarsest = None;
+        for resolution in Resolution::ALL {
+            let Some(tier) = resolution.tier(&kept_ms) else { continue };
+            coarsest = Some((resolution, tier));
+            // Finer windows that do not reach back to the beginning would leave it out.
+            let reaches = now.wall_ms - kept_ms[tier as usize] <= query.from_ms;
+            if reaches && (query.to_ms - query.from_ms) / resolution.span_ms() <= query.fits as i64 {
+                break;
             }
         }
-        Err(ErrorCode::HistoryUnavailable)
+        let (resolution, tier) = coarsest.ok_or(none)?;
+        self.read_windows(channel, query, resolution, tier)
     }
 
-    fn read_tier(
+    fn read_windows(
         &self,
         channel: &Arc<Channel>,
         query: &SeriesQuery,
-        (resolution, tier): (&'static str, Tier),
+        resolution: Resolution,
+        tier: Tier,
     ) -> Result<SeriesHistory, ErrorCode> {
-        let span_ms = RESOLUTIONS.iter().find(|known| known.0 == resolution).map_or(1_000, |known| known.1);
+        let span_ms = resolution.span_ms();
         let from_ms = query.from_ms - query.from_ms.rem_euclid(span_ms);
         let query = SeriesQuery { from_ms, ..query.clone() };
         let (mut found, number) = self.at_hand_windows(channel, &query, tier);
-        let kept = self.kept_windows(channel, &query, tier)?;
+        let kept = self.kept_windows(channel, &query, (span_ms / tier.window_ms()) as usize, tier)?;
         // Behind the last chunk that was read there may be others of the same time.
-        let mut next_ms = kept.more.then(|| kept.chunks.last().map_or(query.to_ms, |chunk| chunk.start_ms));
+        let unread_ms = kept.more.then(|| kept.chunks.last().map_or(query.to_ms, |chunk| chunk.start_ms));
         let mut corrupt = kept.corrupt;
         for chunk in &kept.chunks {
             corrupt += usize::from(!self.add_chunk(chunk, &mut found));
@@ -176,21 +204,22 @@ impl Bus {
             }));
         }
         in_order(&mut points);
-        let cut_ms = points.get(query.points_max).map(|point| point.timestamp_ms);
-        if let Some(cut_ms) = cut_ms.into_iter().chain(next_ms).min() {
-            let cut_ms = cut_ms - cut_ms.rem_euclid(span_ms);
-            let whole = points.partition_point(|point| point.timestamp_ms < cut_ms);
-            if whole > 0 || points.is_empty() {
-                points.truncate(whole);
-                next_ms = Some(cut_ms.max(query.from_ms + span_ms));
-            } else {
-                // One moment is more than is wanted: as much of it as fits, then on.
-                points.truncate(query.points_max);
-                next_ms = Some(cut_ms + span_ms);
+        let full_ms = points.get(query.points_max).map(|point| point.timestamp_ms);
+        let mut next_ms = full_ms.into_iter().chain(unread_ms).min();
+        if let Some(cut_ms) = &mut next_ms {
+            *cut_ms -= cut_ms.rem_euclid(span_ms);
+            let whole = points.partition_point(|point| point.timestamp_ms < *cut_ms);
+            if whole == 0 && !points.is_empty() {
+                // One moment is more than is wanted: it is read whole, then on.
+                let first_ms = points[0].timestamp_ms;
+                let to_ms = first_ms + span_ms;
+                let moment = SeriesQuery { from_ms: first_ms, to_ms, points_max: usize::MAX, ..query };
+                let history = self.read_windows(channel, &moment, resolution, tier)?;
+                return Ok(SeriesHistory { next_ms: Some(to_ms), ..history });
             }
+            points.truncate(whole);
         }
-        let interval = Interval::from_name(resolution);
-        Ok(SeriesHistory { points, resolution, interval, next_ms, corrupt, number })
+        Ok(SeriesHistory { points, resolution, next_ms, corrupt, number })
     }
 
     /// Windows that are in memory: those that wait to be kept, and those that are open.
@@ -210,20 +239,23 @@ impl Bus {
         (found, table.number())
     }
 
-    fn kept_windows(&self, channel: &Channel, query: &SeriesQuery, tier: Tier) -> Result<Chunks, ErrorCode> {
-        /// A point of an answer is made of one window of a few hundred bytes at most.
+    fn kept_windows(
+        &self,
+        channel: &Channel,
+        query: &SeriesQuery,
+        windows: usize,
+        tier: Tier,
+    ) -> Result<Chunks, ErrorCode> {
+        /// What a window takes at most in most cases, in bytes.
         const WINDOW_BYTES: usize = 512;
         let Some(store) = &self.options.series.store else { return Ok(Chunks::default()) };
-        let windows = (query.interval.map_or(0, |interval| interval.duration().as_millis() as i64)
-            / tier.window_ms())
-        .clamp(1, 60);
         let wanted = ChunkQuery {
             channel: &channel.name,
             tier,
             from_ms: query.from_ms,
             to_ms: query.to_ms,
             filter: &query.filter,
-            bytes_max: query.points_max.saturating_mul(WINDOW_BYTES).saturating_mul(windows as usize),
+            bytes_max: query.points_max.saturating_mul(WINDOW_BYTES).saturating_mul(windows),
         };
         store.read(&wanted).map_err(|error| {
             tracing::warn!(%error, "the history of a metric channel cannot be read");

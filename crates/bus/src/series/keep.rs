@@ -88,7 +88,11 @@ impl Bus {
             let of_tier = keeping.waiting.iter().filter(|waiting| waiting.tier == tier);
             let mut waiting: Vec<&Waiting> = of_tier.collect();
             waiting.sort_by_key(|waiting| waiting.start_ms);
-            for run in waiting.chunk_by(|_, _| tier == Tier::S1) {
+            // Of a minute at most, so that whoever looks for a moment finds it by where chunks begin.
+            let together = |a: &&Waiting, b: &&Waiting| {
+                tier == Tier::S1 && a.start_ms.div_euclid(60_000) == b.start_ms.div_euclid(60_000)
+            };
+            for run in waiting.chunk_by(together) {
                 let bytes = run.iter().flat_map(|waiting| waiting.bytes.iter().copied()).collect();
                 let (first, last) = (run[0], run[run.len() - 1]);
                 chunks.push(chunk(tier, first.start_ms, last.start_ms + tier.window_ms(), bytes));

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use pulsewire_bus::{
     Audience, Body, Bus, Channel, ChannelKind, MemorySeriesStore, Namespace, Namespaces, Now, Options,
-    Publication, RingLimits, SeriesLimits, SeriesOptions, SeriesQuery, SeriesStore, StoreError, store,
+    Publication, Resolution, RingLimits, SeriesLimits, SeriesOptions, SeriesQuery, SeriesStore, StoreError,
+    store,
 };
 use pulsewire_protocol::{
     ChannelName, ChannelPattern, Epoch, ErrorCode, Filter, Interval, MetricKind, MetricSet, Number, Reading,
@@ -124,7 +125,7 @@ impl World {
             }
             Reading::Value(_) => panic!("history is rolled up"),
         };
-        (history.points.iter().map(window).collect(), history.resolution, history.next_ms)
+        (history.points.iter().map(window).collect(), history.resolution.name(), history.next_ms)
     }
 }
 
@@ -135,7 +136,8 @@ fn everything(interval: Option<Interval>, now: Now) -> SeriesQuery {
     SeriesQuery {
         from_ms: BEGIN_MS - 60_000,
         to_ms: now.wall_ms + 1,
-        interval,
+        resolution: interval.map(Resolution::from),
+        fits: 1_000_000,
         filter: Filter::default(),
         points_max: 1_000_000,
         open: true,
@@ -321,6 +323,7 @@ fn history_says_how_fine_it_is_and_where_it_was_cut() {
     let ask = |interval, points_max| SeriesQuery {
         from_ms: BEGIN_MS,
         points_max,
+        fits: points_max,
         filter: Filter::equal([("host", "x")]).unwrap(),
         ..everything(interval, world.now)
     };

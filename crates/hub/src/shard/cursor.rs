@@ -106,8 +106,8 @@ impl<N: Net> Shard<N> {
         entry.feeding = Feeding::Reading;
         entry.read = read;
         let Subscription { feed, next, critical_until, .. } = *entry;
-        if let Some(from_ms) = self.pasts.get(&(slot, feed)) {
-            let work = self.past_work(slot, feed, *from_ms, read);
+        if let Some(past) = self.pasts.get(&(slot, feed)) {
+            let work = self.past_work(slot, feed, *past, read);
             self.ask_to_read(slot, subscription, work);
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pulsewire_bus::{Body, Bus, ChannelKind, Now, Publication, SeriesQuery};
+use pulsewire_bus::{Body, Bus, ChannelKind, Now, Publication, Resolution, SeriesQuery};
 use pulsewire_protocol::{Answer, ChannelName, Encoding, ErrorCode, GetHistory, Interval, RequestId, Shape};
 use pulsewire_telemetry::{MessageType, Sent};
 
@@ -14,8 +14,10 @@ use crate::{Action, ConnKey, Net, Principal};
 
 /// What is kept of a feed for those who are being sent what was before, in sets.
 const RECENT_MAX: usize = 256;
-/// Points of one `history` message.
-const POINTS_MAX: usize = 1_000;
+/// Windows of one series that a client is taken to want of its past, if it does not say how long they are.
+const FITS: usize = 1_000;
+/// What a point takes in a `history` message, in bytes.
+const POINT_BYTES: usize = 320;
 /// How far back `get_history` begins if it does not say, milliseconds.
 const PAST_DEFAULT_MS: i64 = 3_600_000;
 /// How many intervals a metric channel may say nothing before its listeners are told.
@@ -84,7 +86,8 @@ impl<N: Net> Shard<N> {
     pub(super) fn begin_past(&mut self, slot: u32, index: usize, past_ms: u64, now: Now) {
         let feed = self.subscription_mut(slot, index).feed;
         let from_ms = now.wall_ms.saturating_sub_unsigned(past_ms).max(0);
-        if self.pasts.insert((slot, feed), from_ms).is_none() {
+        let resolution = self.feeds[feed as usize].view.interval.map(Resolution::from);
+        if self.pasts.insert((slot, feed), (from_ms, resolution)).is_none() {
             self.feeds[feed as usize].catching_up += 1;
         }
         self.fall_back(slot, index, 0, Feeding::Reading);
@@ -102,12 +105,24 @@ impl<N: Net> Shard<N> {
         }
     }
 
-    pub(super) fn past_work(&self, slot: u32, feed: u32, from_ms: i64, read: u32) -> Work {
+    pub(super) fn past_work(
+        &self,
+        slot: u32,
+        feed: u32,
+        (from_ms, resolution): (i64, Option<Resolution>),
+        read: u32,
+    ) -> Work {
         let feed = &self.feeds[feed as usize];
-        let (interval, filter) = (feed.view.interval, feed.view.filter.clone());
-        // Whoever wants windows is sent those that are open when they close.
-        let open = interval.is_none();
-        let query = SeriesQuery { from_ms, to_ms: i64::MAX, interval, filter, points_max: POINTS_MAX, open };
+        let query = SeriesQuery {
+            from_ms,
+            to_ms: i64::MAX,
+            resolution,
+            fits: FITS,
+            filter: feed.view.filter.clone(),
+            points_max: self.points_max(),
+            // Whoever wants windows is sent those that are open when they close.
+            open: feed.view.interval.is_none(),
+        };
         let encoding = self.slots[slot as usize].encoding();
         let (channel, shape) = (feed.channel.name.clone(), feed.view.shape);
         Work::Series { id: None, channel, query, shape, encoding, read: Some(read) }
@@ -143,7 +158,7 @@ impl<N: Net> Shard<N> {
         self.subscription_mut(slot, index).read = 0;
         match answer.next_ms {
             Some(next_ms) => {
-                self.pasts.insert((slot, feed), next_ms);
+                self.pasts.insert((slot, feed), (next_ms, Some(answer.resolution)));
                 if self.slots[slot as usize].outbox.is_some() {
                     self.fall_back(slot, index, 0, Feeding::Lagging);
                 } else {
@@ -181,6 +196,11 @@ impl<N: Net> Shard<N> {
         }
     }
 
+    /// Points of one `history` message: answers of half an outbox find room.
+    fn points_max(&self) -> usize {
+        (self.settings.limits.outbox_bytes_max / 2 / POINT_BYTES).max(1)
+    }
+
     /// Asks for what a metric channel's series did, for `get_history`.
     pub(super) fn series_history(
         &mut self,
@@ -191,10 +211,11 @@ impl<N: Net> Shard<N> {
         now: Now,
     ) {
         let Some(session) = &self.slots[index as usize].session else { return };
-        let (channel, query) = match series_wish(&self.bus, &session.principal, history, now) {
-            Ok(wish) => wish,
-            Err((code, detail)) => return self.refuse_with(index, code, detail, id.as_ref(), now),
-        };
+        let (channel, query) =
+            match series_wish(&self.bus, &session.principal, history, self.points_max(), now) {
+                Ok(wish) => wish,
+                Err((code, detail)) => return self.refuse_with(index, code, detail, id.as_ref(), now),
+            };
         let shape = history.shape.unwrap_or(Shape::Points);
         let encoding = self.slots[index as usize].encoding();
         self.ask(key, index, Work::Series { id, channel, query, shape, encoding, read: None }, now);
@@ -221,6 +242,7 @@ fn series_wish(
     bus: &Bus,
     principal: &Principal,
     history: &GetHistory<'_>,
+    points_max: usize,
     now: Now,
 ) -> Result<(ChannelName, SeriesQuery), (ErrorCode, String)> {
     let name = ChannelName::parse(&history.channel)
@@ -242,11 +264,17 @@ fn series_wish(
     }
     let points_max = match history.limit {
         Some(0) => return Err((ErrorCode::BadRequest, "`limit` is at least 1".to_owned())),
-        Some(limit) => usize::try_from(limit).unwrap_or(POINTS_MAX).min(POINTS_MAX),
-        None => POINTS_MAX,
+        Some(limit) => usize::try_from(limit).unwrap_or(points_max).min(points_max),
+        None => points_max,
     };
-    let (interval, filter) = (history.interval, history.filter.clone());
-    Ok((name, SeriesQuery { from_ms, to_ms, interval, filter, points_max, open: true }))
+    let resolution = match &history.resolution {
+        Some(name) => Some(Resolution::from_name(name).ok_or_else(|| {
+            (ErrorCode::BadRequest, "`resolution` is not 1s, 5s, 10s, 1m, 5m or 1h".to_owned())
+        })?),
+        None => history.interval.map(Resolution::from),
+    };
+    let filter = history.filter.clone();
+    Ok((name, SeriesQuery { from_ms, to_ms, resolution, fits: FITS, filter, points_max, open: true }))
 }
 
 fn number_of(publication: &Publication) -> u64 {

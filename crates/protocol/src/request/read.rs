@@ -46,7 +46,7 @@ raw_message! {
     kind "type" id "id" data "data" token "token" session "session" subscribe "subscribe"
     heartbeat "heartbeat" channels "channels" channel "channel" tags "tags"
     interval "aggregation_interval" compression "compression" shape "shape" events "events" event "event"
-    message_id "message_id" key "key" critical "critical" timestamp "timestamp" since "since" filter "filter"
+    message_id "message_id" key "key" critical "critical" timestamp "timestamp" since "since" filter "filter" resolution "resolution"
     start_time "start_time" end_time "end_time" limit "limit" sequence "sequence" cursor "cursor"
 }
 
@@ -278,6 +278,7 @@ fn get_history<'a>(raw: &Raw<'a>) -> Result<Kind<'a>, Refusal> {
         interval: interval(raw)?,
         shape: shape(raw)?,
         filter: filter(raw)?,
+        resolution: text(raw.resolution, "resolution")?,
     }))
 }
 

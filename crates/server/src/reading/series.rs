@@ -63,7 +63,8 @@ pub async fn answer(
     let query = SeriesQuery { to_ms: query.to_ms.min(now_ms + AHEAD_MS), ..query };
     let history = read(app, name, &query).await?;
     let frame = history.encode(name, &query, shape, id, encoding);
-    Ok(SeriesAnswer { frame, next_ms: history.next_ms, number: history.number })
+    let SeriesHistory { next_ms, resolution, number, .. } = history;
+    Ok(SeriesAnswer { frame, next_ms, resolution, number })
 }
 
 /// How far ahead samples may be dated, milliseconds.

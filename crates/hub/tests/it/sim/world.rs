@@ -523,6 +523,7 @@ impl World {
                     let outcome = history.map_err(|code| (code, String::new())).map(|history| SeriesAnswer {
                         frame: history.encode(&channel, &query, shape, id.as_ref(), encoding),
                         next_ms: history.next_ms,
+                        resolution: history.resolution,
                         number: history.number,
                     });
                     Order::Series { conn, id, read, outcome }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use pulsewire_bus::{Only, SeriesQuery};
+use pulsewire_bus::{Only, Resolution, SeriesQuery};
 use pulsewire_protocol::{ErrorCode, Filter as Passing, Interval, Shape};
 use serde_json::value::RawValue;
 
@@ -97,7 +97,8 @@ impl Asked {
         let query = SeriesQuery {
             from_ms,
             to_ms,
-            interval: parameters.interval()?,
+            resolution: parameters.resolution()?,
+            fits: points_max,
             filter: parameters.passing()?,
             points_max: parameters.limit_of(points_max, points_max)?,
             open: true,
@@ -202,6 +203,16 @@ impl Parameters {
         let Some(name) = self.one("aggregation_interval")? else { return Ok(None) };
         let interval = Interval::from_name(&name).map(Some);
         interval.ok_or_else(|| wrong("aggregation_interval", "`1s`, `5s`, `1m`, `5m` or `1h`"))
+    }
+
+    /// `resolution`, or `aggregation_interval`.
+    fn resolution(&self) -> Result<Option<Resolution>, Problem> {
+        match self.one("resolution")? {
+            None => Ok(self.interval()?.map(Resolution::from)),
+            Some(name) => Resolution::from_name(&name)
+                .map(Some)
+                .ok_or_else(|| wrong("resolution", "`1s`, `5s`, `10s`, `1m`, `5m` or `1h`")),
+        }
     }
 
     /// RFC 3339 as in document 004, or milliseconds since 1970.
