@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::fmt::{self, Display};
 use std::io::Write as _;
 
-use serde::de::{self, Deserializer as _, SeqAccess, Visitor};
+use serde::de::{self, Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The deepest nesting of arrays and objects in any message, in either encoding (R7).
@@ -153,9 +153,10 @@ pub(crate) fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(inner))
 }
 
-/// Why [`items`] gave none.
+/// Why [`items`] or [`members`] gave none.
 pub(crate) enum ItemsError {
-    NotAList,
+    /// It is something else, or no JSON.
+    Other,
     /// More than the bound. Reading stopped there, so that tiny items cannot cost many times their bytes.
     TooMany,
 }
@@ -191,7 +192,50 @@ pub(crate) fn items(json: &str, count_max: usize) -> Result<Vec<&RawValue>, Item
     match items.and_then(|items| deserializer.end().map(|()| items)) {
         Ok(items) => Ok(items),
         Err(_) if too_many.get() => Err(ItemsError::TooMany),
-        Err(_) => Err(ItemsError::NotAList),
+        Err(_) => Err(ItemsError::Other),
+    }
+}
+
+/// The members of a JSON object, their values untouched, at most `count_max`, in the order written.
+pub(crate) fn members(json: &str, count_max: usize) -> Result<Vec<(Cow<'_, str>, &RawValue)>, ItemsError> {
+    struct Members<'c> {
+        count_max: usize,
+        too_many: &'c Cell<bool>,
+    }
+    impl<'de> Visitor<'de> for Members<'_> {
+        type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = Vec::new();
+            while let Some((key, value)) = map.next_entry::<&RawValue, _>()? {
+                if members.len() == self.count_max {
+                    self.too_many.set(true);
+                    return Err(de::Error::custom("too many"));
+                }
+                members.push((text_of(key).ok_or_else(|| de::Error::custom("a key is a text"))?, value));
+            }
+            Ok(members)
+        }
+    }
+    let too_many = Cell::new(false);
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let members = deserializer.deserialize_map(Members { count_max, too_many: &too_many });
+    match members.and_then(|members| deserializer.end().map(|()| members)) {
+        Ok(members) => Ok(members),
+        Err(_) if too_many.get() => Err(ItemsError::TooMany),
+        Err(_) => Err(ItemsError::Other),
+    }
+}
+
+/// A moment: RFC 3339 as in document 004, or milliseconds since 1970.
+pub(crate) fn moment_ms(raw: &RawValue) -> Option<i64> {
+    match text_of(raw) {
+        Some(text) => text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond),
+        None => raw.get().parse().ok(),
     }
 }
 

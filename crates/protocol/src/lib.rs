@@ -27,8 +27,9 @@ pub use event::{Event, EventError, EventType, MessageId, Tags};
 pub use frame::{Encoding, Frame, Opcode};
 pub use json::DEPTH_MAX;
 pub use metric::{
-    Figures, Filter, FilterError, Interval, MetricKind, MetricSet, Number, Point, Reading, Sample, Series,
-    Shape, encode_grouped, encode_points,
+    ChannelSamples, Figures, Filter, FilterError, Interval, MetricKind, MetricSet, Number, Point, Reading,
+    Sample, SampleBatch, SampleError, SampleFault, Series, Shape, encode_grouped, encode_points,
+    read_samples,
 };
 pub use position::{Epoch, Position, PositionError, Sequence};
 pub use request::{
@@ -40,6 +41,10 @@ pub use session_id::{SessionId, SessionIdError};
 /// The most events one `publish` message may carry; more is refused with `limit_exceeded`. Over HTTP the
 /// server's setting decides.
 pub const BATCH_EVENTS_MAX: usize = 500;
+
+/// The most samples one `samples` message may carry; more is refused with `limit_exceeded`. Over HTTP the server's
+/// setting decides.
+pub const BATCH_SAMPLES_MAX: usize = 500;
 
 /// The most channels that one message may name; more is refused with `limit_exceeded`. Bounds what a message of
 /// tiny names costs to read.

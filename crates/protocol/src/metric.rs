@@ -4,6 +4,7 @@
 //! *point* is what a series says at one moment, and with an interval the figures of one window.
 
 mod filter;
+mod read;
 mod write;
 
 use std::borrow::Cow;
@@ -15,6 +16,8 @@ use crate::event::Tags;
 use crate::json;
 
 pub use filter::{Filter, FilterError};
+pub(crate) use read::read_items;
+pub use read::{ChannelSamples, SampleBatch, SampleError, SampleFault, read_samples};
 pub use write::{encode_grouped, encode_points};
 pub(crate) use write::{push_tags, rfc3339};
 
@@ -38,6 +41,12 @@ impl MetricKind {
             Self::Counter => "counter",
             Self::Histogram => "histogram",
         }
+    }
+
+    /// The kind with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Gauge, Self::Counter, Self::Histogram].into_iter().find(|kind| kind.name() == name)
     }
 }
 

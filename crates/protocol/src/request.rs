@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::code::ErrorCode;
 use crate::event::Event;
 use crate::json;
-use crate::metric::{Filter, Interval, Shape};
+use crate::metric::{Filter, Interval, SampleBatch, Shape};
 use crate::position::{Position, Sequence};
 use crate::session_id::SessionId;
 use crate::transcode::{TranscodeError, msgpack_to_json};
@@ -65,6 +65,8 @@ pub enum Kind<'a> {
     Unsubscribe { channels: Vec<Cow<'a, str>> },
     /// Publish events, in order; one is a list of one.
     Publish(Vec<Event>),
+    /// Samples of metric channels, and those that were refused alone.
+    Samples(SampleBatch),
     /// Read what a channel said earlier.
     GetHistory(GetHistory<'a>),
     /// Is the server there? Answered by `pong`.

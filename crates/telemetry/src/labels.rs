@@ -139,6 +139,7 @@ labels! {
         Subscribe = "subscribe",
         Unsubscribe = "unsubscribe",
         Publish = "publish",
+        Samples = "samples",
         GetHistory = "get_history",
         History = "history",
         Receipt = "receipt",

@@ -422,6 +422,7 @@ impl<N: Net> Shard<N> {
                 self.unsubscribe(index, &channels, id.as_ref(), now);
             }
             Kind::Publish(events) => self.client_publish(key, index, id, events, now),
+            Kind::Samples(_) => self.refuse_with(index, ErrorCode::Unsupported, "samples", id.as_ref(), now),
             Kind::GetHistory(history) => self.history(key, index, &history, id, now),
             Kind::Ping { timestamp } => self.answer(index, &Answer::Pong { timestamp }, id.as_ref()),
             Kind::Pong { timestamp } => self.pong_message(index, timestamp, now),
@@ -675,6 +676,7 @@ fn message_type(kind: &Kind<'_>) -> MessageType {
         Kind::Subscribe(_) => MessageType::Subscribe,
         Kind::Unsubscribe { .. } => MessageType::Unsubscribe,
         Kind::Publish(_) => MessageType::Publish,
+        Kind::Samples(_) => MessageType::Samples,
         Kind::GetHistory(_) => MessageType::GetHistory,
         Kind::Ping { .. } => MessageType::Ping,
         Kind::Pong { .. } => MessageType::Pong,

@@ -80,7 +80,7 @@ pub(crate) fn read_items(
     limit: usize,
 ) -> Result<Vec<Event>, EventError> {
     let items = json::items(json, limit).map_err(|error| match error {
-        ItemsError::NotAList => bad("batch is not a JSON list of events"),
+        ItemsError::Other => bad("batch is not a JSON list of events"),
         ItemsError::TooMany => {
             EventError::new(ErrorCode::LimitExceeded, format!("batch has more than {limit} events"))
         }

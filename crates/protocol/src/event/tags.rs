@@ -1,9 +1,7 @@
 //! Labels of events and filters.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{self, Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::json;
@@ -69,28 +67,8 @@ type Text<'a> = Cow<'a, str>;
 
 /// The pairs of an object of texts, in the order written; `None` if it is anything else or repeats a key.
 pub(crate) fn tags_of(raw: &RawValue) -> Option<Vec<(Text<'_>, Text<'_>)>> {
-    struct Pairs;
-    impl<'de> Visitor<'de> for Pairs {
-        type Value = Vec<(&'de RawValue, &'de RawValue)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut pairs = Vec::new();
-            while let Some(pair) = map.next_entry()? {
-                pairs.push(pair);
-                if pairs.len() > Tags::COUNT_MAX {
-                    return Err(de::Error::custom("too many tags"));
-                }
-            }
-            Ok(pairs)
-        }
-    }
-    let mut deserializer = serde_json::Deserializer::from_str(raw.get());
-    let pairs = deserializer.deserialize_map(Pairs).ok()?;
+    let pairs = json::members(raw.get(), Tags::COUNT_MAX).ok()?;
     let pairs: Option<Vec<_>> =
-        pairs.into_iter().map(|(key, value)| Some((json::text_of(key)?, json::text_of(value)?))).collect();
+        pairs.into_iter().map(|(key, value)| Some((key, json::text_of(value)?))).collect();
     pairs.filter(|pairs| (1..pairs.len()).all(|at| pairs[..at].iter().all(|(key, _)| *key != pairs[at].0)))
 }

@@ -8,13 +8,14 @@ use serde_json::value::RawValue;
 use super::{
     Attend, Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId, Subscribe, Wanted,
 };
+use crate::channel::ChannelName;
 use crate::code::ErrorCode;
 use crate::event::{self, EventError, EventType, RawEvent, present};
 use crate::json::{self, ItemsError, text_of};
-use crate::metric::{Filter, Interval, Shape};
+use crate::metric::{self, Filter, Interval, Shape};
 use crate::position::{Epoch, Position, Sequence};
 use crate::session_id::SessionId;
-use crate::{BATCH_EVENTS_MAX, CHANNELS_MAX};
+use crate::{BATCH_EVENTS_MAX, BATCH_SAMPLES_MAX, CHANNELS_MAX};
 
 type Text<'a> = Cow<'a, str>;
 
@@ -46,7 +47,8 @@ raw_message! {
     kind "type" id "id" data "data" token "token" session "session" subscribe "subscribe"
     heartbeat "heartbeat" channels "channels" channel "channel" tags "tags"
     interval "aggregation_interval" compression "compression" shape "shape" events "events" event "event"
-    message_id "message_id" key "key" critical "critical" timestamp "timestamp" since "since" filter "filter" resolution "resolution"
+    message_id "message_id" key "key" critical "critical" timestamp "timestamp" since "since" filter "filter"
+    resolution "resolution" samples "samples"
     start_time "start_time" end_time "end_time" limit "limit" sequence "sequence" cursor "cursor"
 }
 
@@ -82,7 +84,7 @@ fn kind(mut raw: Raw<'_>) -> Result<Kind<'_>, Refusal> {
     match &*name {
         "publish" => return publish(&raw),
         "connect" | "refresh" | "subscribe" | "unsubscribe" | "get_history" | "ping" | "pong" | "receipt"
-        | "presence" => {}
+        | "presence" | "samples" => {}
         _ => return client_event(name, &raw),
     }
     if let Some(data) = raw.data.take() {
@@ -101,6 +103,7 @@ fn kind(mut raw: Raw<'_>) -> Result<Kind<'_>, Refusal> {
         "get_history" => get_history(&raw),
         "ping" => Ok(Kind::Ping { timestamp: timestamp(&raw)? }),
         "pong" => Ok(Kind::Pong { timestamp: timestamp(&raw)? }),
+        "samples" => samples(&raw),
         "presence" => Ok(Kind::Presence { channel: required(raw.channel, "channel")?, cursor: raw.cursor }),
         _ => Ok(Kind::Receipt {
             channel: required(raw.channel, "channel")?,
@@ -234,7 +237,7 @@ fn names<'a>(raw: &Raw<'a>) -> Result<Vec<Text<'a>>, Refusal> {
 fn list(raw: Option<&RawValue>) -> Result<Vec<&RawValue>, Refusal> {
     let raw = raw.ok_or_else(|| bad("`channels` is missing: a list of channel names"))?;
     let list = json::items(raw.get(), CHANNELS_MAX).map_err(|error| match error {
-        ItemsError::NotAList => bad("`channels` is not a list of channel names"),
+        ItemsError::Other => bad("`channels` is not a list of channel names"),
         ItemsError::TooMany => {
             (ErrorCode::LimitExceeded, format!("more than {CHANNELS_MAX} channels in one message"))
         }
@@ -268,6 +271,14 @@ fn publish<'a>(raw: &Raw<'a>) -> Result<Kind<'a>, Refusal> {
     event::read_items(events.get(), None, BATCH_EVENTS_MAX).map(Kind::Publish).map_err(refused)
 }
 
+fn samples<'a>(raw: &Raw<'a>) -> Result<Kind<'a>, Refusal> {
+    let channel = text(raw.channel, "channel")?.map(|name| ChannelName::parse(&name)).transpose();
+    let channel = channel.map_err(|error| (ErrorCode::InvalidChannel, error.to_string()))?;
+    let items = raw.samples.ok_or_else(|| bad("`samples` is missing: a list of samples"))?;
+    let batch = metric::read_items(items.get(), channel.as_ref(), BATCH_SAMPLES_MAX);
+    batch.map(Kind::Samples).map_err(|error| (error.code, error.detail))
+}
+
 fn get_history<'a>(raw: &Raw<'a>) -> Result<Kind<'a>, Refusal> {
     Ok(Kind::GetHistory(GetHistory {
         channel: required(raw.channel, "channel")?,
@@ -285,12 +296,8 @@ fn get_history<'a>(raw: &Raw<'a>) -> Result<Kind<'a>, Refusal> {
 /// RFC 3339 as in document 004, or milliseconds since 1970.
 fn time(raw: Option<&RawValue>, name: &str) -> Result<Option<i64>, Refusal> {
     let Some(raw) = raw else { return Ok(None) };
-    let parsed = match text_of(raw) {
-        Some(text) => text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond),
-        None => raw.get().parse().ok(),
-    };
     let wrong = || bad(format!("`{name}` is not an RFC 3339 time or milliseconds since 1970"));
-    parsed.map(Some).ok_or_else(wrong)
+    json::moment_ms(raw).map(Some).ok_or_else(wrong)
 }
 
 fn position(raw: &RawValue) -> Result<Position, Refusal> {

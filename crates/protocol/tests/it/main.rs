@@ -7,3 +7,4 @@ mod golden;
 mod metrics;
 mod properties;
 mod requests;
+mod samples;
