@@ -10,6 +10,7 @@ pub mod presence;
 pub mod problem;
 pub mod publish;
 pub mod read;
+pub mod samples;
 pub mod sse;
 pub mod upgrade;
 
@@ -34,6 +35,9 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/api/publish", post(publish::publish))
         .route("/api/channels/{channel}/events", post(publish::publish_to))
         .route("/api/metrics/custom", post(metrics::custom))
+        .route("/api/metrics/samples", post(samples::publish))
+        .route("/api/v1/write", post(samples::remote_write::write))
+        .route("/v1/metrics", post(samples::otlp::metrics))
         .merge(reading_router(app))
         .merge(operator_router())
         .fallback(|| async { Problem::from(ErrorCode::NotFound) })

@@ -29,8 +29,8 @@ pub use namespace::{ChannelKind, Durability, Namespace, Publishers, namespace_of
 pub use problem::{Origin, Problem};
 pub use secret::Secret;
 pub use sections::{
-    Auth, Collector, Heartbeat, Hook, Limits, Log, LogFormat, Metrics, Origins, RateDirection, Reading,
-    Series, Server, Session, Store, Tls,
+    Auth, Collector, Heartbeat, Hook, Ingest, Limits, Log, LogFormat, Metrics, Origins, RateDirection,
+    Reading, Series, Server, Session, Store, Tls,
 };
 pub use show::docs_markdown;
 pub use sources::{Flags, Sources};
@@ -66,6 +66,8 @@ pub struct Settings {
     pub collector: Collector,
     /// Metric channels.
     pub series: Series,
+    /// Samples that come by HTTP.
+    pub ingest: Ingest,
     /// What `/metrics` shows.
     pub metrics: Metrics,
     /// The namespaces in the order they are tried: those of the file, then the shipped ones.
@@ -91,6 +93,7 @@ impl Default for Settings {
             hook: Hook::default(),
             collector: Collector::default(),
             series: Series::default(),
+            ingest: Ingest::default(),
             metrics: Metrics::default(),
             namespaces: Namespace::defaults(false),
             dev: false,
@@ -100,7 +103,7 @@ impl Default for Settings {
 }
 
 /// The sections in the order of the documentation: what each is about, and its keys.
-fn sections() -> [(&'static str, &'static [Key<Settings>]); 14] {
+fn sections() -> [(&'static str, &'static [Key<Settings>]); 15] {
     fn of<S: Section<Settings>>() -> (&'static str, &'static [Key<Settings>]) {
         (S::ABOUT, S::KEYS)
     }
@@ -118,6 +121,7 @@ fn sections() -> [(&'static str, &'static [Key<Settings>]); 14] {
         of::<Hook>(),
         of::<Collector>(),
         of::<Series>(),
+        of::<Ingest>(),
         of::<Metrics>(),
     ]
 }

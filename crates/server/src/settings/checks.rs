@@ -9,7 +9,7 @@ use pulsewire_protocol::{ChannelName, EventType};
 
 use super::{
     Settings,
-    namespace::namespace_of,
+    namespace::{ChannelKind, namespace_of},
     problem::{Origin, Problem},
     sources::Sources,
 };
@@ -65,6 +65,7 @@ pub(super) fn check(settings: &Settings, failed: &BTreeSet<String>, sources: &So
     certificate(&mut checks);
     bounds(&mut checks);
     hook(&mut checks);
+    ingest(&mut checks);
     names(&mut checks);
     if checks.problems.is_empty() && failed.is_empty() {
         checks.problems.extend(crate::auth::keys::problems(settings, &*sources.read));
@@ -253,6 +254,33 @@ fn hook(checks: &mut Checks<'_>) {
             );
         }
         Ok(_) => {}
+    }
+}
+
+fn ingest(checks: &mut Checks<'_>) {
+    let settings = checks.settings;
+    let ingest = &settings.ingest;
+    for (path, channel) in [
+        ("ingest.otlp_channel", &ingest.otlp_channel),
+        ("ingest.remote_write_channel", &ingest.remote_write_channel),
+    ] {
+        let help = "use a channel of a namespace with `kind = \"metrics\"`, such as `app.metrics`";
+        match ChannelName::parse(channel) {
+            Err(error) => checks.refuse(path, &error.to_string(), help),
+            // Where nobody has set it, namespaces of another kind are no mistake.
+            Ok(_) if settings.origin(path) == Origin::Default => {}
+            Ok(name) => {
+                let namespace = namespace_of(&settings.namespaces, &name);
+                if namespace.is_none_or(|namespace| namespace.kind != ChannelKind::Metrics) {
+                    checks.refuse(path, &format!("`{channel}` is no metric channel"), help);
+                }
+            }
+        }
+    }
+    let attributes = &ingest.resource_attributes;
+    if attributes.len() > 16 || attributes.iter().any(|name| name.is_empty() || name.len() > 64) {
+        let help = "name at most 16 attributes of 1 to 64 bytes";
+        checks.refuse("ingest.resource_attributes", "too many, or one that cannot be a tag", help);
     }
 }
 

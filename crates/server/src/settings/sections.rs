@@ -314,6 +314,22 @@ section! {
 }
 
 section! {
+    /// Samples that come by HTTP: JSON, OTLP and Prometheus remote write (see [operate/ingest.md](operate/ingest.md)).
+    Settings => Ingest "ingest." |settings| settings.ingest;
+
+    /// Samples of one request. More in JSON are answered `limit_exceeded`; of OTLP and remote write those beyond are refused. A histogram of OTLP is up to five samples.
+    batch_max: Count = "10000", range("1", "1000000"), reloadable();
+    /// The largest body once it is unpacked (gzip, snappy); a larger one is answered 413. As it comes it is bound by `limits.http_body_bytes_max`. A thread of `server.workers` unpacks one at a time.
+    decompressed_bytes_max: Size = "16MiB", range("64KiB", "256MiB"), reloadable();
+    /// The metric channel of OTLP requests without `?channel=`.
+    otlp_channel: Text = "app.metrics", reloadable();
+    /// The metric channel of remote write requests without `?channel=`.
+    remote_write_channel: Text = "app.metrics", reloadable();
+    /// Attributes of OTLP resources that become tags of all their samples; the others are left out. At most 16.
+    resource_attributes: Texts = "service.name,service.instance.id,host.name,deployment.environment,deployment.environment.name", reloadable();
+}
+
+section! {
     /// What `/metrics` shows.
     Settings => Metrics "metrics." |settings| settings.metrics;
 

@@ -19,6 +19,7 @@ mod embed;
 mod exhaustion;
 mod harness;
 mod health;
+mod ingest;
 mod jwks;
 mod kill;
 mod lifecycle;

@@ -103,7 +103,7 @@ fn read_metric(raw: &RawValue, promoted: &[Attribute<'_>], translator: &mut Tran
             let time_unix_nano = point.time_unix_nano.map(whole).transpose()?.unwrap_or_default();
             let flags = point.flags.map(whole).transpose()?.unwrap_or_default();
             let point = Point { attributes, time_unix_nano, flags, reading };
-            translator.point(promoted, Metric { name: &name, grows }, point);
+            translator.point(promoted, Metric { name: &name, grows }, &point);
             Ok(())
         })?;
     }

@@ -93,7 +93,7 @@ fn read_metric(message: &[u8], promoted: &[Attribute<'_>], translator: &mut Tran
                 10 => exponential_point(point)?,
                 _ => summary_point(point)?,
             };
-            translator.point(promoted, Metric { name, grows }, point);
+            translator.point(promoted, Metric { name, grows }, &point);
             Ok(())
         })
     })

@@ -96,12 +96,12 @@ impl<'o> Translator<'o> {
     }
 
     /// Takes a data point.
-    pub(super) fn point(&mut self, resource: &[Attribute<'_>], metric: Metric<'_>, point: Point<'_>) {
+    pub(super) fn point(&mut self, resource: &[Attribute<'_>], metric: Metric<'_>, point: &Point<'_>) {
         if point.flags & NO_RECORDED_VALUE != 0 {
             self.intake.pass_over();
             return;
         }
-        let samples = samples(resource, metric, &point).and_then(|samples| {
+        let samples = samples(resource, metric, point).and_then(|samples| {
             if self.intake.has_room(samples.len()) { Ok(samples) } else { Err(self.intake.full()) }
         });
         self.intake.take(samples);
