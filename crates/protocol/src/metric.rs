@@ -3,6 +3,7 @@
 //! A *sample* is one measured value on its way in. Samples with the same name and tags are one *series*; a
 //! *point* is what a series says at one moment, and with an interval the figures of one window.
 
+mod batch;
 mod filter;
 mod read;
 mod write;
@@ -15,9 +16,10 @@ use crate::channel::ChannelName;
 use crate::event::Tags;
 use crate::json;
 
+pub use batch::{ChannelSamples, SampleBatch, SampleError, SampleFault};
 pub use filter::{Filter, FilterError};
 pub(crate) use read::read_items;
-pub use read::{ChannelSamples, SampleBatch, SampleError, SampleFault, read_samples};
+pub use read::read_samples;
 pub use write::{encode_grouped, encode_points};
 pub(crate) use write::{push_tags, rfc3339};
 
