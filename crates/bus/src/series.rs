@@ -151,6 +151,8 @@ impl Bus {
             let set = MetricSet { channel: channel.name.clone(), number, interval: None, points };
             self.say(&channel, set, now);
         }
+        // What has closed is said at once: history holds everything up to the last number, and nothing beyond.
+        self.say_rolled(&channel, table, now);
         drop(order);
         receipt.matched = channel.listeners();
         Ok(receipt)
@@ -164,22 +166,10 @@ impl Bus {
             let mut order = channel.order.lock();
             let Some(table) = &mut order.series else { continue };
             self.telemetry.shared().windows_closed(table.roll(now.wall_ms, &limits));
-            let mut sets = Vec::new();
-            for interval in Interval::ALL.iter().copied() {
-                for points in table.take_rolled(interval) {
-                    if channel.is_wanted(interval) {
-                        sets.push((table.next_number(), interval, points));
-                    }
-                }
-            }
             if self.swept_series(now) {
                 table.forget_idle(now.wall_ms, &limits);
             }
-            for (number, interval, points) in sets {
-                let set =
-                    MetricSet { channel: channel.name.clone(), number, interval: Some(interval), points };
-                self.say(&channel, set, now);
-            }
+            self.say_rolled(&channel, table, now);
         }
         // Windows end with the second; whoever is late by less than the lateness still counts.
         let passed_ms = (now.wall_ms - limits.lateness_ms).rem_euclid(1_000);
@@ -202,6 +192,19 @@ impl Bus {
     fn metric_channels(&self) -> Vec<Arc<Channel>> {
         let metrics = |channel: &&Arc<Channel>| channel.kind == ChannelKind::Metrics;
         self.channels.read().values().filter(metrics).cloned().collect()
+    }
+
+    /// Sends the windows that have closed to whoever wants their interval. The channel's lock is held.
+    fn say_rolled(&self, channel: &Arc<Channel>, table: &mut Table, now: Now) {
+        for interval in Interval::ALL.iter().copied() {
+            for points in table.take_rolled(interval) {
+                if channel.is_wanted(interval) {
+                    let (number, name) = (table.next_number(), channel.name.clone());
+                    let set = MetricSet { channel: name, number, interval: Some(interval), points };
+                    self.say(channel, set, now);
+                }
+            }
+        }
     }
 
     /// Sends points to whoever listens. The channel's lock is held.

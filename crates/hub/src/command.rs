@@ -13,7 +13,7 @@ use pulsewire_bus::{
 };
 use pulsewire_protocol::{
     Attend, ChannelName, CloseCode, Encoding, ErrorCode, Event, Filter, Frame, Gap, Heartbeat, Interval,
-    Position, Replay, RequestId, Sequence, SessionId, Shape,
+    Position, Replay, RequestId, SampleBatch, Sequence, SessionId, Shape,
 };
 use pulsewire_telemetry::{Current, Transport};
 use serde_json::value::RawValue;
@@ -89,6 +89,17 @@ pub enum Order {
         id: Option<RequestId>,
         /// The page, or why there is none.
         outcome: Result<Box<HistoryPage>, (ErrorCode, String)>,
+    },
+    /// A client's samples were dealt with.
+    Sampled {
+        /// Who asked.
+        conn: ConnKey,
+        /// The request's id.
+        id: Option<RequestId>,
+        /// How many were accepted.
+        accepted: usize,
+        /// Those that were not: place in the request, code, and what is wrong.
+        refused: Vec<(usize, ErrorCode, String)>,
     },
     /// What series did was read for a client, or cannot be.
     Series {
@@ -382,6 +393,15 @@ pub enum Work {
         channel: ChannelName,
         /// Which part.
         wish: HistoryWish,
+    },
+    /// Publish samples, each of which is accepted or refused by itself.
+    Samples {
+        /// The request's id.
+        id: Option<RequestId>,
+        /// Who sends them.
+        principal: Arc<Principal>,
+        /// What was read of the request.
+        batch: Box<SampleBatch>,
     },
     /// Read what a metric channel's series did; the principal has been authorised.
     Series {

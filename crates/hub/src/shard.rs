@@ -258,6 +258,9 @@ impl<N: Net> Shard<N> {
             Order::State { conn, read, state } => self.state(conn, read, state, now),
             Order::Opened { conn, wish, id, outcome } => self.opened_channels(conn, *wish, id, outcome, now),
             Order::History { conn, id, outcome } => self.history_read(conn, id.as_ref(), outcome, now),
+            Order::Sampled { conn, id, accepted, refused } => {
+                self.sampled(conn, id.as_ref(), accepted, &refused);
+            }
             Order::Series { conn, id, read: None, outcome } => {
                 self.series_read(conn, id.as_ref(), outcome, now);
             }

@@ -94,6 +94,13 @@ pub enum Ack<'a> {
     /// The answer of the application's hook to a client event; `null` on the wire if nested deeper than
     /// [`DEPTH_MAX`](crate::DEPTH_MAX).
     Data(&'a RawValue),
+    /// How many samples were accepted, and which were not: place in the request, code, and what is wrong.
+    Samples {
+        /// How many were accepted.
+        accepted: usize,
+        /// The others.
+        refused: &'a [(usize, ErrorCode, String)],
+    },
     /// Done, and nothing to say about it.
     Done,
 }

@@ -12,7 +12,7 @@ use pulsewire_hub::{
     Authenticated, Backend, BackendRequest, ConnKey, EventAnswer, Hub, Order, Principal, Work,
 };
 use pulsewire_protocol::{ChannelName, ErrorCode, Event, EventType, RequestId, SessionId};
-use pulsewire_telemetry::{HookOutcome, PublishOutcome, PublishSource, RateScope, Telemetry};
+use pulsewire_telemetry::{HookOutcome, PublishOutcome, PublishSource, RateScope, SampleSource, Telemetry};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::auth::Refusal as Refused;
 use crate::hook::ClientEvent;
 use crate::http::publish::publish_as;
+use crate::http::samples::publish_batch;
 use crate::reading::{history, series};
 
 /// Requests of one shard that may wait.
@@ -105,6 +106,10 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
                 let outcome = outcome.map(Box::new).map_err(|code| (code, String::new()));
                 app.hub.order(shard, Order::History { conn, id, outcome });
             });
+        }
+        Work::Samples { id, principal, batch } => {
+            let (accepted, refused) = publish_batch(app, &principal, SampleSource::WebSocket, *batch);
+            hub.order(shard, Order::Sampled { conn, id, accepted, refused });
         }
         Work::Series { id, channel, query, shape, encoding, read } => {
             let app = app.clone();

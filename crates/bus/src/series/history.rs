@@ -182,7 +182,7 @@ impl Bus {
         let span_ms = resolution.span_ms();
         let from_ms = query.from_ms - query.from_ms.rem_euclid(span_ms);
         let query = SeriesQuery { from_ms, ..query.clone() };
-        let (mut found, number) = self.at_hand_windows(channel, &query, tier);
+        let (mut found, open_ms, number) = self.at_hand_windows(channel, &query, resolution, tier);
         let kept = self.kept_windows(channel, &query, (span_ms / tier.window_ms()) as usize, tier)?;
         // Behind the last chunk that was read there may be others of the same time.
         let unread_ms = kept.more.then(|| kept.chunks.last().map_or(query.to_ms, |chunk| chunk.start_ms));
@@ -193,10 +193,12 @@ impl Bus {
         let mut points = Vec::new();
         for (Known(series), (own, others)) in found {
             let mut windows = Windows::new();
+            let key = (&*series.name, &series.tags);
+            let open_ms = open_ms.get(&key as &dyn Named).copied().unwrap_or(i64::MAX);
             for (start_ms, window) in own.into_iter().chain(others) {
                 add(&mut windows, start_ms - start_ms.rem_euclid(span_ms), window);
             }
-            let inside = windows.range(query.from_ms..query.to_ms);
+            let inside = windows.range(query.from_ms..query.to_ms.min(open_ms).max(query.from_ms));
             points.extend(inside.map(|(start_ms, window)| Point {
                 series: series.clone(),
                 timestamp_ms: *start_ms,
@@ -222,11 +224,21 @@ impl Bus {
         Ok(SeriesHistory { points, resolution, next_ms, corrupt, number })
     }
 
-    /// Windows that are in memory: those that wait to be kept, and those that are open.
-    fn at_hand_windows(&self, channel: &Channel, query: &SeriesQuery, tier: Tier) -> (Found, u64) {
-        let mut found = Found::new();
+    /// Windows that are in memory: those that wait to be kept, and those that are open. With them, unless open ones are
+    /// wanted, from when on the windows of each series are open: what is known of them is a part.
+    fn at_hand_windows(
+        &self,
+        channel: &Channel,
+        query: &SeriesQuery,
+        resolution: Resolution,
+        tier: Tier,
+    ) -> (Found, HashMap<Known, i64>, u64) {
+        let (mut found, mut open_ms) = (Found::new(), HashMap::new());
         let order = channel.order.lock();
-        let Some(table) = &order.series else { return (found, 0) };
+        let Some(table) = &order.series else { return (found, open_ms, 0) };
+        if !query.open {
+            open_ms.extend(table.open_from(Level::ALL[resolution as usize]));
+        }
         let level = Level::ALL.into_iter().find(|level| level.tier() == Some(tier));
         for (series, windows) in level.into_iter().flat_map(|level| table.windows(level, query.open)) {
             let inside = |(start_ms, _): &Dated| *start_ms >= query.from_ms && *start_ms < query.to_ms;
@@ -236,7 +248,7 @@ impl Bus {
                 windows.into_iter().for_each(|(start_ms, window)| add(own, start_ms, window));
             }
         }
-        (found, table.number())
+        (found, open_ms, table.number())
     }
 
     fn kept_windows(

@@ -17,8 +17,8 @@ const TRIMMED_MAX: usize = 5_000;
 const TRIMS_MAX: usize = 20;
 
 impl Bus {
-    /// Keeps the windows of metric channels that wait for it, and once a minute those that are open; all of them at
-    /// the `end`, when nothing will come any more. May block in the store.
+    /// Keeps the windows of metric channels that wait for it, and once a minute those that are open. At the `end`, when
+    /// nothing will come any more, all windows are closed and kept. May block in the store.
     ///
     /// # Errors
     ///
@@ -39,12 +39,14 @@ impl Bus {
     fn keep_channel(&self, channel: &Channel, now: Now, end: bool) -> Result<(), StoreError> {
         let shared = self.telemetry.shared();
         let Some(store) = &self.options.series.store else { return Ok(()) };
-        let open_before_ms = if end { i64::MAX } else { now.wall_ms - OPEN_KEPT_MS };
+        if end && let Some(table) = &mut channel.order.lock().series {
+            table.close(&self.series_limits());
+        }
         let mut from = Some(0);
         while let Some(first) = from {
             let mut order = channel.order.lock();
             let Some(table) = &mut order.series else { return Ok(()) };
-            let (keeping, next) = table.keeping(first, SERIES_MAX, open_before_ms);
+            let (keeping, next) = table.keeping(first, SERIES_MAX, now.wall_ms - OPEN_KEPT_MS);
             drop(order);
             from = next;
             let chunks: Vec<Chunk> =

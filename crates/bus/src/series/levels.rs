@@ -13,8 +13,11 @@ use crate::store::Tier;
 
 /// Windows of a second that a series may have open; one more closes the oldest.
 const OPEN_MAX: usize = 8;
-/// How late a series can be waited for, milliseconds: beyond that it is late.
+/// How long a series that says nothing is waited for at most, milliseconds. While it says something, as one that is
+/// filled in later does, it is waited for as long as it is late.
 const LAG_MAX_MS: i64 = 60_000;
+/// When a series counts as one that says nothing, milliseconds.
+const QUIET_MS: i64 = 5_000;
 
 /// How long a window is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,18 +78,27 @@ pub(crate) struct Levels {
     closed_ms: [i64; 6],
     /// How late this series usually comes, milliseconds.
     lag_ms: i64,
+    /// When something last came, Unix milliseconds.
+    came_ms: i64,
 }
 
 impl Default for Levels {
     fn default() -> Self {
-        Self { seconds: SmallVec::new(), longer: Default::default(), closed_ms: [i64::MIN; 6], lag_ms: 0 }
+        Self {
+            seconds: SmallVec::new(),
+            longer: Default::default(),
+            closed_ms: [i64::MIN; 6],
+            lag_ms: 0,
+            came_ms: 0,
+        }
     }
 }
 
 impl Levels {
     /// Takes a value. `false` if its window has closed.
     pub(crate) fn add(&mut self, value: Number, at_ms: i64, now_ms: i64, closed: &mut Closed) -> bool {
-        let lag_ms = (now_ms - at_ms).clamp(0, LAG_MAX_MS);
+        let lag_ms = (now_ms - at_ms).max(0);
+        self.came_ms = now_ms;
         // Up at once, down slowly: one sample that is on time does not make the others late.
         self.lag_ms = lag_ms.max(self.lag_ms - (self.lag_ms - lag_ms + 15) / 16);
         let start_ms = at_ms - at_ms.rem_euclid(1_000);
@@ -107,7 +119,9 @@ impl Levels {
 
     /// Closes what has ended, and for which nobody is waited any more.
     pub(crate) fn roll(&mut self, now_ms: i64, lateness_ms: i64, closed: &mut Closed) {
-        let until_ms = now_ms - lateness_ms.max(self.lag_ms);
+        let quiet = now_ms - self.came_ms >= QUIET_MS;
+        let lag_ms = if quiet { self.lag_ms.min(LAG_MAX_MS) } else { self.lag_ms };
+        let until_ms = now_ms - lateness_ms.max(lag_ms);
         while self.seconds.first().is_some_and(|(start_ms, _)| start_ms + 1_000 <= until_ms) {
             self.close_second(closed);
         }
@@ -267,6 +281,24 @@ mod tests {
                 let starts: Vec<i64> =
                     seen.iter().filter(|(of, ..)| *of == level).map(|(_, start_ms, _)| *start_ms).collect();
                 prop_assert!(starts.is_sorted_by(|a, b| a < b), "{level:?}: {starts:?}");
+            }
+        }
+
+        /// What is filled in later, quickly and in order, is all there too.
+        #[test]
+        fn what_is_filled_in_later_is_all_there(
+            begin_s in 60..100_000_i64,
+            pauses in prop::collection::vec(0..20_i64, 1..600),
+        ) {
+            let values: Vec<(i64, i64, bool)> = pauses
+                .iter()
+                .enumerate()
+                .map(|(at, pause_ms)| (*pause_ms, (begin_s - at as i64).max(0) * 1_000, true))
+                .collect();
+            let (seen, accepted) = run(&values, 250);
+            prop_assert_eq!(accepted.len(), values.len());
+            for level in Level::ALL {
+                prop_assert_eq!(of(level, &seen), counted(level, &accepted), "{:?}", level);
             }
         }
 

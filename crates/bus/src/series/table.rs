@@ -165,6 +165,15 @@ impl Table {
         seconds
     }
 
+    /// Closes every window: nothing will come any more.
+    pub(super) fn close(&mut self, limits: &SeriesLimits) {
+        for id in 0..self.states.len() {
+            let Some(state) = &mut self.states[id] else { continue };
+            state.levels.restart(&mut self.closed);
+            self.file_closed(id as u32, limits);
+        }
+    }
+
     /// Puts windows of a series that have closed where they go: to subscribers, and to what is to be kept.
     fn file_closed(&mut self, id: u32, limits: &SeriesLimits) {
         if self.closed.is_empty() {
@@ -204,6 +213,9 @@ impl Table {
     /// Windows of an interval that closed since this was last asked, as one set for each start.
     pub(crate) fn take_rolled(&mut self, interval: Interval) -> Vec<Vec<Point>> {
         let mut points = std::mem::take(&mut self.rolled[interval as usize]);
+        if points.is_empty() {
+            return Vec::new();
+        }
         in_order(&mut points);
         points.chunk_by(|a, b| a.timestamp_ms == b.timestamp_ms).map(<[Point]>::to_vec).collect()
     }
@@ -325,6 +337,14 @@ impl Table {
                 windows.extend(state.levels.open(level));
             }
             (&state.series, windows)
+        })
+    }
+
+    /// Every series that has a window of a level open, and since when.
+    pub(super) fn open_from(&self, level: Level) -> impl Iterator<Item = (Known, i64)> {
+        self.states.iter().flatten().filter_map(move |state| {
+            let start_ms = state.levels.open(level).first()?.0;
+            Some((Known(state.series.clone()), start_ms))
         })
     }
 

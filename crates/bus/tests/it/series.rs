@@ -211,7 +211,41 @@ fn a_clock_that_is_set_back_makes_nobody_wait() {
     world.take(&[("a", "x", 2.0)], 0);
     world.pass(2_000);
     world.bus.roll(world.now);
-    assert_eq!(world.heard(), ["- a x 0 1", "- a x -3600 2", "1s a x -3600 1x2", "1s a x 0 1x1"]);
+    assert_eq!(world.heard(), ["- a x 0 1", "- a x -3600 2", "1s a x 0 1x1", "1s a x -3600 1x2"]);
+}
+
+/// Whoever is sent windows when they close is not sent them before, as a part.
+#[test]
+fn the_past_of_a_subscriber_to_windows_ends_where_they_are_open() {
+    let store = Arc::new(MemorySeriesStore::new(1_000));
+    let mut world = World::new(SeriesLimits::default(), Some(store.clone()), 1);
+    let run = |world: &mut World| {
+        for second in 0..13 {
+            world.take(&[("a", "x", f64::from(second))], 0);
+            world.pass(1_000);
+            world.bus.roll(world.now);
+        }
+    };
+    run(&mut world);
+    let closed = |world: &World| {
+        let query = SeriesQuery { open: false, ..everything(Some(Interval::S5), world.now) };
+        let (windows, ..) = world.history(&query);
+        windows
+            .iter()
+            .map(|(_, start_ms, count, _)| ((start_ms - BEGIN_MS) / 1_000, *count))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(closed(&world), [(0, 5), (5, 5)], "the window of 10 to 15 s is open");
+    world.bus.keep_series(world.now, true).unwrap();
+    let now = world.now;
+    let mut world = World::new(SeriesLimits::default(), Some(store), 2);
+    world.now = now.plus_ms(2_000);
+    run(&mut world);
+    assert_eq!(
+        closed(&world),
+        [(0, 5), (5, 5), (10, 3), (15, 5), (20, 5)],
+        "what was before a restart is closed"
+    );
 }
 
 #[test]
@@ -365,9 +399,8 @@ enum Step {
     },
     Keep {
         node: usize,
-        end: bool,
     },
-    /// The node is killed and another takes its place.
+    /// The node is stopped and another takes its place.
     Restart {
         node: usize,
     },
@@ -377,8 +410,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0..2_usize, 0..3_usize, 0..3_000_u64, -50..1_000_i32)
             .prop_map(|(node, host, pause_ms, value)| Step::Sample { node, host, pause_ms, value }),
-        2 => (0..2_usize).prop_map(|node| Step::Keep { node, end: false }),
-        1 => (0..2_usize).prop_map(|node| Step::Keep { node, end: true }),
+        3 => (0..2_usize).prop_map(|node| Step::Keep { node }),
         1 => (0..2_usize).prop_map(|node| Step::Restart { node }),
     ]
 }
@@ -409,10 +441,8 @@ proptest! {
                     prop_assert_eq!(nodes[node].take(&[("a", HOSTS[host], f64::from(value))], 0), []);
                     sent.push((host, now.wall_ms, value));
                 }
-                Step::Keep { node, end } => nodes[node].bus.keep_series(now, end).unwrap(),
+                Step::Keep { node } => nodes[node].bus.keep_series(now, false).unwrap(),
                 Step::Restart { node: at } => {
-                    // It is stopped in order: what is open is kept, and what closes last.
-                    nodes[at].bus.roll(now.plus_ms(60_000));
                     nodes[at].bus.keep_series(now, true).unwrap();
                     nodes[at] = node();
                     nodes[at].now = now;
@@ -420,10 +450,7 @@ proptest! {
             }
         }
         // What the other has not kept yet is nowhere to be read.
-        nodes.iter().for_each(|world| {
-            world.bus.roll(now.plus_ms(60_000));
-            world.bus.keep_series(now, true).unwrap();
-        });
+        nodes.iter().for_each(|world| world.bus.keep_series(now, true).unwrap());
         for (interval, span_ms) in [(Interval::S1, 1_000), (Interval::S5, 5_000), (Interval::M1, 60_000), (Interval::M5, 300_000), (Interval::H1, 3_600_000)] {
             let mut plain: BTreeMap<(i64, &str), (u64, f64)> = BTreeMap::new();
             for (host, at_ms, value) in &sent {

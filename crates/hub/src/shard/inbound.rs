@@ -422,7 +422,7 @@ impl<N: Net> Shard<N> {
                 self.unsubscribe(index, &channels, id.as_ref(), now);
             }
             Kind::Publish(events) => self.client_publish(key, index, id, events, now),
-            Kind::Samples(_) => self.refuse_with(index, ErrorCode::Unsupported, "samples", id.as_ref(), now),
+            Kind::Samples(batch) => self.samples(key, index, batch, id, now),
             Kind::GetHistory(history) => self.history(key, index, &history, id, now),
             Kind::Ping { timestamp } => self.answer(index, &Answer::Pong { timestamp }, id.as_ref()),
             Kind::Pong { timestamp } => self.pong_message(index, timestamp, now),
@@ -575,6 +575,7 @@ impl<N: Net> Shard<N> {
             | Work::ClientEvent { id, .. }
             | Work::Open { id, .. }
             | Work::History { id, .. }
+            | Work::Samples { id, .. }
             | Work::Series { id, .. } => id,
             Work::Authenticate { .. } | Work::Read { .. } | Work::State { .. } => None,
         };

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use pulsewire_bus::{Body, Bus, ChannelKind, Now, Publication, Resolution, SeriesQuery};
-use pulsewire_protocol::{Answer, ChannelName, Encoding, ErrorCode, GetHistory, Interval, RequestId, Shape};
+use pulsewire_protocol::{
+    Ack, Answer, ChannelName, Encoding, ErrorCode, GetHistory, Interval, RequestId, SampleBatch, Shape,
+};
 use pulsewire_telemetry::{MessageType, Sent};
 
 use super::Shard;
@@ -193,6 +195,33 @@ impl<N: Net> Shard<N> {
         for publication in missed {
             let item = self.values_item(feed, publication, 0);
             self.send_item(slot, item, msgpack);
+        }
+    }
+
+    /// Takes a client's samples: whether it may publish to their channels is found out for each.
+    pub(super) fn samples(
+        &mut self,
+        key: ConnKey,
+        index: u32,
+        batch: SampleBatch,
+        id: Option<RequestId>,
+        now: Now,
+    ) {
+        let Some(session) = &self.slots[index as usize].session else { return };
+        let (principal, batch) = (session.principal.clone(), Box::new(batch));
+        self.ask(key, index, Work::Samples { id, principal, batch }, now);
+    }
+
+    /// A client's samples were dealt with.
+    pub(super) fn sampled(
+        &mut self,
+        conn: ConnKey,
+        id: Option<&RequestId>,
+        accepted: usize,
+        refused: &[(usize, ErrorCode, String)],
+    ) {
+        if let Some(index) = self.find(conn) {
+            self.answer(index, &Answer::Ack(Ack::Samples { accepted, refused }), id);
         }
     }
 

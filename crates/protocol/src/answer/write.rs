@@ -204,6 +204,16 @@ fn write_ack(ack: &Ack<'_>, object: &mut Object<'_>) {
             });
         }
         Ack::Data(data) => object.payload("data", data),
+        Ack::Samples { accepted, refused } => {
+            object.shown("accepted", accepted);
+            json::push_list(object.key("refused"), refused.iter(), |out, (index, code, detail)| {
+                let mut inner = Object::open(out);
+                inner.shown("index", index);
+                inner.text("code", code.name());
+                inner.text("detail", detail);
+                inner.close();
+            });
+        }
         Ack::Done => {}
     }
 }

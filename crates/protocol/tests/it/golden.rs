@@ -148,7 +148,7 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
         return Some(write_metric(&value, json, encoding));
     }
     let id = raw.get("id").map(|id| RequestId::from_raw(id).unwrap());
-    let (positions, results);
+    let (positions, results, samples_refused);
     let values: Vec<Box<RawValue>> =
         raw.get("values").map_or(Vec::new(), |values| serde_json::from_str(values.get()).unwrap());
     let values: Vec<&[u8]> = values.iter().map(|value| value.get().as_bytes()).collect();
@@ -180,6 +180,16 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
             Answer::Subscribed { channels: &channels, positions: &positions }
         }
         "unsubscribed" => Answer::Unsubscribed { channels: &channels },
+        "ack" if value["accepted"].is_u64() => {
+            let refused = |one: &Value| {
+                let index = usize::try_from(one["index"].as_u64().unwrap()).unwrap();
+                let code = ErrorCode::from_name(one["code"].as_str().unwrap()).unwrap();
+                (index, code, one["detail"].as_str().unwrap().to_owned())
+            };
+            samples_refused = value["refused"].as_array()?.iter().map(refused).collect::<Vec<_>>();
+            let accepted = usize::try_from(value["accepted"].as_u64()?).ok()?;
+            Answer::Ack(Ack::Samples { accepted, refused: &samples_refused })
+        }
         "ack" => match (raw.get("data"), value["results"].as_array()) {
             (Some(data), _) => Answer::Ack(Ack::Data(data)),
             (None, Some(list)) => {

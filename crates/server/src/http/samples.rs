@@ -14,7 +14,7 @@ use axum::extract::State;
 use pulsewire_bus::SamplesReceipt;
 use pulsewire_edge::clock;
 use pulsewire_hub::{Action, Principal};
-use pulsewire_protocol::{ChannelName, ErrorCode, Sample, SampleFault, read_samples};
+use pulsewire_protocol::{ChannelName, ErrorCode, Sample, SampleBatch, SampleFault, read_samples};
 use pulsewire_sources::Intake;
 use pulsewire_telemetry::{SampleRefusal, SampleSource, limited};
 use serde_json::{Value, json};
@@ -49,13 +49,27 @@ pub async fn publish(
         count(&app, error.fault, 1);
         Problem::new(error.code, error.detail)
     })?;
+    let (accepted, refused) = publish_batch(&app, &principal, SampleSource::Http, batch);
+    answer(accepted, &refused).map(Json)
+}
+
+/// A sample that was refused: its place in the request, the code and what is wrong.
+pub type Refused = (usize, ErrorCode, String);
+
+/// Publishes what was read of a request, each sample by itself. Returns how many were accepted, and which were not.
+pub fn publish_batch(
+    app: &App,
+    principal: &Principal,
+    source: SampleSource,
+    batch: SampleBatch,
+) -> (usize, Vec<Refused>) {
     let (mut accepted, mut refused) = (0, Vec::with_capacity(batch.refused.len()));
     for error in batch.refused {
-        count(&app, error.fault, 1);
+        count(app, error.fault, 1);
         refused.push((error.index.unwrap_or_default(), error.code, error.detail));
     }
     for group in batch.channels {
-        match take(&app, &principal, SampleSource::Http, &group.channel, group.samples) {
+        match take(app, principal, source, &group.channel, group.samples) {
             Ok(receipt) => {
                 accepted += receipt.accepted;
                 let of = |it: pulsewire_bus::RefusedSample| (group.indexes[it.index], it.code, it.detail);
@@ -71,10 +85,10 @@ pub async fn publish(
         }
     }
     refused.sort_by_key(|(index, ..)| *index);
-    answer(accepted, &refused).map(Json)
+    (accepted, refused)
 }
 
-fn answer(accepted: usize, refused: &[(usize, ErrorCode, String)]) -> Result<Value, Problem> {
+fn answer(accepted: usize, refused: &[Refused]) -> Result<Value, Problem> {
     if let Some((index, code, detail)) = refused.first() {
         if accepted == 0 {
             return Err(Problem { index: Some(*index), ..Problem::new(*code, detail) });

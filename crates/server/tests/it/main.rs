@@ -23,6 +23,7 @@ mod ingest;
 mod jwks;
 mod kill;
 mod lifecycle;
+mod live_metrics;
 mod memory;
 mod metrics;
 mod msgpack;
