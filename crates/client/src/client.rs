@@ -7,7 +7,9 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backoff::Backoff;
+use crate::history::{HistoryError, Past, Question, SeriesPage};
 use crate::message::{Ack, Event, Narrow, NewEvent, ServerError};
+use crate::metric::Metric;
 use crate::presence::PresenceUpdate;
 use crate::session::{Command, Session};
 use crate::state::{Reason, State};
@@ -117,7 +119,26 @@ pub enum Delivery {
         /// The frame as it came.
         text: String,
     },
-    /// A frame that is no publication: a metric, statistics.
+    /// What a metric channel says: a value, the figures of a window, or several at once.
+    Metric {
+        /// What it says.
+        metric: Metric,
+        /// The frame as JSON, as it came unless it was compressed.
+        text: String,
+    },
+    /// A part of a metric channel's past, before what it says from now on ([`Start::Past`]). The last part has no
+    /// [`next_ms`](SeriesPage::next_ms).
+    Past(SeriesPage),
+    /// A metric channel has said nothing for three of its intervals. Whatever it says next ends that.
+    Stale {
+        /// The channel.
+        channel: String,
+        /// When it last said something, in milliseconds since 1970.
+        since_ms: i64,
+        /// The frame as it came.
+        text: String,
+    },
+    /// A frame that is none of these, such as one of a newer server.
     Message {
         /// Its `type`.
         kind: String,
@@ -144,7 +165,8 @@ pub enum Delivery {
         /// Where the new log stands.
         position: Position,
     },
-    /// Events of an ephemeral channel were dropped because this client read too slowly.
+    /// Events of an ephemeral channel were dropped because this client read too slowly, or values of a metric channel:
+    /// of that the newest of every series follows.
     Dropped {
         /// The channel.
         channel: String,
@@ -242,6 +264,20 @@ impl Client {
         let command = Command::Publish { event: Box::new(event), reply };
         self.commands.send(command).await.map_err(|_| PublishError::Closed)?;
         answer.await.unwrap_or(Err(PublishError::Closed))
+    }
+
+    /// Asks for what a channel said earlier and waits for the answer; of a metric channel that is a page of windows, of
+    /// others a page of events. While the connection is down the question waits, and after a reconnect it is asked
+    /// again. How long to wait is the caller's business: dropping the future takes the question back.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError`].
+    pub async fn history(&self, question: Question) -> Result<Past, HistoryError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Ask { question: Box::new(question), reply };
+        self.commands.send(command).await.map_err(|_| HistoryError::Closed)?;
+        answer.await.unwrap_or(Err(HistoryError::Closed))
     }
 
     /// Puts this user's cursor in a channel somewhere, for everybody who watches; `null` takes it away. It needs

@@ -24,11 +24,14 @@
 mod backoff;
 mod client;
 pub mod handshake;
+mod history;
 mod http;
 pub mod http1;
 mod link;
 mod message;
+mod metric;
 mod presence;
+mod questions;
 mod random;
 mod session;
 mod state;
@@ -40,10 +43,14 @@ pub mod wire;
 
 pub use backoff::Backoff;
 pub use client::{Client, Deliveries, Delivery, Options, PUBLISHES_WAITING_MAX, PublishError, Timeouts};
+pub use history::{EventPage, HistoryError, Past, QUESTIONS_WAITING_MAX, Question, SeriesPage};
 pub use http::{Answer, Http, RequestError};
 pub use message::{Ack, Event, Narrow, NewEvent, ServerError};
+pub use metric::{Content, Metric};
 pub use presence::{Member, PresenceUpdate};
-pub use pulsewire_protocol::{Attend, Epoch, Position, Sequence};
+pub use pulsewire_protocol::{
+    Attend, Epoch, Figures, Interval, MetricKind, Number, Position, Reading, Sequence, Shape,
+};
 pub use random::Random;
 pub use state::{Reason, State};
 pub use tracker::Start;

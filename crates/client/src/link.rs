@@ -28,10 +28,14 @@ pub(crate) struct Link {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Read {
     Text(String),
-    Binary,
+    /// A message in MessagePack: metric data that was asked for with `compression`.
+    Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong,
-    Close { code: u16, reason: String },
+    Close {
+        code: u16,
+        reason: String,
+    },
 }
 
 /// How long a refused client should stay away, when the server said so.
@@ -102,7 +106,7 @@ impl Link {
                 }
                 _ => self.assembler.push(frame, MESSAGE_BYTES_MAX)?.map(|(opcode, payload)| match opcode {
                     Opcode::Text => Read::Text(String::from_utf8_lossy(payload).into_owned()),
-                    _ => Read::Binary,
+                    _ => Read::Binary(payload.to_vec()),
                 }),
             };
             self.read_to += len;

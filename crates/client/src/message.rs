@@ -6,10 +6,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use pulsewire_protocol::{Attend, Epoch, Position, Sequence};
+use pulsewire_protocol::{Attend, Epoch, Interval, Position, Sequence, Shape};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::history::{self, Past, Question};
+use crate::metric::{self, Metric};
 use crate::presence::Told;
 use crate::tracker::Start;
 
@@ -92,23 +94,26 @@ pub(crate) enum Incoming {
     Reconnect { retry_ms: u64 },
     Presence(Told),
     Values { channel: String, sequence: Option<Sequence>, values: Vec<Event>, more: bool },
+    Metric(Metric),
+    Past { id: Option<String>, past: Past },
+    Stale { channel: String, since_ms: i64 },
     Quiet,
     Other { kind: String, channel: Option<String> },
 }
 
 #[derive(Serialize, Deserialize)]
-struct WirePosition {
-    epoch: String,
-    sequence: u64,
+pub(crate) struct WirePosition {
+    pub(crate) epoch: String,
+    pub(crate) sequence: u64,
 }
 
 impl WirePosition {
-    fn check(self) -> Option<Position> {
+    pub(crate) fn check(self) -> Option<Position> {
         let sequence = Some(Sequence(self.sequence)).filter(|sequence| *sequence <= Sequence::MAX)?;
         Some(Position { epoch: Epoch::parse(&self.epoch).ok()?, sequence })
     }
 
-    fn of(position: &Position) -> WirePosition {
+    pub(crate) fn of(position: &Position) -> WirePosition {
         WirePosition { epoch: position.epoch.as_str().to_owned(), sequence: position.sequence.0 }
     }
 }
@@ -181,6 +186,8 @@ struct Wire<'a> {
     values: Vec<&'a RawValue>,
     #[serde(default)]
     more: bool,
+    #[serde(default, borrow)]
+    since: Option<&'a RawValue>,
 }
 
 /// Reads one text message. `None` means that it is not a JSON object with a `type`, or a field has the wrong shape.
@@ -268,13 +275,25 @@ pub(crate) fn read(text: &str) -> Option<Incoming> {
             }
         }
         "presence" => Incoming::Presence(serde_json::from_str(text).ok()?),
+        "history" => match history::read(text) {
+            Some(past) => Incoming::Past { id, past },
+            None => Incoming::Other { kind: wire.kind.into_owned(), channel: wire.channel },
+        },
+        "stale" => {
+            let since_ms = wire.since.and_then(|number| number.get().parse().ok())?;
+            Incoming::Stale { channel: wire.channel?, since_ms }
+        }
+        "gauge" | "counter" | "histogram" => return read_other(text),
         _ => Incoming::Other { kind: wire.kind.into_owned(), channel: wire.channel },
     })
 }
 
-/// A frame whose fields mean something else than here is handed on untouched: a metric may have a field `count`.
-/// Document 004's metric frames have no `type` at all; they are called `metric` here.
+/// Metric data; or a frame whose fields mean something else than here, which is handed on untouched. One without a
+/// `type` is called `metric` here.
 fn read_other(text: &str) -> Option<Incoming> {
+    if let Some(metric) = metric::read(text) {
+        return Some(Incoming::Metric(metric));
+    }
     #[derive(Deserialize)]
     struct Minimal {
         #[serde(rename = "type")]
@@ -324,6 +343,8 @@ enum Wanted<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         replay: Option<&'static str>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        history: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         presence: Option<WirePresence>,
     },
 }
@@ -339,12 +360,25 @@ enum WirePresence {
 /// The narrowing of all subscriptions of a client, and what they want beside events.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Narrow {
-    /// Only events with all of these tags.
+    /// Only events, and series of metric channels, with all of these tags.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// The roll-up of metric channels: `1s 5s 1m 5m 1h`.
-    #[serde(rename = "aggregation_interval", skip_serializing_if = "Option::is_none")]
-    pub interval: Option<String>,
+    /// Only those that pass this filter, a JSON object of conditions (R25).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Box<RawValue>>,
+    /// The roll-up of metric channels. The server refuses it if one of the channels is none.
+    #[serde(
+        rename = "aggregation_interval",
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "history::interval"
+    )]
+    pub interval: Option<Interval>,
+    /// How metric channels are shaped; the server decides when absent.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "history::shape")]
+    pub shape: Option<Shape>,
+    /// Have these channels sent as MessagePack, which is smaller. What is delivered is the same. Default off.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub compression: bool,
     /// Whether to see who is in the channels, or to be seen there, too.
     #[serde(skip)]
     pub presence: Attend,
@@ -382,7 +416,7 @@ fn subscribe<'a>(wanted: &'a [(&'a str, Start)], narrow: &'a Narrow) -> Subscrib
     let channels = wanted
         .iter()
         .map(|(channel, start)| {
-            let (mut last, mut since, mut replay) = (None, None, None);
+            let (mut last, mut since, mut replay, mut history) = (None, None, None, None);
             match start {
                 Start::Live | Start::After(_) if narrow.presence == Attend::No => {
                     return Wanted::Live(channel);
@@ -391,8 +425,13 @@ fn subscribe<'a>(wanted: &'a [(&'a str, Start)], narrow: &'a Narrow) -> Subscrib
                 Start::Last(count) => last = Some(*count),
                 Start::Since(position) => since = Some(WirePosition::of(position)),
                 Start::Critical => replay = Some("critical"),
+                // The server counts whole seconds, and at least one.
+                Start::Past(span) => {
+                    let seconds = span.as_secs() + u64::from(span.subsec_nanos() > 0);
+                    history = Some(format!("{}s", seconds.max(1)));
+                }
             }
-            Wanted::From { channel, last, since, replay, presence: presence() }
+            Wanted::From { channel, last, since, replay, history, presence: presence() }
         })
         .collect();
     Subscribe { channels, narrow }
@@ -423,6 +462,10 @@ pub(crate) fn write_unsubscribe(id: &str, channels: &[&str]) -> String {
         channels: &'a [&'a str],
     }
     write("unsubscribe", id, Channels { channels })
+}
+
+pub(crate) fn write_question(id: &str, question: &Question) -> String {
+    write("get_history", id, question)
 }
 
 pub(crate) fn write_publish(id: &str, event: &NewEvent) -> String {
@@ -481,6 +524,8 @@ pub(crate) fn write_pong(timestamp: Option<&RawValue>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -543,6 +588,29 @@ mod tests {
     }
 
     #[test]
+    fn metric_channels_are_asked_for_with_everything_a_subscription_may_say() {
+        let narrow = Narrow {
+            tags: BTreeMap::from([("env".to_owned(), "prod".to_owned())]),
+            filter: Some(RawValue::from_string(r#"{"host":{"prefix":"web-"}}"#.to_owned()).unwrap()),
+            interval: Some(Interval::S5),
+            shape: Some(Shape::Points),
+            compression: true,
+            presence: Attend::No,
+        };
+        assert_eq!(
+            write_subscribe("2", &[("a.metrics", Start::Live)], &narrow),
+            r#"{"type":"subscribe","id":"2","data":{"channels":["a.metrics"],"tags":{"env":"prod"},"filter":{"host":{"prefix":"web-"}},"aggregation_interval":"5s","shape":"points","compression":true}}"#
+        );
+    }
+
+    #[test]
+    fn a_silent_metric_channel_is_told_with_when_it_spoke_last() {
+        let text = r#"{"type":"stale","channel":"a.metrics","since":1699459200000}"#;
+        let Some(Incoming::Stale { channel, since_ms }) = read(text) else { panic!("not read as stale") };
+        assert_eq!((channel.as_str(), since_ms), ("a.metrics", 1_699_459_200_000));
+    }
+
+    #[test]
     fn wanted_channels_are_written_with_their_start() {
         let position = Position { epoch: Epoch::parse("e").unwrap(), sequence: Sequence(42) };
         let wanted = [
@@ -550,10 +618,11 @@ mod tests {
             ("b", Start::Last(10)),
             ("c", Start::Since(position)),
             ("d", Start::Critical),
+            ("e", Start::Past(Duration::from_millis(900_001))),
         ];
         assert_eq!(
             write_connect("1", Some("S"), &wanted, &Narrow::default()),
-            r#"{"type":"connect","id":"1","data":{"session":"S","subscribe":{"channels":["a",{"channel":"b","last":10},{"channel":"c","since":{"epoch":"e","sequence":42}},{"channel":"d","replay":"critical"}]}}}"#
+            r#"{"type":"connect","id":"1","data":{"session":"S","subscribe":{"channels":["a",{"channel":"b","last":10},{"channel":"c","since":{"epoch":"e","sequence":42}},{"channel":"d","replay":"critical"},{"channel":"e","history":"901s"}]}}}"#
         );
     }
 }

@@ -7,14 +7,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use pulsewire_protocol::Sequence;
+use pulsewire_protocol::transcode::msgpack_to_json;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::client::{Delivery, Options, PUBLISHES_WAITING_MAX, PublishError};
+use crate::history::{HistoryError, Past, Question};
 use crate::link::{Link, Read, RetryAdvice};
 use crate::message::{self, Ack, Incoming, NewEvent};
 use crate::presence::{Heard, Rosters};
+use crate::questions::Questions;
 use crate::random::Random;
 use crate::state::{Next, Reason, State};
 use crate::tracker::{Start, Step, Subscribed, Tracker};
@@ -31,6 +34,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 pub(crate) enum Command {
     Publish { event: Box<NewEvent>, reply: oneshot::Sender<Result<Ack, PublishError>> },
     Cursor { channel: String, cursor: Box<RawValue> },
+    Ask { question: Box<Question>, reply: oneshot::Sender<Result<Past, HistoryError>> },
     Close,
 }
 
@@ -56,6 +60,7 @@ pub(crate) struct Session {
     cursors: BTreeMap<String, (Box<RawValue>, bool)>,
     session: Option<String>,
     waiting: VecDeque<Waiting>,
+    questions: Questions,
     requests: u64,
     failures: u32,
     ping_interval: Duration,
@@ -87,6 +92,7 @@ impl Session {
             cursors: BTreeMap::new(),
             session: None,
             waiting: VecDeque::new(),
+            questions: Questions::default(),
             requests: 0,
             failures: 0,
             advice: None,
@@ -131,6 +137,7 @@ impl Session {
                 command = self.commands.recv() => match command {
                     Some(Command::Publish { event, reply }) => self.accept(*event, reply),
                     Some(Command::Cursor { channel, cursor }) => self.place(channel, cursor),
+                    Some(Command::Ask { question, reply }) => self.ask(&question, reply),
                     Some(Command::Close) => return true,
                     None => return std::future::pending().await,
                 }
@@ -154,6 +161,7 @@ impl Session {
         self.enter(State::Greeting, None).await;
         self.tracker.reconnecting();
         self.rosters.reconnecting();
+        self.questions.reconnecting();
         self.subscribed.clear();
         let wanted: Vec<(&str, Start)> = self.tracker.wanted().collect();
         let id = next_id(&mut self.requests);
@@ -211,6 +219,7 @@ impl Session {
                 command = self.commands.recv(), if commands_open => match command {
                     Some(Command::Publish { event, reply }) => self.accept(*event, reply),
                     Some(Command::Cursor { channel, cursor }) => self.place(channel, cursor),
+                    Some(Command::Ask { question, reply }) => self.ask(&question, reply),
                     Some(Command::Close) => self.closing = Some(Instant::now() + self.options.timeouts.flush),
                     None => commands_open = false,
                 },
@@ -271,12 +280,23 @@ impl Session {
 
     async fn handle(&mut self, link: &mut Link, read: Read) -> std::io::Result<()> {
         match read {
-            Read::Text(text) => match message::read(&text) {
-                Some(incoming) => self.incoming(link, incoming, text).await,
-                None => Ok(()),
-            },
+            Read::Text(text) => self.read(link, text).await,
+            Read::Binary(msgpack) => {
+                let mut json = Vec::new();
+                match msgpack_to_json(&msgpack, &mut json).map(|()| String::from_utf8(json)) {
+                    Ok(Ok(text)) => self.read(link, text).await,
+                    _ => Ok(()),
+                }
+            }
             Read::Ping(payload) => link.send(Opcode::Pong, &payload, &mut self.random).await,
-            Read::Binary | Read::Pong | Read::Close { .. } => Ok(()),
+            Read::Pong | Read::Close { .. } => Ok(()),
+        }
+    }
+
+    async fn read(&mut self, link: &mut Link, text: String) -> std::io::Result<()> {
+        match message::read(&text) {
+            Some(incoming) => self.incoming(link, incoming, text).await,
+            None => Ok(()),
         }
     }
 
@@ -351,6 +371,20 @@ impl Session {
             Incoming::Values { channel, sequence, values, more } => {
                 self.deliver(Delivery::Values { channel, sequence, values, more, text }).await;
             }
+            Incoming::Metric(metric) => self.deliver(Delivery::Metric { metric, text }).await,
+            Incoming::Stale { channel, since_ms } => {
+                self.deliver(Delivery::Stale { channel, since_ms, text }).await;
+            }
+            Incoming::Past { id, past } => match (id, past) {
+                (Some(id), past) => self.questions.settle(&id, Ok(past)),
+                (None, Past::Series(page)) => {
+                    if page.next_ms.is_none() {
+                        self.tracker.past_ended(&page.channel);
+                    }
+                    self.deliver(Delivery::Past(page)).await;
+                }
+                (None, Past::Events(_)) => {}
+            },
             Incoming::Quiet => {}
             Incoming::Other { kind, channel } => {
                 self.deliver(Delivery::Message { kind, channel, text }).await;
@@ -391,11 +425,26 @@ impl Session {
         link.text(&ask, &mut self.random).await
     }
 
-    /// Gives an error to the publish it belongs to; gives it back when nobody waits for it.
+    fn ask(&mut self, question: &Question, reply: oneshot::Sender<Result<Past, HistoryError>>) {
+        if self.closing.is_some() {
+            let _ = reply.send(Err(HistoryError::Closed));
+            return;
+        }
+        let id = next_id(&mut self.requests);
+        let frame = message::write_question(&id, question);
+        self.questions.take(id, frame, reply);
+    }
+
+    /// Gives an error to the publish or question it belongs to; gives it back when nobody waits for it.
     fn refused(&mut self, id: Option<&str>, error: message::ServerError) -> Option<message::ServerError> {
-        match id.and_then(|id| self.waiting.iter().position(|waiting| waiting.id == id)) {
+        let Some(id) = id else { return Some(error) };
+        match self.waiting.iter().position(|waiting| waiting.id == id) {
             Some(index) => {
                 self.settle_at(index, Err(PublishError::Rejected(error)));
+                None
+            }
+            None if self.questions.has(id) => {
+                self.questions.settle(id, Err(HistoryError::Refused(error)));
                 None
             }
             None => Some(error),
@@ -428,6 +477,9 @@ impl Session {
             waiting.attempts += 1;
             waiting.due = Some(due);
             link.text(&waiting.frame, &mut self.random).await?;
+        }
+        while let Some(frame) = self.questions.next_unsent() {
+            link.text(&frame, &mut self.random).await?;
         }
         self.send_cursors(link).await
     }

@@ -5,6 +5,7 @@
 //! on, and a hole the server did not announce makes the client ask again from where it is (`reliability.md` §3.3).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use pulsewire_protocol::{Epoch, Position, Sequence};
 
@@ -22,6 +23,9 @@ pub enum Start {
     After(Sequence),
     /// With the critical events that are still kept.
     Critical,
+    /// With what a metric channel's series did in so long a time before now, in whole seconds. It is asked for until it
+    /// has come to its end; a connection after that begins live.
+    Past(Duration),
 }
 
 /// What to do with an event that has a sequence.
@@ -171,6 +175,15 @@ impl Tracker {
         }
     }
 
+    /// The past of a metric channel has come to its end.
+    pub(crate) fn past_ended(&mut self, channel: &str) {
+        if let Some(cursor) = self.cursors.get_mut(channel)
+            && matches!(cursor.start, Start::Past(_))
+        {
+            cursor.start = Start::Live;
+        }
+    }
+
     /// The log is a new one.
     pub(crate) fn reset(&mut self, channel: &str, position: Position) {
         if let Some(cursor) = self.cursors.get_mut(channel) {
@@ -300,6 +313,18 @@ mod tests {
         assert_eq!(tracker.next_start("c"), Start::Since(at(5)));
         assert_eq!(tracker.subscribed("c", Some(&at(9))), Subscribed::Settled);
         assert_eq!(event(&mut tracker, 6), Step::Deliver { replayed: true });
+    }
+
+    #[test]
+    fn the_past_of_a_metric_channel_is_asked_for_until_it_has_come() {
+        let mut tracker = Tracker::default();
+        let past = Start::Past(Duration::from_secs(900));
+        tracker.want("c".to_owned(), past.clone());
+        tracker.subscribed("c", None);
+        tracker.reconnecting();
+        assert_eq!(tracker.next_start("c"), past, "it broke before the end");
+        tracker.past_ended("c");
+        assert_eq!(tracker.next_start("c"), Start::Live);
     }
 
     #[test]

@@ -1,11 +1,19 @@
 //! `pulsewire tail`: what happens on channels, line by line.
 //!
 //! Events go to standard output; what happens to the connection goes to standard error, so a pipe sees data only. The
-//! client behind it resumes by itself: a lost connection costs a line, not events.
+//! client behind it resumes by itself: a lost connection costs a line, not events. What metric channels say is a table
+//! on a terminal and one JSON line a message anywhere else.
 
-mod history;
+mod asked;
 mod lines;
+mod live;
+mod number;
+mod record;
+mod screen;
+mod series;
 mod summary;
+mod table;
+mod view;
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _};
@@ -14,17 +22,25 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use pulsewire_client::{
-    Attend, Client, Deliveries, Delivery, Narrow, Options, PresenceUpdate, Reason, Sequence, ServerError,
-    Start, State,
+    Attend, Client, Deliveries, Delivery, Interval, Narrow, Options, PresenceUpdate, Reason, Sequence,
+    ServerError, Shape, Start, State,
 };
+use serde_json::value::RawValue;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use self::history::History;
 use self::lines::Lines;
+use self::record::Record;
 use self::summary::Summary;
+use self::view::View;
 use super::connection::{Connection, ConnectionArguments, block_on, report};
 use super::{Exit, Terminal};
+
+/// How often `--live` draws, if there is something new.
+const DRAW_EVERY: Duration = Duration::from_millis(200);
+/// The next step when the server refused what only metric channels have.
+const FOR_METRICS: &str = "--interval and --history are for metric channels, such as system.metrics; follow other channels with a \
+                           `pulsewire tail` of their own, without them";
 
 /// Follow channels.
 #[derive(Debug, Args)]
@@ -41,24 +57,39 @@ pub struct Tail {
     /// Show only these event types; comma-separated or repeated.
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     pub types: Vec<String>,
-    /// Only events with this tag, such as region=eu; can be repeated.
+    /// Only events and series with this tag, such as region=eu; can be repeated.
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = super::publish::tag)]
     pub tags: Vec<(String, String)>,
+    /// Only events and series that pass this filter, such as '{"host":{"prefix":"web-"}}'.
+    #[arg(long, value_name = "JSON", value_parser = asked::filter)]
+    pub filter: Option<Box<RawValue>>,
     /// Roll metric channels up: 1s, 5s, 1m, 5m or 1h.
-    #[arg(long, value_name = "SPAN")]
-    pub interval: Option<String>,
-    /// Stop after N events.
+    #[arg(long, value_name = "SPAN", value_parser = asked::interval)]
+    pub interval: Option<Interval>,
+    /// Begin metric channels with their past, such as 15m, 6h or 7d.
+    #[arg(long, value_name = "SPAN", value_parser = asked::span, conflicts_with_all = ["since", "last"])]
+    pub history: Option<Duration>,
+    /// Have metric channels sent as points (one message a series) or grouped (one a moment and set of tags).
+    #[arg(long, value_name = "SHAPE", value_parser = asked::shape)]
+    pub shape: Option<Shape>,
+    /// Have the channels sent as MessagePack, which is smaller; what is printed is the same.
+    #[arg(long)]
+    pub compression: bool,
+    /// Draw metric channels as a table in place, one row a series, with a sparkline of its last 30 values.
+    #[arg(long, conflicts_with_all = ["raw", "stats"])]
+    pub live: bool,
+    /// Stop after N events; a metric channel's messages count as events.
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
     /// Show who is in the channels, who comes and who goes.
     #[arg(long)]
     pub presence: bool,
-    /// Print each frame as the JSON it came as.
+    /// Print each frame as the JSON it came as; those of metric channels are printed so whenever this is no terminal.
     #[arg(long)]
     pub raw: bool,
     /// Also write what is told to this file, for `pulsewire check-history`; the reader is named like the file.
     #[arg(long, value_name = "FILE")]
-    pub history: Option<PathBuf>,
+    pub record: Option<PathBuf>,
     /// Print one line a second with rates and latencies instead of the events.
     #[arg(long, conflicts_with = "raw")]
     pub stats: bool,
@@ -73,30 +104,43 @@ pub struct Tail {
 ///
 /// The exit code, after the reason has been written.
 pub fn run(command: &Tail, terminal: &mut Terminal<'_>) -> Result<Exit, Exit> {
+    let is_terminal = io::stdout().is_terminal();
+    if command.live && !is_terminal {
+        terminal.say(
+            "error: --live draws on a terminal, and standard output is none; leave it out to have one JSON line a message",
+        );
+        return Err(Exit::Usage);
+    }
     let connection = command.connection.resolve(terminal)?;
     let create = |path: &PathBuf| {
-        History::create(path, &command.tags).map_err(|error| not_written(path, &error, terminal))
+        Record::create(path, &command.tags).map_err(|error| not_written(path, &error, terminal))
     };
-    let history = command.history.as_ref().map(create).transpose()?;
+    let record = command.record.as_ref().map(create).transpose()?;
     block_on(terminal, async |terminal| {
         let begun = Instant::now();
+        let view = View::open(command, is_terminal).map_err(|error| {
+            terminal.say(format_args!("error: the terminal cannot be drawn on: {error}"));
+            Exit::Failed
+        })?;
         let (client, deliveries) = Client::start(command.options(&connection));
-        let mut following = Following { history, ..Following::new(command, connection) };
+        let mut following = Following { record, ..Following::new(command, connection, view) };
         let exit = following.follow(deliveries, terminal).await;
+        following.view.close();
         client.close().await;
         if following.was_live {
             terminal.say(following.summary.line(begun.elapsed()));
         }
-        exit
-    })
+        Ok(exit)
+    })?
 }
 
 impl Tail {
     fn options(&self, connection: &Connection) -> Options {
-        let start = match (self.since, self.last) {
-            (Some(sequence), _) => Start::After(Sequence(sequence)),
-            (None, Some(last)) => Start::Last(last),
-            (None, None) => Start::Live,
+        let start = match (self.since, self.last, self.history) {
+            (Some(sequence), ..) => Start::After(Sequence(sequence)),
+            (None, Some(last), _) => Start::Last(last),
+            (None, None, Some(span)) => Start::Past(span),
+            (None, None, None) => Start::Live,
         };
         let mut options = Options::new(connection.endpoint.clone());
         options.trust = connection.trust.clone();
@@ -104,7 +148,10 @@ impl Tail {
         options.channels = self.channels.iter().map(|channel| (channel.clone(), start.clone())).collect();
         options.narrow = Narrow {
             tags: self.tags.iter().cloned().collect(),
-            interval: self.interval.clone(),
+            filter: self.filter.clone(),
+            interval: self.interval,
+            shape: self.shape,
+            compression: self.compression,
             presence: if self.presence { Attend::Watch } else { Attend::No },
         };
         options
@@ -116,8 +163,9 @@ struct Following<'c> {
     command: &'c Tail,
     connection: Connection,
     lines: Lines,
+    view: View,
     summary: Summary,
-    history: Option<History<BufWriter<File>>>,
+    record: Option<Record<BufWriter<File>>>,
     was_live: bool,
     lost_at: Option<Instant>,
     recovering: Option<Recovering>,
@@ -131,11 +179,12 @@ struct Recovering {
 }
 
 impl<'c> Following<'c> {
-    fn new(command: &'c Tail, connection: Connection) -> Following<'c> {
+    fn new(command: &'c Tail, connection: Connection, view: View) -> Following<'c> {
         Following {
             lines: Lines::new(command.channels.len() > 1),
+            view,
             summary: Summary::default(),
-            history: None,
+            record: None,
             command,
             connection,
             was_live: false,
@@ -145,11 +194,11 @@ impl<'c> Following<'c> {
     }
 
     async fn follow(&mut self, mut deliveries: Deliveries, terminal: &mut Terminal<'_>) -> Exit {
-        if std::io::stdout().is_terminal() && !self.command.raw {
-            let header = if self.command.stats { Summary::header() } else { self.lines.header() };
-            terminal.data(header);
+        if self.command.stats && io::stdout().is_terminal() {
+            terminal.data(Summary::header());
         }
-        let mut tick = interval(Duration::from_secs(1));
+        let period = if self.command.live { DRAW_EVERY } else { Duration::from_secs(1) };
+        let mut tick = interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         tick.tick().await;
         let interrupted = interruption();
@@ -158,8 +207,11 @@ impl<'c> Following<'c> {
             let delivery = tokio::select! {
                 delivery = deliveries.next() => delivery,
                 () = &mut interrupted => return Exit::Ok,
-                _ = tick.tick(), if self.command.stats => {
-                    terminal.data(self.summary.second());
+                _ = tick.tick(), if self.command.stats || self.command.live => {
+                    if self.command.stats {
+                        terminal.data(self.summary.second());
+                    }
+                    self.view.draw();
                     continue;
                 }
             };
@@ -174,15 +226,22 @@ impl<'c> Following<'c> {
     }
 
     fn take(&mut self, delivery: Delivery, terminal: &mut Terminal<'_>) -> Option<Exit> {
-        if let (Some(history), Some(path)) = (&mut self.history, &self.command.history)
-            && let Err(error) = history.told(&delivery)
+        if let (Some(record), Some(path)) = (&mut self.record, &self.command.record)
+            && let Err(error) = record.told(&delivery)
         {
+            self.view.close();
             return Some(not_written(path, &error, terminal));
         }
         match delivery {
             Delivery::State { to, reason, .. } => return self.state(to, reason, terminal),
             Delivery::Refused(error) => {
+                self.view.close();
                 terminal.say(format_args!("error: {error}"));
+                if error.code == "unsupported"
+                    && (self.command.interval.is_some() || self.command.history.is_some())
+                {
+                    terminal.say(FOR_METRICS);
+                }
                 return Some(exit_of(&error));
             }
             Delivery::Event(event) => {
@@ -197,7 +256,22 @@ impl<'c> Following<'c> {
                 if self.command.raw {
                     terminal.data(&event.frame);
                 } else if !self.command.stats {
-                    terminal.data(self.lines.event(&event, latency));
+                    self.view.event(terminal, &mut self.lines, |lines| lines.event(&event, latency));
+                }
+            }
+            Delivery::Metric { metric, text } => {
+                self.summary.event(None);
+                self.view.metric(&metric, &text, terminal);
+            }
+            Delivery::Past(page) => {
+                self.summary.event(None);
+                self.view.past(&page, terminal);
+            }
+            Delivery::Stale { channel, since_ms, text } => {
+                if self.command.raw {
+                    terminal.data(text);
+                } else {
+                    self.view.say(terminal, view::stale(&channel, since_ms));
                 }
             }
             Delivery::Presence(update) => self.presence(&update, terminal),
@@ -206,7 +280,7 @@ impl<'c> Following<'c> {
                     terminal.data(&text);
                 } else if !self.command.stats {
                     for value in &values {
-                        terminal.data(self.lines.value(value));
+                        self.view.event(terminal, &mut self.lines, |lines| lines.value(value));
                     }
                 }
             }
@@ -215,7 +289,8 @@ impl<'c> Following<'c> {
                 if self.command.raw {
                     terminal.data(&text);
                 } else if !self.command.stats {
-                    terminal.data(self.lines.message(&kind, channel.as_deref(), &text));
+                    let channel = channel.as_deref();
+                    self.view.event(terminal, &mut self.lines, |lines| lines.message(&kind, channel, &text));
                 }
             }
             Delivery::Gap { channel, from, to, reason } => {
@@ -223,15 +298,17 @@ impl<'c> Following<'c> {
                 if let Some(recovering) = &mut self.recovering {
                     recovering.gaps += 1;
                 }
-                terminal.say(format_args!("-- {channel}: events {from} to {to} are missing ({reason})"));
+                let text = format_args!("-- {channel}: events {from} to {to} are missing ({reason})");
+                self.view.say(terminal, text);
             }
             Delivery::Reset { channel, .. } => {
-                terminal.say(format_args!(
-                    "-- {channel}: its history starts anew, earlier sequences no longer count"
-                ));
+                let text =
+                    format_args!("-- {channel}: its history starts anew, earlier sequences no longer count");
+                self.view.say(terminal, text);
             }
             Delivery::Dropped { channel, count } => {
-                terminal.say(format_args!("-- {channel}: {count} events dropped, this reader was too slow"));
+                let text = self.view.dropped(&channel, count);
+                self.view.say(terminal, text);
             }
             Delivery::ReplayEnd { .. } => self.recovered(terminal),
             Delivery::Subscribed { .. } => {}
@@ -245,11 +322,10 @@ impl<'c> Following<'c> {
             terminal.data(&update.frame);
         } else if !self.command.stats {
             let came = if update.first { "present" } else { "joined" };
-            for member in &update.joined {
-                terminal.data(self.lines.member(came, &update.channel, &member.user));
-            }
-            for member in &update.left {
-                terminal.data(self.lines.member("left", &update.channel, &member.user));
+            let told = update.joined.iter().map(|member| (came, member));
+            for (what, member) in told.chain(update.left.iter().map(|member| ("left", member))) {
+                let line = |lines: &mut Lines| lines.member(what, &update.channel, &member.user);
+                self.view.event(terminal, &mut self.lines, line);
             }
         }
     }
@@ -257,18 +333,24 @@ impl<'c> Following<'c> {
     fn state(&mut self, to: State, reason: Option<Reason>, terminal: &mut Terminal<'_>) -> Option<Exit> {
         match (to, reason) {
             (State::Live, _) => {
+                if !self.was_live && self.command.live {
+                    self.view.say(terminal, "live; ctrl-c ends it");
+                }
                 self.was_live = true;
                 if let Some(lost_at) = self.lost_at.take() {
                     self.summary.reconnects += 1;
                     self.recovering = Some(Recovering::default());
-                    terminal.say(format_args!("-- back after {:.1} s", lost_at.elapsed().as_secs_f64()));
+                    let text = format_args!("-- back after {:.1} s", lost_at.elapsed().as_secs_f64());
+                    self.view.say(terminal, text);
                 }
             }
             (State::Waiting { wait }, Some(reason)) if self.was_live => {
                 self.lost_at.get_or_insert_with(Instant::now);
-                terminal.say(format_args!("-- {reason}, retrying in {:.1} s …", wait.as_secs_f64()));
+                let text = format_args!("-- {reason}, retrying in {:.1} s …", wait.as_secs_f64());
+                self.view.say(terminal, text);
             }
             (State::Waiting { .. } | State::Closed, Some(reason)) => {
+                self.view.close();
                 return Some(report(&reason, &self.connection.endpoint, terminal));
             }
             _ => {}
@@ -279,7 +361,7 @@ impl<'c> Following<'c> {
     fn recovered(&mut self, terminal: &mut Terminal<'_>) {
         if let Some(Recovering { events, gaps }) = self.recovering.take() {
             let gaps = if gaps == 0 { "no gap".to_owned() } else { format!("{gaps} gaps") };
-            terminal.say(format_args!("-- {events} events recovered, {gaps}"));
+            self.view.say(terminal, format_args!("-- {events} events recovered, {gaps}"));
         }
     }
 }

@@ -178,7 +178,7 @@ fn check_history_judges_files_as_its_page_says() {
     assert_eq!(check(&[], &[]).code, Some(2), "which files?");
 }
 
-/// What `tail --history` writes is a log that can be judged, whole and not.
+/// What `tail --record` writes is a log that can be judged, whole and not.
 #[test]
 fn a_tail_writes_down_what_it_is_told() {
     let server = Server::start("");
@@ -190,7 +190,7 @@ fn a_tail_writes_down_what_it_is_told() {
     let folder = Folder::new();
     let log = folder.path().join("ada.jsonl");
     let mut tail = pulsewire();
-    tail.args(["tail", "run:1", "--last", "4", "--limit", "4", "--type", "note", "--history"]).arg(&log);
+    tail.args(["tail", "run:1", "--last", "4", "--limit", "4", "--type", "note", "--record"]).arg(&log);
     tail.args(["--url", &format!("ws://{}", server.address), "--token", &server.token("ada", Role::User)]);
     let ended = run(&mut tail);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
@@ -206,4 +206,53 @@ fn a_tail_writes_down_what_it_is_told() {
     let ended = run(pulsewire().arg("check-history").arg(folder.write("less.jsonl", &less.join("\n"))));
     assert_eq!(ended.code, Some(5));
     assert!(ended.out.contains("✗ skipped without gap: run:1: from 2 to 4 without a gap"), "{}", ended.out);
+}
+
+/// What a program that reads a pipe of `tail` sees of a metric channel, and what a person is told who asks wrongly.
+#[test]
+fn a_tail_of_a_metric_channel_is_json_in_a_pipe_and_explains_what_cannot_be() {
+    let server = Server::start("");
+    server.publish_values(
+        "system.metrics",
+        pulsewire_edge::clock::now().wall_ms,
+        &[("cpu.percent", 75.5), ("load.one", 1.5)],
+    );
+    let tail = |arguments: &[&str]| {
+        let mut tail = pulsewire();
+        tail.arg("tail").args(arguments).args(["--url", &format!("ws://{}", server.address)]);
+        run(tail.args(["--token", &server.token("ada", Role::User)]))
+    };
+    let line = |arguments: &[&str]| -> serde_json::Value {
+        let ended = tail(&[&["system.metrics", "--limit", "1", "--compression"], arguments].concat());
+        assert_eq!((ended.code, ended.out.lines().count()), (Some(0), 1), "{} {}", ended.out, ended.err);
+        serde_json::from_str(&ended.out).unwrap()
+    };
+    let cpu = ["--filter", r#"{"$name":"cpu.percent"}"#];
+    let newest = line(&[&cpu[..], &["--tag", "host=server1", "--shape", "points"]].concat());
+    assert_eq!((&newest["name"], &newest["value"]), (&"cpu.percent".into(), &75.5.into()), "{newest}");
+    let grouped = line(&["--shape", "grouped"]);
+    assert_eq!((&grouped["cpu"]["percent"], &grouped["load"]["one"]), (&75.5.into(), &1.5.into()));
+    let past = line(&[&cpu[..], &["--history", "1m"]].concat());
+    assert_eq!(
+        (&past["type"], past["events"].as_array().map(Vec::len)),
+        (&"history".into(), Some(1)),
+        "{past}"
+    );
+    assert_eq!(
+        (&past["events"][0]["name"], &past["events"][0]["p95"]),
+        (&"cpu.percent".into(), &75.5.into())
+    );
+
+    for (arguments, code, words) in [
+        (&["system.metrics", "--interval", "7s"][..], 2, "windows are 1s, 5s, 1m, 5m or 1h long"),
+        (&["system.metrics", "--filter", "{host"], 2, "this is not JSON"),
+        (&["system.metrics", "--history", "1m", "--last", "3"], 2, "cannot be used with"),
+        (&["system.metrics", "--live"], 2, "--live draws on a terminal"),
+        (&["run:1", "--interval", "5s"], 1, "`run:1` is not a metric channel"),
+        (&["run:1", "--history", "1m"], 1, "--interval and --history are for metric channels"),
+    ] {
+        let ended = tail(arguments);
+        assert_eq!((ended.code, ended.out.as_str()), (Some(code), ""), "{}", ended.err);
+        assert!(ended.err.contains(words), "{arguments:?}: {}", ended.err);
+    }
 }

@@ -58,11 +58,9 @@ impl Lines {
         )
     }
 
-    /// A frame that is no publication. What the columns show is left out of its data.
+    /// A frame that is no publication.
     pub(super) fn message(&mut self, kind: &str, channel: Option<&str>, text: &str) -> String {
-        let channel = channel.unwrap_or_default();
-        let (sent, data) = metric(channel, text).unwrap_or((Timestamp::now(), text.to_owned()));
-        self.line(&self.clock(sent), "", channel, kind, "", &data, "")
+        self.line(&self.clock(Timestamp::now()), "", channel.unwrap_or_default(), kind, "", text, "")
     }
 
     /// Somebody who came or went.
@@ -98,15 +96,8 @@ impl Lines {
     }
 }
 
-/// The time of a metric frame of document 004, and the rest of it.
-fn metric(channel: &str, text: &str) -> Option<(Timestamp, String)> {
-    let head = format!(r#"{{"channel":"{channel}","timestamp":""#);
-    let (time, rest) = text.strip_prefix(&head)?.split_once("\",")?;
-    Some((time.parse().ok()?, format!("{{{rest}")))
-}
-
 /// Control characters would let a publisher move the reader's cursor.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
@@ -168,14 +159,6 @@ mod tests {
     #[test]
     fn several_channels_are_told_apart() {
         assert!(lines(true).event(&event(), None).contains("  run:42   GRAFT !"));
-    }
-
-    #[test]
-    fn a_metric_is_shown_without_what_the_columns_say() {
-        let text =
-            r#"{"channel":"system.metrics","timestamp":"2023-11-08T16:01:07.113Z","cpu":{"percent":5.0}}"#;
-        let line = lines(false).message("metric", Some("system.metrics"), text);
-        assert_eq!(line, r#"16:01:07.113         metric        {"cpu":{"percent":5.0}}"#);
     }
 
     #[test]

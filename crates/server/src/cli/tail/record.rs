@@ -12,7 +12,7 @@ use pulsewire_client::{Delivery, State};
 use serde_json::{Value, json};
 
 /// A log of one reader.
-pub(super) struct History<W> {
+pub(super) struct Record<W> {
     file: W,
     reader: String,
     tags: Value,
@@ -20,7 +20,7 @@ pub(super) struct History<W> {
     begun: bool,
 }
 
-impl History<BufWriter<File>> {
+impl Record<BufWriter<File>> {
     /// Begins a log; the reader is named like the file.
     ///
     /// # Errors
@@ -30,11 +30,11 @@ impl History<BufWriter<File>> {
         let reader = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let tags = tags.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
         let file = BufWriter::new(File::create(path)?);
-        Ok(History { file, reader, tags: Value::Object(tags), begun: false })
+        Ok(Record { file, reader, tags: Value::Object(tags), begun: false })
     }
 }
 
-impl<W: io::Write> History<W> {
+impl<W: io::Write> Record<W> {
     /// Writes down what was told, if it is about events.
     ///
     /// # Errors
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn the_last_part_of_the_values_stands_for_all_changes_before() {
         let mut history =
-            History { file: Vec::new(), reader: "ada".to_owned(), tags: json!({}), begun: false };
+            Record { file: Vec::new(), reader: "ada".to_owned(), tags: json!({}), begun: false };
         for more in [true, false] {
             let part = Delivery::Values {
                 channel: "value:1".to_owned(),
