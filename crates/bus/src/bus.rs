@@ -13,7 +13,7 @@ use crate::reads::Reads;
 use crate::store::{DedupKey, Durability, Failure, MemoryStore, Store};
 use crate::{
     Bell, Broker, ChannelKind, Lane, Mutant, Namespace, NamespaceId, Namespaces, Now, Publication, Reply,
-    RingLimits, SeriesOptions,
+    RingLimits, SeriesOptions, Tap,
 };
 
 /// Whoever is to hear of publications: one part for each shard, and behind them one for all readers that no
@@ -50,6 +50,8 @@ pub struct Options {
     pub ring: RingLimits,
     /// How metric channels are bounded, and where their past is kept.
     pub series: SeriesOptions,
+    /// Who is told of every event that this node accepts.
+    pub tap: Option<Arc<dyn Tap>>,
 }
 
 /// Channels that were asked for and are being looked up.

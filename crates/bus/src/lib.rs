@@ -22,6 +22,7 @@ mod sequencer;
 mod series;
 mod state;
 pub mod store;
+mod tap;
 mod time;
 
 pub use bell::Bell;
@@ -45,4 +46,5 @@ pub use store::{
     Failure, Keyed, MemorySeriesStore, MemoryStore, Only, Outcome, Place, Query, ReadLimit, Retention,
     SeriesStore, StateSlice, Store, StoreError, StoredPage, Tier,
 };
+pub use tap::Tap;
 pub use time::Now;

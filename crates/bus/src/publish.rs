@@ -306,6 +306,10 @@ impl Bus {
                         duplicate: place.duplicate,
                         matched: run.channel.as_ref().map_or(0, |channel| channel.listeners()),
                     });
+                    // What has the server's own name was not there before: a commit of it had an unknown outcome.
+                    if !place.duplicate || append.accepted.event.id.is_none() {
+                        self.tap(&append.accepted, now);
+                    }
                     if place.duplicate {
                         continue;
                     }
@@ -356,6 +360,7 @@ impl Bus {
         let mut run: Vec<Arc<Publication>> = Vec::new();
         for item in items {
             let Item::Passing(channel, accepted) = item else { continue };
+            self.tap(accepted, now);
             if run.last().is_some_and(|last| last.channel.id != channel.id) {
                 self.deliver_ephemeral(&run);
                 run.clear();
@@ -368,9 +373,16 @@ impl Bus {
     }
 
     fn pass_one(&self, now: Now, channel: &Arc<Channel>, accepted: &Arc<Accepted>) -> Receipt {
+        self.tap(accepted, now);
         let publication = self.publication(channel, Sequence::ZERO, accepted.clone(), Moments::accepted(now));
         self.deliver_ephemeral(std::slice::from_ref(&publication));
         passing_receipt(channel)
+    }
+
+    fn tap(&self, accepted: &Accepted, now: Now) {
+        if let Some(tap) = &self.options.tap {
+            tap.passed(accepted, now);
+        }
     }
 
     fn deliver_ephemeral(&self, publications: &[Arc<Publication>]) {

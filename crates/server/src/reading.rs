@@ -344,6 +344,7 @@ mod tests {
             queue_max: 1,
             ring: RingLimits::default(),
             series: Default::default(),
+            tap: None,
         };
         let telemetry = Telemetry::new(pulsewire_telemetry::Options::default());
         let bus = Bus::new(options, telemetry, Box::new(Nobody));

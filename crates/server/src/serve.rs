@@ -119,6 +119,7 @@ pub async fn start_with(
         queue_max: settings.store.queue_max,
         ring: RingLimits::default(),
         series: series(&settings)?,
+        tap: None,
         incarnation: random(),
     };
     let bounds = reading::readers::Bounds {

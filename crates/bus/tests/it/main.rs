@@ -14,6 +14,7 @@ mod series;
 mod series_store;
 mod shared;
 mod sqlite;
+mod tap;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -71,6 +72,7 @@ fn bus(history_max: usize, critical_max: usize) -> (Bus, Ears) {
         queue_max: 100,
         ring: RingLimits { publications: 1, bytes: 1 << 20 },
         series: Default::default(),
+        tap: None,
     };
     (Bus::new(options, Telemetry::new(Default::default()), Box::new(ears.clone())), ears)
 }

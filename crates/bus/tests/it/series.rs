@@ -59,6 +59,7 @@ impl World {
             queue_max: 100,
             ring: RingLimits::default(),
             series: SeriesOptions { limits, store },
+            tap: None,
         };
         let bus = Bus::new(options, Telemetry::new(Default::default()), Box::new(sets.clone()));
         let world = Self { bus, sets, now: Now { wall_ms: BEGIN_MS, mono_ns: 1 } };

@@ -106,6 +106,7 @@ impl Scene {
             queue_max,
             ring: RingLimits { publications: 1, bytes: 1 << 20 },
             series: Default::default(),
+            tap: None,
         };
         let bus = Bus::new(options, Telemetry::new(Default::default()), Box::new(Ears::default()));
         let (reply, answer) = mpsc::channel();

@@ -267,6 +267,7 @@ impl World {
             queue_max: 10_000,
             ring: RingLimits { publications: self.plan.ring, bytes: 1 << 20 },
             series: Default::default(),
+            tap: None,
         };
         let bus = Arc::new(Bus::new(options, Telemetry::new(Default::default()), Box::new(ears.clone())));
         self.plan.mutants.iter().for_each(|mutant| bus.mutate(*mutant));

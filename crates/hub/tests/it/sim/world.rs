@@ -168,6 +168,7 @@ impl World {
             queue_max: 1_000_000,
             ring: RingLimits { publications: plan.ring, bytes: 1 << 20 },
             series: Default::default(),
+            tap: None,
         };
         let bus = Arc::new(Bus::new(options, telemetry.clone(), Box::new(hub.clone())));
         let backend = Arc::new(SimBackend::default());
