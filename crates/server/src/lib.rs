@@ -11,6 +11,7 @@ pub mod backend;
 pub mod blocks;
 pub mod cli;
 pub mod collect;
+pub mod derived;
 pub mod descriptors;
 pub mod dev;
 pub mod embed;

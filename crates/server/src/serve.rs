@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use pulsewire_bus::{
     Bus, ChannelKind, Durability, Namespace, Namespaces, Options, PresenceRules, RingLimits, SeriesLimits,
-    SeriesOptions,
+    SeriesOptions, Tap,
 };
 use pulsewire_edge::handshake::{MissingOrigin, OriginPolicy};
 use pulsewire_edge::{Edge, EdgeOptions, Prepared, clock, codec};
@@ -30,6 +30,7 @@ use crate::app::{App, Live, hub_settings};
 use crate::auth::jwks::{self, RemoteOptions};
 use crate::auth::{Authenticator, Revocations};
 use crate::collect::{Collector, CollectorOptions};
+use crate::derived::{self, Derived};
 use crate::descriptors::{self, Share};
 use crate::embed::Handle;
 use crate::hook::{Hook, HookOptions};
@@ -109,6 +110,7 @@ pub async fn start_with(
     let prepared = Prepared::new(options, admission.clone()).context("preparing the shards")?;
     let hub = prepared.hub.clone();
     let mut epoch = || Epoch::parse(&format!("{:012x}", random() >> 16)).context("making an epoch");
+    let derived = settings.derive.enabled.then(|| Arc::new(Derived::new(&settings.derive, clock::now())));
     let bus_options = Options {
         namespaces: namespaces(&settings),
         shards,
@@ -119,7 +121,7 @@ pub async fn start_with(
         queue_max: settings.store.queue_max,
         ring: RingLimits::default(),
         series: series(&settings)?,
-        tap: None,
+        tap: derived.clone().map(|derived| derived as Arc<dyn Tap>),
         incarnation: random(),
     };
     let bounds = reading::readers::Bounds {
@@ -179,6 +181,9 @@ pub async fn start_with(
     let handle = Handle { app: app.clone(), stopped: stopped.clone() };
     tokio::spawn(app.readers.clone().serve(stopped.clone()));
     let collector = collector(&handle);
+    if let Some(derived) = derived {
+        derived::start(&app, derived, stopped.clone());
+    }
     tls::watch(&app, stopped.clone());
     crate::memory::start(&app, stopped.clone());
     let mut doors = Vec::new();

@@ -29,12 +29,13 @@ pub use namespace::{ChannelKind, Durability, Namespace, Publishers, namespace_of
 pub use problem::{Origin, Problem};
 pub use secret::Secret;
 pub use sections::{
-    Auth, Collector, Heartbeat, Hook, Ingest, Limits, Log, LogFormat, Metrics, Origins, RateDirection,
-    Reading, Series, Server, Session, Store, Tls,
+    Auth, Collector, Derive, Heartbeat, Hook, Ingest, Limits, Log, LogFormat, Metrics, Origins,
+    RateDirection, Reading, Series, Server, Session, Store, Tls,
 };
 pub use show::docs_markdown;
 pub use sources::{Flags, Sources};
 
+use pulsewire_sources::derive::Meaning;
 use table::{Key, Section};
 
 /// Everything that can be set, with the values in effect.
@@ -68,6 +69,8 @@ pub struct Settings {
     pub series: Series,
     /// Samples that come by HTTP.
     pub ingest: Ingest,
+    /// Numbers derived from the events that pass.
+    pub derive: Derive,
     /// What `/metrics` shows.
     pub metrics: Metrics,
     /// The namespaces in the order they are tried: those of the file, then the shipped ones.
@@ -94,6 +97,7 @@ impl Default for Settings {
             collector: Collector::default(),
             series: Series::default(),
             ingest: Ingest::default(),
+            derive: Derive::default(),
             metrics: Metrics::default(),
             namespaces: Namespace::defaults(false),
             dev: false,
@@ -103,7 +107,7 @@ impl Default for Settings {
 }
 
 /// The sections in the order of the documentation: what each is about, and its keys.
-fn sections() -> [(&'static str, &'static [Key<Settings>]); 15] {
+fn sections() -> [(&'static str, &'static [Key<Settings>]); 16] {
     fn of<S: Section<Settings>>() -> (&'static str, &'static [Key<Settings>]) {
         (S::ABOUT, S::KEYS)
     }
@@ -122,6 +126,7 @@ fn sections() -> [(&'static str, &'static [Key<Settings>]); 15] {
         of::<Collector>(),
         of::<Series>(),
         of::<Ingest>(),
+        of::<Derive>(),
         of::<Metrics>(),
     ]
 }
@@ -138,6 +143,23 @@ impl Limits {
     pub const fn connection_memory_needed(&self) -> usize {
         let (message, outbox) = (self.message_bytes_max, 2 * self.outbox_bytes_max);
         message + if outbox > message { outbox } else { message }
+    }
+}
+
+impl Derive {
+    /// What event types mean: the key, the meaning and the types.
+    #[must_use]
+    pub fn types(&self) -> [(&'static str, Meaning, &[String]); 8] {
+        [
+            ("derive.pending", Meaning::TaskPending, &self.pending),
+            ("derive.running", Meaning::TaskRunning, &self.running),
+            ("derive.completed", Meaning::TaskCompleted, &self.completed),
+            ("derive.failed", Meaning::TaskFailed, &self.failed),
+            ("derive.calls", Meaning::AgentCall, &self.calls),
+            ("derive.calls_completed", Meaning::AgentCallCompleted, &self.calls_completed),
+            ("derive.calls_failed", Meaning::AgentCallFailed, &self.calls_failed),
+            ("derive.errors", Meaning::AgentError, &self.errors),
+        ]
     }
 }
 

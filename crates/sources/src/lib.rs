@@ -1,9 +1,10 @@
-//! What brings events into Pulsewire.
+//! What brings events and samples into Pulsewire.
 //!
-//! A source reads something outside and hands over values ready to be published; it knows
-//! nothing of subscribers. The [`host`] collector reads this machine; [`otlp`] and
-//! [`remote_write`] read what OpenTelemetry and Prometheus send.
+//! A source reads something outside, or the events that pass, and hands over values ready to be
+//! published; it knows nothing of subscribers. The [`host`] collector reads this machine, [`otlp`] and
+//! [`remote_write`] what OpenTelemetry and Prometheus send, and [`derive`] counts events.
 
+pub mod derive;
 pub mod host;
 mod intake;
 pub mod otlp;

@@ -206,6 +206,8 @@ places! { FIXED @ 0;
     WINDOWS_CLOSED: 1,
     CHUNKS: ChunkOutcome::COUNT,
     STALE: 1,
+    DERIVED_FORGOTTEN: 1,
+    REDIS_CONNECTS: 1,
 }
 
 // One row for each event type.

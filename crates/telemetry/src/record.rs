@@ -469,6 +469,16 @@ impl<W: Writer> Recorder<W> {
         self.add(at::STALE, n);
     }
 
+    /// `n` tasks were forgotten that had not ended.
+    pub fn derived_forgotten(&self, n: u64) {
+        self.add(at::DERIVED_FORGOTTEN, n);
+    }
+
+    /// Samples are read from Redis, for the first time or again.
+    pub fn redis_connected(&self) {
+        self.add(at::REDIS_CONNECTS, 1);
+    }
+
     // --- how ---
 
     #[inline(always)]

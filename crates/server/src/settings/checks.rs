@@ -3,7 +3,7 @@
 //! These are the refusals of design §7: no key, a weak or sample key, cookies open to every page.
 //! `--dev` relaxes those about strength, never those about meaning.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pulsewire_protocol::{ChannelName, EventType};
 
@@ -66,6 +66,7 @@ pub(super) fn check(settings: &Settings, failed: &BTreeSet<String>, sources: &So
     bounds(&mut checks);
     hook(&mut checks);
     ingest(&mut checks);
+    derive(&mut checks);
     names(&mut checks);
     if checks.problems.is_empty() && failed.is_empty() {
         checks.problems.extend(crate::auth::keys::problems(settings, &*sources.read));
@@ -281,6 +282,21 @@ fn ingest(checks: &mut Checks<'_>) {
     if attributes.len() > 16 || attributes.iter().any(|name| name.is_empty() || name.len() > 64) {
         let help = "name at most 16 attributes of 1 to 64 bytes";
         checks.refuse("ingest.resource_attributes", "too many, or one that cannot be a tag", help);
+    }
+}
+
+fn derive(checks: &mut Checks<'_>) {
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for (path, _, types) in checks.settings.derive.types() {
+        for event_type in types {
+            if EventType::parse(event_type).is_none() {
+                let what = format!("`{event_type}` is not an event type");
+                checks.refuse(path, &what, "use 1 to 64 letters, digits, _ : . - and /");
+            } else if let Some(other) = seen.insert(event_type, path).filter(|other| *other != path) {
+                let what = format!("`{event_type}` stands in `{other}`, too");
+                checks.refuse(path, &what, "an event type can mean one thing only");
+            }
+        }
     }
 }
 

@@ -330,6 +330,38 @@ section! {
 }
 
 section! {
+    /// Numbers derived from the events that pass, published on `workflow.metrics`, `agent.metrics` and `distributed.metrics`.
+    Settings => Derive "derive." |settings| settings.derive;
+
+    /// Whether they are derived. Turn it off where an application publishes these numbers itself.
+    enabled: Flag = "true";
+    /// The time between two publications of them.
+    interval: Span = "5s", range("100ms", "1h");
+    /// How far back averages, percentiles and the throughput look.
+    window: Span = "5m", range("10s", "1d");
+    /// Tasks that are known to wait or to run; of more, those that have been silent longest are forgotten.
+    tasks_max: Count = "10000", range("1", "1000000");
+    /// A task that says nothing for so long is forgotten.
+    task_idle_max: Span = "1d", range("1s", "30d");
+    /// Event types that say that a task waits.
+    pending: Texts = "task:created,task:pending,task_assign";
+    /// Event types that say that a task runs.
+    running: Texts = "task:started,task:progress";
+    /// Event types that say that an execution of a task ended well.
+    completed: Texts = "task:completed";
+    /// Event types that say that it ended badly.
+    failed: Texts = "task:failed";
+    /// Event types that say that an agent was called, and in their payload how that ended.
+    calls: Texts = "agent:call";
+    /// Event types that say that a call of an agent ended well.
+    calls_completed: Texts = "agent:call:completed";
+    /// Event types that say that it ended badly.
+    calls_failed: Texts = "agent:call:failed";
+    /// Event types that say that an agent met an error.
+    errors: Texts = "agent:error";
+}
+
+section! {
     /// What `/metrics` shows.
     Settings => Metrics "metrics." |settings| settings.metrics;
 

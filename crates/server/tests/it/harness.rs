@@ -228,6 +228,7 @@ fn settings(toml: &str) -> Settings {
     set.extend(unless("algorithm =", format!("auth.secret={SECRET}")));
     set.extend(unless("[store]", "store.url=memory".to_owned()));
     set.extend(unless("[collector]", "collector.enabled=false".to_owned()));
+    set.extend(unless("[derive]", "derive.enabled=false".to_owned()));
     let sources = Sources {
         flags: Flags {
             config: Some("test.toml".into()),

@@ -11,6 +11,7 @@ mod cli;
 mod conversation;
 #[path = "../../../bus/tests/it/database.rs"]
 mod database;
+mod derived;
 mod disk;
 mod document_003;
 mod document_004;

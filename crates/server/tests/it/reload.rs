@@ -27,8 +27,8 @@ impl Running {
         let file = folder.write("pulsewire.toml", settings);
         let mut command = pulsewire();
         command.env("JWT_SECRET_KEY", SECRET).current_dir(folder.path());
-        let process =
-            Process::serve(command, &["-c", file.to_str().unwrap(), "--set", "collector.enabled=false"]);
+        let quiet = ["--set", "collector.enabled=false", "--set", "derive.enabled=false"];
+        let process = Process::serve(command, &[&["-c", file.to_str().unwrap()], &quiet[..]].concat());
         let mut create = pulsewire();
         create.env("JWT_SECRET_KEY", SECRET).current_dir(folder.path());
         let token =
@@ -121,8 +121,8 @@ fn a_reload_says_what_it_cannot_change() {
     let server = Running::start("");
     let mut file = Sections::default();
     let values: HashMap<_, _> = other_values().into_iter().collect();
-    // Flags of this process say these two, and a flag is stronger than the file.
-    let by_flag = ["server.listen", "collector.enabled"];
+    // Flags of this process say these, and a flag is stronger than the file.
+    let by_flag = ["server.listen", "collector.enabled", "derive.enabled"];
     let kept: Vec<_> = keys().filter(|key| !key.reloadable && !by_flag.contains(&key.path)).collect();
     for key in &kept {
         file.set(key.path, values[key.path]);
@@ -154,7 +154,12 @@ impl Sections {
         let (section, name) = path.split_once('.').unwrap();
         let bare =
             value.parse::<i64>().is_ok() || ["true", "false"].contains(&value) || value.starts_with('{');
-        let value = if bare { value.to_owned() } else { format!("{value:?}") };
+        let list = keys().any(|key| key.path == path && key.kind == "list of texts");
+        let value = match (bare, list) {
+            (true, _) => value.to_owned(),
+            (false, true) => format!("[{value:?}]"),
+            (false, false) => format!("{value:?}"),
+        };
         let lines = self.0.entry(section.to_owned()).or_default();
         writeln!(lines, "{name} = {value}").unwrap();
     }
@@ -271,6 +276,19 @@ fn other_values() -> Vec<(&'static str, &'static str)> {
         ("ingest.otlp_channel", "otel.metrics"),
         ("ingest.remote_write_channel", "prometheus.metrics"),
         ("ingest.resource_attributes", "host.name"),
+        ("derive.enabled", "true"),
+        ("derive.interval", "9s"),
+        ("derive.window", "9m"),
+        ("derive.tasks_max", "9"),
+        ("derive.task_idle_max", "9h"),
+        ("derive.pending", "step:made"),
+        ("derive.running", "step:begun"),
+        ("derive.completed", "step:done"),
+        ("derive.failed", "step:lost"),
+        ("derive.calls", "model:call"),
+        ("derive.calls_completed", "model:answered"),
+        ("derive.calls_failed", "model:failed"),
+        ("derive.errors", "model:error"),
         ("metrics.compat", "false"),
         ("metrics.alias_prefix", "gateway"),
         ("metrics.event_types_max", "9"),
@@ -308,6 +326,7 @@ fn every_key_is_taken_over_or_keeps_its_old_value() {
         world
             .set(&format!("auth.secret={}", harness::SECRET))
             .set("collector.enabled=false")
+            .set("derive.enabled=false")
             .set("store.url=memory")
     };
     let apply = |world: &World| {
@@ -330,8 +349,11 @@ fn every_key_is_taken_over_or_keeps_its_old_value() {
         let (mut world, along) = match path {
             "auth.public_key_file" | "auth.private_key_file" => {
                 let world = World::empty().set("server.listen=127.0.0.1:0").set("server.shards=2");
-                let world =
-                    world.set("collector.enabled=false").set("store.url=memory").set("auth.algorithm=ES256");
+                let world = world
+                    .set("collector.enabled=false")
+                    .set("derive.enabled=false")
+                    .set("store.url=memory")
+                    .set("auth.algorithm=ES256");
                 let public = &files["auth.public_key_file"];
                 (world.set(&format!("auth.public_key_file={public}")), 3)
             }
@@ -406,6 +428,7 @@ fn handshakes_and_heartbeats_go_by_the_new_values() {
         let world = World::empty().set("server.listen=127.0.0.1:0").set("server.shards=2");
         let world = world
             .set("collector.enabled=false")
+            .set("derive.enabled=false")
             .set("store.url=memory")
             .set(&format!("auth.secret={}", harness::SECRET));
         let world = sets.iter().fold(world, |world, set| world.set(set));

@@ -920,6 +920,20 @@ pub(crate) const FAMILIES: &[Family] = &[
         Data::Counters(at::STALE),
         "Subscriptions that were told that a metric channel has said nothing for three intervals.",
     ),
+    counter(
+        "pulsewire_derived_tasks_forgotten_total",
+        "own",
+        &[],
+        Data::Counters(at::DERIVED_FORGOTTEN),
+        "Tasks that numbers are derived about and that were forgotten before they ended.",
+    ),
+    counter(
+        "pulsewire_redis_connects_total",
+        "own",
+        &[],
+        Data::Counters(at::REDIS_CONNECTS),
+        "Times that reading samples from Redis began; more than one means it was lost in between.",
+    ),
     gauge(
         "pulsewire_metric_series",
         "own",
