@@ -15,7 +15,7 @@ pub struct Package {
 }
 
 /// Everything any test needs.
-pub const PACKAGES: [Package; 3] = [
+pub const PACKAGES: [Package; 4] = [
     Package {
         name: "valgrind",
         program: "valgrind",
@@ -30,6 +30,11 @@ pub const PACKAGES: [Package; 3] = [
         name: "postgresql",
         program: "initdb",
         needed_for: "cargo: the PostgreSQL store; its tests FAIL, or are left out with PULSEWIRE_WITHOUT_POSTGRES=1",
+    },
+    Package {
+        name: "redis-server",
+        program: "redis-server",
+        needed_for: "cargo: samples from Redis; its tests FAIL, or are left out with PULSEWIRE_WITHOUT_REDIS=1",
     },
 ];
 

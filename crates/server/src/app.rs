@@ -62,6 +62,8 @@ pub struct App {
     pub handshakes: Attempts,
     /// What the collectors of this server do.
     pub collecting: Arc<crate::collect::Meter>,
+    /// Whether samples are read from Redis; `None` if they are not to be.
+    pub redis: Option<AtomicBool>,
     /// The address it listens on.
     pub address: std::net::SocketAddr,
     /// When the server started, Unix milliseconds.
@@ -104,6 +106,7 @@ impl App {
         current.kernel_socket_bytes = current.kernel_unsent_bytes + current.kernel_unacked_bytes;
         current.heap_allocated_bytes = crate::memory::Heap::now().map_or(0, |heap| heap.allocated);
         current.tls_certificate_expiry_seconds = self.tls.in_force().map(|pair| pair.expiry_seconds);
+        current.redis_connected = self.redis.as_ref().map(|redis| redis.load(Ordering::Relaxed));
         current.draining |= self.is_draining();
         let runtime = tokio::runtime::Handle::current().metrics();
         current.tokio_tasks = runtime.num_alive_tasks() as u64;

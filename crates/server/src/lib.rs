@@ -23,6 +23,7 @@ pub mod patient;
 pub mod presence;
 pub mod random;
 pub mod reading;
+pub mod redis;
 pub mod reload;
 pub mod seats;
 pub mod serve;

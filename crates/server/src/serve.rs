@@ -37,7 +37,7 @@ use crate::hook::{Hook, HookOptions};
 use crate::seats::Seats;
 use crate::settings::{self, LogFormat, Publishers, Settings};
 use crate::tls::Certificates;
-use crate::{accept, backend, dev, http, random, reading, reload, store, tls};
+use crate::{accept, backend, dev, http, random, reading, redis, reload, store, tls};
 
 /// A server that listens.
 pub struct Running {
@@ -53,6 +53,7 @@ pub struct Running {
     doors: Vec<JoinHandle<()>>,
     /// It ends when it is dropped.
     _collector: Option<Collector>,
+    redis: Option<redis::Thread>,
 }
 
 /// Starts a server; it runs until [`Running::stop`].
@@ -152,6 +153,7 @@ pub async fn start_with(
     .context("starting the shards")?;
     let revocations = Arc::new(Revocations::default());
     let reads_max = settings.series.reads_max;
+    let redis = settings.redis.url.is_some().then(|| settings.redis.clone());
     let tls = Certificates::default();
     tls.put(&settings).map_err(|problem| anyhow::anyhow!("{problem}"))?;
     let live = live(settings, address, shards, &revocations, &telemetry, None)?;
@@ -169,6 +171,7 @@ pub async fn start_with(
         revocations,
         draining: AtomicBool::new(false),
         collecting: Arc::default(),
+        redis: redis.as_ref().map(|_| AtomicBool::new(false)),
         address,
         started_at_ms: clock::now().wall_ms,
         scrapes: http::metrics::Scrapes::default(),
@@ -184,6 +187,7 @@ pub async fn start_with(
     if let Some(derived) = derived {
         derived::start(&app, derived, stopped.clone());
     }
+    let redis = redis.map(|redis| redis::Thread::start(&app, &redis)).transpose()?;
     tls::watch(&app, stopped.clone());
     crate::memory::start(&app, stopped.clone());
     let mut doors = Vec::new();
@@ -198,7 +202,7 @@ pub async fn start_with(
     };
     let door = accept::serve(app.clone(), listener, Door::Public, router, app.seats.clone(), stopped);
     doors.push(tokio::spawn(door));
-    Ok(Running { app, address, handle, stop, workers, doors, _collector: collector })
+    Ok(Running { app, address, handle, stop, workers, redis, doors, _collector: collector })
 }
 
 /// The collector of the settings, started. A host that cannot be read is said once and not collected.
@@ -220,7 +224,8 @@ impl Running {
     pub async fn fallen(&self) -> String {
         loop {
             tokio::time::sleep(WATCHED).await;
-            if let Some(name) = self.app.edge.fallen().or_else(|| self.workers.fallen()) {
+            let fallen = self.app.edge.fallen().or_else(|| self.workers.fallen());
+            if let Some(name) = fallen.or_else(|| self.redis.as_ref()?.fallen()) {
                 return name;
             }
         }
@@ -249,6 +254,9 @@ impl Running {
         tokio::time::sleep(linger).await;
         // Whoever watches has stopped already if this fails.
         let _ = self.stop.send(true);
+        if let Some(redis) = &self.redis {
+            redis.stop();
+        }
         for door in self.doors {
             // Whoever starts a server next can have the address.
             if door.await.is_err() {

@@ -30,7 +30,7 @@ pub use problem::{Origin, Problem};
 pub use secret::Secret;
 pub use sections::{
     Auth, Collector, Derive, Heartbeat, Hook, Ingest, Limits, Log, LogFormat, Metrics, Origins,
-    RateDirection, Reading, Series, Server, Session, Store, Tls,
+    RateDirection, Reading, Redis, Series, Server, Session, Store, Tls,
 };
 pub use show::docs_markdown;
 pub use sources::{Flags, Sources};
@@ -71,6 +71,8 @@ pub struct Settings {
     pub ingest: Ingest,
     /// Numbers derived from the events that pass.
     pub derive: Derive,
+    /// Samples that others publish in Redis.
+    pub redis: Redis,
     /// What `/metrics` shows.
     pub metrics: Metrics,
     /// The namespaces in the order they are tried: those of the file, then the shipped ones.
@@ -98,6 +100,7 @@ impl Default for Settings {
             series: Series::default(),
             ingest: Ingest::default(),
             derive: Derive::default(),
+            redis: Redis::default(),
             metrics: Metrics::default(),
             namespaces: Namespace::defaults(false),
             dev: false,
@@ -107,7 +110,7 @@ impl Default for Settings {
 }
 
 /// The sections in the order of the documentation: what each is about, and its keys.
-fn sections() -> [(&'static str, &'static [Key<Settings>]); 16] {
+fn sections() -> [(&'static str, &'static [Key<Settings>]); 17] {
     fn of<S: Section<Settings>>() -> (&'static str, &'static [Key<Settings>]) {
         (S::ABOUT, S::KEYS)
     }
@@ -127,6 +130,7 @@ fn sections() -> [(&'static str, &'static [Key<Settings>]); 16] {
         of::<Series>(),
         of::<Ingest>(),
         of::<Derive>(),
+        of::<Redis>(),
         of::<Metrics>(),
     ]
 }
@@ -203,6 +207,10 @@ impl Settings {
             open,
             "the keys of tokens are fetched over http (auth.jwks_url): whoever is on the way could add one"
                 .to_owned(),
+        );
+        notice(
+            self.redis.url.is_some(),
+            "samples are read from Redis (redis.url); events between nodes do not go through Redis: for those, nodes share a PostgreSQL store".to_owned(),
         );
         notice(weak.is_some(), "the signing key is weak: anybody could make tokens".to_owned());
         notices

@@ -110,6 +110,8 @@ pub struct Current {
     pub connections_hard_limit: u64,
     /// When the TLS certificate in force expires, Unix seconds; `None` without TLS.
     pub tls_certificate_expiry_seconds: Option<u64>,
+    /// Whether samples are read from Redis now; `None` if they are not to be.
+    pub redis_connected: Option<bool>,
     /// Whether the node is draining.
     pub draining: bool,
     /// Events that wait to be kept.
@@ -151,6 +153,7 @@ impl Default for Current {
             connections_soft_limit: 0,
             connections_hard_limit: 0,
             tls_certificate_expiry_seconds: None,
+            redis_connected: None,
             draining: false,
             store_queue_events: 0,
             store_degraded: false,
@@ -217,6 +220,7 @@ impl Current {
         self.connections_hard_limit = self.connections_hard_limit.max(other.connections_hard_limit);
         self.tls_certificate_expiry_seconds =
             self.tls_certificate_expiry_seconds.or(other.tls_certificate_expiry_seconds);
+        self.redis_connected = self.redis_connected.or(other.redis_connected);
         self.draining |= other.draining;
         self.store_queue_events += other.store_queue_events;
         self.store_degraded |= other.store_degraded;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pulsewire_protocol::{ChannelName, EventType};
+use pulsewire_sources::redis::{RedisOptions, RedisReader};
 
 use super::{
     Settings,
@@ -67,6 +68,7 @@ pub(super) fn check(settings: &Settings, failed: &BTreeSet<String>, sources: &So
     hook(&mut checks);
     ingest(&mut checks);
     derive(&mut checks);
+    redis(&mut checks);
     names(&mut checks);
     if checks.problems.is_empty() && failed.is_empty() {
         checks.problems.extend(crate::auth::keys::problems(settings, &*sources.read));
@@ -297,6 +299,20 @@ fn derive(checks: &mut Checks<'_>) {
                 checks.refuse(path, &what, "an event type can mean one thing only");
             }
         }
+    }
+}
+
+fn redis(checks: &mut Checks<'_>) {
+    let redis = &checks.settings.redis;
+    let Some(url) = &redis.url else { return };
+    let options = RedisOptions { url: url.expose().to_owned(), patterns: Vec::new() };
+    if let Err(error) = RedisReader::new(&options) {
+        let help = "write it as redis://localhost:6379, or rediss:// for TLS";
+        checks.refuse("redis.url", &error.to_string(), help);
+    }
+    if redis.patterns.is_empty() || redis.patterns.iter().any(String::is_empty) {
+        let help = "name patterns such as \"*.metrics\", or leave it out";
+        checks.refuse("redis.patterns", "a pattern is missing", help);
     }
 }
 

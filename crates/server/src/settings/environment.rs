@@ -14,10 +14,7 @@ use super::{
 const NOT_SETTINGS: [&str; 4] = ["PULSEWIRE_CONFIG", "PULSEWIRE_URL", "PULSEWIRE_TOKEN", "PULSEWIRE_CONTEXT"];
 
 /// Variables of the documents for parts that this build does not have.
-const NOT_BUILT: [(&str, &str); 2] = [
-    ("REDIS_URL", "cannot join other nodes through Redis"),
-    ("USE_NEW_WS_MANAGER", "cannot manage upstream WebSockets"),
-];
+const NOT_BUILT: [(&str, &str); 1] = [("USE_NEW_WS_MANAGER", "cannot manage upstream WebSockets")];
 
 /// Reads the environment into the loader.
 pub(super) fn read(loader: &mut Loader<'_>) {

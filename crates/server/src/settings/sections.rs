@@ -362,6 +362,16 @@ section! {
 }
 
 section! {
+    /// Samples that others publish in Redis.
+    Settings => Redis "redis." |settings| settings.redis;
+
+    /// The Redis server: `redis://`, `rediss://` (TLS) or `unix://`, with user and password if there are any. Samples are read from it; events between nodes do not go through it.
+    url: Optional<SecretText> = "", documents(&[variable("REDIS_URL")]), secret();
+    /// Patterns of the Redis channels that are read, as `PSUBSCRIBE` takes them. Each is read as the metric channel of the same name. A message that two patterns match comes twice.
+    patterns: Texts = "*.metrics";
+}
+
+section! {
     /// What `/metrics` shows.
     Settings => Metrics "metrics." |settings| settings.metrics;
 

@@ -187,7 +187,7 @@ fn a_server_that_should_not_run_does_not_start_and_says_what_to_do() {
         ("no secret", &[], &[], &["auth.secret", "openssl rand -hex 32", "--dev"]),
         ("G2 sample secret", &["JWT_SECRET_KEY=your-secret-key"], &[], &["JWT_SECRET_KEY", "sample"]),
         ("G2 short secret", &["JWT_SECRET_KEY=3c7f9a1e"], &[], &["8 bytes, at least 32"]),
-        ("REDIS_URL", &[good, "REDIS_URL=redis://localhost"], &[], &["REDIS_URL"]),
+        ("no Redis", &[good, "REDIS_URL=http://localhost"], &[], &["REDIS_URL", "redis.url", "redis://"]),
         (
             "G1 typing mistake",
             &[good],

@@ -35,6 +35,7 @@ mod proof;
 mod protocol;
 mod reading;
 mod recorded;
+mod redis;
 mod reload;
 mod settings;
 mod slow;

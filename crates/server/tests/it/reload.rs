@@ -289,6 +289,8 @@ fn other_values() -> Vec<(&'static str, &'static str)> {
         ("derive.calls_completed", "model:answered"),
         ("derive.calls_failed", "model:failed"),
         ("derive.errors", "model:error"),
+        ("redis.url", "redis://127.0.0.1:1"),
+        ("redis.patterns", "numbers:*"),
         ("metrics.compat", "false"),
         ("metrics.alias_prefix", "gateway"),
         ("metrics.event_types_max", "9"),

@@ -82,12 +82,26 @@ fn the_variables_of_the_documents_are_understood() {
 
 #[test]
 fn variables_for_parts_that_are_not_built_are_refused_rather_than_ignored() {
-    for (name, value) in [("REDIS_URL", "redis://localhost"), ("USE_NEW_WS_MANAGER", "true")] {
-        refused(
-            &World::new().env(name, value),
-            &[name, "this build cannot", "yet", &format!("env -u {name}")],
-        );
-    }
+    let name = "USE_NEW_WS_MANAGER";
+    refused(&World::new().env(name, "true"), &[name, "this build cannot", "yet", &format!("env -u {name}")]);
+}
+
+#[test]
+fn the_documents_variable_names_the_redis_server_and_its_password_is_not_shown() {
+    let settings = World::new().env("REDIS_URL", "rediss://app:geheim@redis.internal:6380/1").settings();
+    assert_eq!(settings.redis.url.as_ref().unwrap().expose(), "rediss://app:geheim@redis.internal:6380/1");
+    assert!(!format!("{} {settings:?}", settings.to_json()).contains("geheim"));
+    let notices = settings.notices().join("\n");
+    assert!(notices.contains("events between nodes do not go through Redis"), "{notices}");
+    let without = World::new().settings();
+    assert!(without.redis.url.is_none() && !without.notices().join("\n").contains("Redis"));
+    let wrong = World::new().env("REDIS_URL", "http://app:geheim@redis.internal");
+    refused(
+        &wrong,
+        &["redis.url", "REDIS_URL", "not the address of a Redis server", "redis://localhost:6379"],
+    );
+    assert!(!wrong.problems().join("\n").contains("geheim"));
+    refused(&World::new().env("REDIS_URL", "redis://localhost").set("redis.patterns="), &["redis.patterns"]);
 }
 
 #[test]
@@ -219,9 +233,14 @@ fn a_mistake_elsewhere_names_the_variable_or_the_flag() {
 fn every_problem_is_reported_at_once() {
     let file = "[heartbeat]\nintervall = \"5s\"\n[limits]\nconnections_max = 0\n[auth]\nalgorithm = \"HS1\"";
     let problems =
-        World::empty().toml(file).env("PULSEWIRE_NOPE", "1").env("REDIS_URL", "redis://x").problems();
-    let places =
-        ["pulsewire.toml:2", "pulsewire.toml:4", "pulsewire.toml:6", "env REDIS_URL", "env PULSEWIRE_NOPE"];
+        World::empty().toml(file).env("PULSEWIRE_NOPE", "1").env("USE_NEW_WS_MANAGER", "true").problems();
+    let places = [
+        "pulsewire.toml:2",
+        "pulsewire.toml:4",
+        "pulsewire.toml:6",
+        "env USE_NEW_WS_MANAGER",
+        "env PULSEWIRE_NOPE",
+    ];
     assert_eq!(problems.len(), places.len(), "{problems:#?}");
     for (problem, place) in problems.iter().zip(places) {
         assert!(problem.starts_with(place), "{problem}");

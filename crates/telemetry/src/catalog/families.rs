@@ -935,6 +935,13 @@ pub(crate) const FAMILIES: &[Family] = &[
         "Times that reading samples from Redis began; more than one means it was lost in between.",
     ),
     gauge(
+        "pulsewire_redis_connected",
+        "own",
+        &[],
+        Data::Option(|v| v.current.redis_connected.map(|connected| f64::from(u8::from(connected)))),
+        "Whether samples are read from Redis now.",
+    ),
+    gauge(
         "pulsewire_metric_series",
         "own",
         &[],
