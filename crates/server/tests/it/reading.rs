@@ -850,7 +850,6 @@ fn a_client_asks_for_the_past_over_websocket() {
         assert_eq!(other["reset"], json!({"epoch": epoch, "sequence": 250}));
         for (more, code) in [
             (json!({"limit": 0}), "bad_request"),
-            (json!({"channel": "system.metrics"}), "history_unavailable"),
             (json!({"channel": "upstream:a"}), "history_unavailable"),
             (json!({"channel": "nowhere"}), "unknown_channel"),
             (json!({"aggregation_interval": "5s"}), "unsupported"),
