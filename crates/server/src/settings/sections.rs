@@ -77,7 +77,7 @@ section! {
     queue_max: Count = "16384", range("1", "1000000");
     /// How long a lock that somebody else holds on the file is waited for before publishers are answered `store_unavailable`.
     busy_timeout: Span = "5s", range("10ms", "1m");
-    /// How large the SQLite file may become; publishers beyond are answered `store_unavailable` until something was trimmed. 0 means as large as the disk lets it.
+    /// How large the SQLite file may become, and beside it that of metric history; publishers beyond are answered `store_unavailable` until something was trimmed. 0 means as large as the disk lets it.
     bytes_max: Size = "0";
     /// Threads that read history; with PostgreSQL, each has a connection.
     readers: Count = "2", range("1", "64");

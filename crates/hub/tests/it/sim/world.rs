@@ -515,6 +515,8 @@ impl World {
                     let outcome = Err((ErrorCode::HistoryUnavailable, String::new()));
                     Order::History { conn, id, outcome }
                 }
+                // The simulated clients send none.
+                Work::Samples { id, .. } => Order::Sampled { conn, id, accepted: 0, refused: Vec::new() },
                 Work::Series { id, channel, query, shape, encoding, read } => {
                     let query = SeriesQuery { to_ms: query.to_ms.min(self.now.wall_ms + 60_000), ..query };
                     let listed = self.bus.at_hand(&channel, Sequence::ZERO).expect("a metric channel");
