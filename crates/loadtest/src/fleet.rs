@@ -401,7 +401,8 @@ impl<'t> Fleet<'t> {
 impl Book {
     fn note(&mut self, peer: Peer, note: Note<'_>) {
         match note {
-            Note::Open => {}
+            // Nothing a fleet subscribes to comes in binary.
+            Note::Open | Note::Binary(_) => {}
             Note::Closed(code) => *self.closed.entry(code).or_default() += 1,
             Note::Text(text) => self.text(peer, text),
         }

@@ -203,7 +203,8 @@ impl Report {
              Written by `{command}`; do not edit. Client and server ran on the same\n\
              machine over loopback, so the sender's CPU time holds part of the receiver's network work in every row, the\n\
              floor's as well. Ratios and counts can be compared with other machines, times only with this one. Channels are\n\
-             kept in memory, but for `keep` and `resume`; the example `store_bench` of the bus measures the stores alone.\n\n\
+             kept in memory, but for `keep`, `resume` and the series of `metrics`; the example `store_bench` of the bus\n\
+             measures the stores alone.\n\n\
              | | |\n|---|---|\n| version | {} |\n| date | {day} |\n| cores | {} |\n| CPU | {} |\n| kernel | Linux {} |\n\
              | memory | {} GiB |\n| load before the run | {} |\n",
             self.header.version, machine.cores, machine.cpu, machine.kernel, machine.memory_gib, machine.load

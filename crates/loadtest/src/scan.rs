@@ -76,7 +76,8 @@ fn event(rest: &[u8]) -> Seen {
     Seen::Event { sequence, previous, at_ns }
 }
 
-fn number_after(text: &[u8], key: &[u8]) -> Option<u64> {
+/// The whole number that follows `key` where it first stands.
+pub(crate) fn number_after(text: &[u8], key: &[u8]) -> Option<u64> {
     let at = text.windows(key.len()).position(|window| window == key)?;
     leading_number(&text[at + key.len()..]).map(|(number, _)| number)
 }

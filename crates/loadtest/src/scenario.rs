@@ -12,6 +12,7 @@ mod idle;
 mod inbound;
 mod keep;
 mod latency;
+mod metrics;
 mod raw;
 mod rest;
 mod resume;
@@ -147,6 +148,14 @@ pub const SCENARIOS: &[Scenario] = &[
                 events to one client and to 100 at once.",
         duration: USUAL,
         run: resume::run,
+    },
+    Scenario {
+        name: "metrics",
+        about: "Live metrics: 1,000 and 10,000 clients of `system.metrics`, collected once a second; 10,000 samples a second by \
+                HTTP to 1,000 subscribers with mixed filters and intervals; 10,000 series of a sample a second each, and \
+                what they cost with one subscriber and with a hundred for each view.",
+        duration: Duration::from_secs(30),
+        run: metrics::run,
     },
     Scenario {
         name: "counts",

@@ -47,6 +47,8 @@ pub enum Note<'a> {
     Open,
     /// A whole text message.
     Text(&'a [u8]),
+    /// A whole binary message: MessagePack, where a subscription asked for it.
+    Binary(&'a [u8]),
     /// It ended; 1006 without a close frame, 0 when it never opened.
     Closed(u16),
 }
@@ -354,6 +356,7 @@ impl Swarm {
             };
             match frame.opcode {
                 Opcode::Text if frame.last => told(peer, Note::Text(frame.payload)),
+                Opcode::Binary if frame.last => told(peer, Note::Binary(frame.payload)),
                 Opcode::Ping => {
                     let payload = frame.payload.to_vec();
                     self.send_frame(peer, Opcode::Pong, &payload);

@@ -17,6 +17,7 @@ use anyhow::{Context as _, anyhow, bail};
 use pulsewire_client::{Endpoint, Trust};
 use serde::Deserialize;
 
+use crate::post::Poster;
 use crate::process::Usage;
 use crate::scrape::{self, Scrape};
 use crate::swarm::{Entry, Secure};
@@ -296,6 +297,15 @@ impl Target {
         }
         self.scraped.set(Some(Instant::now()));
         scrape::get(self.address, &self.endpoint, self.secure.as_ref(), self.token.as_deref())
+    }
+
+    /// A connection for requests over HTTP, for a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens.
+    pub fn poster(&self) -> anyhow::Result<Poster> {
+        Poster::new(self.address, &self.endpoint, self.secure.as_ref(), self.token.as_deref())
     }
 
     /// Whether it is the bare loop.

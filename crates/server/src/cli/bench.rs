@@ -20,8 +20,8 @@ use crate::settings::duration_from_text;
 /// Measure a server.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Scenarios: idle, fanout, flat, saturation, latency, stalled, storm, inbound, keep, resume, counts, or
-    /// all. Proofs: vanish, hostile, scrapers, secrets, rest, or proofs, which take some minutes.
+    /// Scenarios: idle, fanout, flat, saturation, latency, stalled, storm, inbound, keep, resume, metrics,
+    /// counts, or all. Proofs: vanish, hostile, scrapers, secrets, rest, or proofs, which take some minutes.
     #[arg(required = true, value_name = "SCENARIO", value_parser = scenario)]
     pub scenarios: Vec<String>,
     /// Measure this server instead of one of our own; set its limits high enough.

@@ -6,6 +6,7 @@ mod access;
 mod admin;
 mod attached;
 mod auth;
+mod bench;
 mod child;
 mod cli;
 mod conversation;

@@ -1,0 +1,52 @@
+//! Short forms of scenarios of `pulsewire bench` whose counts hold on any machine: nothing here looks at a time.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pulsewire_loadtest::report::{Figure, Outcome};
+use pulsewire_loadtest::scenario::{Bench, Scenario};
+
+fn short(name: &str) -> Outcome {
+    let bench = Bench {
+        program: PathBuf::from(env!("CARGO_BIN_EXE_pulsewire")),
+        running: None,
+        connections: Some(20),
+        duration: Duration::from_secs(1),
+        rounds: 1,
+        database: None,
+        pin: false,
+        progress: false,
+    };
+    Scenario::named(name).unwrap().run(&bench).unwrap()
+}
+
+#[test]
+fn every_sample_of_the_metrics_bench_is_accepted_and_reaches_whoever_wants_it() {
+    let outcome = short("metrics");
+    let figure = |name: &str| -> &Figure {
+        let found = outcome.figures.iter().find(|figure| figure.name == name);
+        found.unwrap_or_else(|| panic!("no {name}: {outcome:?}"))
+    };
+    for name in [
+        "metrics_10k_dropped",
+        "metrics_mixed_not_accepted",
+        "metrics_mixed_missing",
+        "metrics_mixed_dropped",
+        "metrics_series_not_accepted",
+        "metrics_series_late",
+    ] {
+        assert_eq!(figure(name).value, 0.0, "{name}");
+    }
+    assert_eq!(figure("metrics_series_at_hand").value, 100.0);
+    assert!(figure("metrics_mixed_messages").value > 0.0);
+    for form in ["grouped", "points_1s"] {
+        let bytes = |packing: &str| figure(&format!("metrics_bytes_{form}_{packing}")).value;
+        assert!(bytes("json") > 100.0 && bytes("msgpack") < bytes("json"), "{outcome:?}");
+    }
+    // What the scenario holds by itself is there to be held.
+    for bounded in
+        ["metrics_10k_accepted_to_kernel_p99_ms", "metrics_collection_p99_ms", "metrics_sample_ratio"]
+    {
+        assert!(figure(bounded).budget.is_some(), "{bounded}");
+    }
+}
