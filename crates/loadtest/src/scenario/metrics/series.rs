@@ -66,7 +66,7 @@ pub(super) fn run(bench: &Bench, progress: &Progress, delivery_us: f64) -> anyho
             "per series, growth of what the allocator has given out, after {seconds:.0} s of a sample a second"
         )),
         Figure::new("metrics_series_heap_half_bytes", each(heap(&early) - heap(&empty)), "B")
-            .note("the same after half of it: what is between the two still grows"),
+            .note("the same after half of that time"),
         Figure::new("metrics_series_resident_bytes", each(resident(&late) - resident(&empty)), "B")
             .note("per series, growth of anonymous resident memory"),
         Figure::new("metrics_series_at_hand", end.sum("pulsewire_metric_series", &[]), "")
