@@ -32,6 +32,7 @@ fn builder() -> ServerBuilder {
         .setting("store.url", "memory")
         .setting("server.shards", 2)
         .setting("collector.enabled", false)
+        .setting("derive.enabled", false)
 }
 
 fn get_of(address: SocketAddr, path: &str) -> harness::Answer {

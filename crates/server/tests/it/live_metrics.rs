@@ -137,6 +137,8 @@ fn a_subscription_that_begins_with_its_past_has_no_hole() {
                 pages += 1;
                 message["events"].as_array().unwrap().clone()
             }
+            // What is filled in later is waited for, longer than a channel may be silent.
+            Some("stale") => continue,
             _ => vec![message],
         };
         for window in windows {

@@ -265,9 +265,9 @@ fn an_encrypted_connection_is_made_only_to_whom_the_address_trusts() {
     };
     let server = trusting("ours.pem", &certificate);
     assert_eq!(server.publish(&note("run:1", "a"))["sequence"], 1);
-    let encrypted = "SELECT count(*), bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+    let encrypted = "SELECT count(*) > 0, bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                      WHERE application_name = 'pulsewire'";
-    assert_eq!(database.sql(encrypted), "1|t");
+    assert_eq!(database.sql(encrypted), "t|t");
     let stranger = trusting("other.pem", &other.cert.pem());
     until("the stranger is not believed", || readiness(&stranger) == "degraded");
     assert_unavailable(&try_publish(&stranger, "a"));

@@ -94,13 +94,14 @@ impl Asked {
         if from_ms > to_ms {
             return Err(wrong("start_time", "a time before `end_time`"));
         }
+        let points_max = parameters.limit_of(points_max, points_max)?;
         let query = SeriesQuery {
             from_ms,
             to_ms,
             resolution: parameters.resolution()?,
             fits: points_max,
             filter: parameters.passing()?,
-            points_max: parameters.limit_of(points_max, points_max)?,
+            points_max,
             open: true,
         };
         Ok((query, parameters.shape()?.unwrap_or(Shape::Points)))
