@@ -47,6 +47,11 @@ fn receipt(name: &str, latency: &Histogram<u64>, note: &str) -> Vec<Figure> {
     vec![figure("p50", 0.5), figure("p99", 0.99).at_most(100.0).note(note)]
 }
 
-fn grown(before: &Scrape, after: &Scrape, family: &str) -> f64 {
-    after.sum(family, &[]) - before.sum(family, &[])
+fn grown(before: &Scrape, after: &Scrape, family: &str, labels: &[&str]) -> f64 {
+    after.sum(family, labels) - before.sum(family, labels)
+}
+
+/// Samples of ours that the server counted: others come by themselves.
+fn taken(before: &Scrape, after: &Scrape) -> f64 {
+    grown(before, after, "pulsewire_samples_total", &["source=\"http\""])
 }

@@ -37,7 +37,8 @@ fn every_sample_of_the_metrics_bench_is_accepted_and_reaches_whoever_wants_it() 
     ] {
         assert_eq!(figure(name).value, 0.0, "{name}");
     }
-    assert_eq!(figure("metrics_series_at_hand").value, 100.0);
+    // Others come by themselves.
+    assert!(figure("metrics_series_at_hand").value >= 100.0, "{outcome:?}");
     assert!(figure("metrics_mixed_messages").value > 0.0);
     for form in ["grouped", "points_1s"] {
         let bytes = |packing: &str| figure(&format!("metrics_bytes_{form}_{packing}")).value;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::feed::{Feed, NAMES, host_name};
-use super::{CHANNEL, PATIENCE, accepted_to_kernel, grown, receipt};
+use super::{CHANNEL, PATIENCE, accepted_to_kernel, receipt, taken};
 use crate::listeners::{Group, Listeners, Stamp};
 use crate::report::Figure;
 use crate::scenario::{Bench, Progress};
@@ -59,7 +59,7 @@ pub(super) fn run(bench: &Bench, progress: &Progress) -> anyhow::Result<Vec<Figu
     }
     let messages: u64 = listeners.groups().iter().map(|group| group.messages).sum();
     let dropped: u64 = listeners.groups().iter().map(|group| group.dropped).sum();
-    let accepted = grown(&before, &after, "pulsewire_samples_total");
+    let accepted = taken(&before, &after);
     let mut figures = vec![
         Figure::new("metrics_mixed_samples", fed.accepted as f64 / fed.seconds, "/s")
             .at_least(rate as f64 * 0.99)

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::feed::{Fed, Feed, NAMES, TOGETHER, host_name};
-use super::{CHANNEL, grown};
+use super::{CHANNEL, grown, taken};
 use crate::listeners::{Listeners, Stamp};
 use crate::process::Usage;
 use crate::report::Figure;
@@ -73,12 +73,12 @@ pub(super) fn run(bench: &Bench, progress: &Progress, delivery_us: f64) -> anyho
             .at_least(series as f64),
         Figure::new(
             "metrics_series_not_accepted",
-            sent as f64 - grown(&empty.0, &end, "pulsewire_samples_total"),
+            sent as f64 - taken(&empty.0, &end),
             "",
         )
         .at_most(0.0)
         .note("sent, and not in the server's own count"),
-        Figure::new("metrics_series_late", grown(&empty.0, &end, "pulsewire_samples_late_total"), "")
+        Figure::new("metrics_series_late", grown(&empty.0, &end, "pulsewire_samples_late_total", &[]), "")
             .at_most(0.0),
         Figure::new("metrics_sample_alone_us", alone.per_sample_us(), "µs").note(format!(
             "server CPU per sample, {VIEWS} views with one subscriber each; HTTP, roll-ups and keeping included"
