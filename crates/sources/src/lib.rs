@@ -2,7 +2,7 @@
 //!
 //! A source reads something outside, or the events that pass, and hands over values ready to be
 //! published; it knows nothing of subscribers. The [`host`] collector reads this machine, [`otlp`] and
-//! [`remote_write`] what OpenTelemetry and Prometheus send, [`redis`] what others publish there, and [`derive`]
+//! [`remote_write`] what OpenTelemetry and Prometheus send, [`redis`] what others publish there, and [`mod@derive`]
 //! counts events.
 
 pub mod derive;
