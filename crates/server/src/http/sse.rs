@@ -69,6 +69,11 @@ pub async fn stream(
     }
     let at_least = reader.asked.after.as_ref().map_or(Sequence::ZERO, Start::sequence);
     let channel = reading::open(&app, &reader.name, at_least).await?;
+    if reader.asked.interval.is_some() && channel.kind != ChannelKind::Metrics {
+        let detail =
+            format!("`{}` is not a metric channel: `aggregation_interval` is for those", channel.name);
+        return Err(Problem::new(ErrorCode::Unsupported, detail));
+    }
     let guest = Guest {
         transport: Transport::Sse,
         principal: &reader.principal,

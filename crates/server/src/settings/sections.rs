@@ -289,7 +289,7 @@ section! {
 
     /// Series of one channel, each a name with its tags; a sample of one more is answered `limit_exceeded`.
     per_channel_max: Count = "10000", range("1", "1000000");
-    /// How much later than the end of its window a sample may come and still count. Series that usually come later are waited for longer, up to a minute.
+    /// How much later than the end of its window a sample may come and still count. A series that usually comes later is waited for longer, while it says something.
     lateness: Span = "250ms", range("0s", "30s");
     /// How far in the future a sample may be dated; others are refused.
     future_max: Span = "1m", range("0s", "1h");

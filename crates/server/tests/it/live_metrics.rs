@@ -215,6 +215,9 @@ fn event_streams_carry_windows_too() {
         }
     };
     assert_eq!((&block["tags"]["host"], &block["sum"]), (&json!("a"), &json!(3.0)));
+    let path = "/api/channels/run:1/sse?aggregation_interval=1s";
+    let refused = server.http("GET", path, &format!("Authorization: Bearer {token}\r\n"), "");
+    assert_eq!((refused.status, &refused.json()["code"]), (400, &json!("unsupported")));
 }
 
 /// A channel that says nothing for three of its intervals is called stale, once.
