@@ -128,15 +128,14 @@ impl Bus {
         let table = order.series.get_or_insert_default();
         for (index, sample) in samples.into_iter().enumerate() {
             match table.take(sample, now.wall_ms, &limits) {
-                Ok(taken) => {
+                Ok(fresh) => {
                     receipt.accepted += 1;
-                    shared.samples_late(u64::from(taken.late));
-                    shared.samples_out_of_order(u64::from(taken.fresh.is_none()));
+                    shared.samples_out_of_order(u64::from(fresh.is_none()));
                     let point = |(series, timestamp_ms, value)| {
                         let reading = Reading::Value(value);
                         Point { series, timestamp_ms, reading }
                     };
-                    points.extend(taken.fresh.map(point));
+                    points.extend(fresh.map(point));
                 }
                 Err((reason, code, detail)) => {
                     shared.samples_refused(reason, 1);
@@ -196,6 +195,7 @@ impl Bus {
 
     /// Sends the windows that have closed to whoever wants their interval. The channel's lock is held.
     fn say_rolled(&self, channel: &Arc<Channel>, table: &mut Table, now: Now) {
+        self.telemetry.shared().samples_late(table.take_late());
         for interval in Interval::ALL.iter().copied() {
             for points in table.take_rolled(interval) {
                 if channel.is_wanted(interval) {

@@ -80,6 +80,8 @@ pub(crate) struct Levels {
     lag_ms: i64,
     /// When something last came, Unix milliseconds.
     came_ms: i64,
+    /// Values that came too late for a longer window, and are in none of that length.
+    skipped: u64,
 }
 
 impl Default for Levels {
@@ -90,6 +92,7 @@ impl Default for Levels {
             closed_ms: [i64::MIN; 6],
             lag_ms: 0,
             came_ms: 0,
+            skipped: 0,
         }
     }
 }
@@ -141,7 +144,12 @@ impl Levels {
         for at in 1..Level::ALL.len() {
             self.close_longer(at, closed);
         }
-        *self = Self::default();
+        *self = Self { skipped: self.skipped, ..Self::default() };
+    }
+
+    /// How many values came too late for a longer window since this was last asked, once for each such window.
+    pub(crate) fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
     }
 
     /// Whether no window is open.
@@ -194,7 +202,10 @@ impl Levels {
                 self.longer[at - 1] = Some((start_ms, part.clone()));
             }
             None if start_ms >= self.closed_ms[at] => self.longer[at - 1] = Some((start_ms, part.clone())),
-            _ => self.rise(at + 1, part_ms, part, closed),
+            _ => {
+                self.skipped += part.count();
+                self.rise(at + 1, part_ms, part, closed);
+            }
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Table {
     rolled: [Vec<Point>; Interval::ALL.len()],
     /// Bytes of windows that wait to be kept.
     waiting_bytes: usize,
+    /// Values that came too late for a window, and have not been counted yet.
+    late: u64,
     closed: Closed,
 }
 
@@ -55,13 +57,8 @@ pub(super) struct Waiting {
     pub(super) bytes: Box<[u8]>,
 }
 
-/// What became of a sample that was accepted.
-pub(crate) struct Taken {
-    /// The sample, unless it is older than the newest of its series.
-    pub(crate) fresh: Option<(Arc<Series>, i64, Number)>,
-    /// Whether its window had closed.
-    pub(crate) late: bool,
-}
+/// A sample that is the newest of its series: of which, when, and what.
+pub(crate) type Fresh = (Arc<Series>, i64, Number);
 
 /// What is to be kept of a series.
 pub(super) struct Keeping {
@@ -77,12 +74,13 @@ pub(super) struct Keeping {
 const KEPT_OPEN: [(Level, Tier); 2] = [(Level::M1, Tier::M1), (Level::H1, Tier::H1)];
 
 impl Table {
+    /// Takes a sample. `None` if it is older than the newest of its series.
     pub(crate) fn take(
         &mut self,
         sample: Sample,
         now_ms: i64,
         limits: &SeriesLimits,
-    ) -> Result<Taken, Refusing> {
+    ) -> Result<Option<Fresh>, Refusing> {
         let at_ms = sample.timestamp_ms.unwrap_or(now_ms);
         if !sample.value.as_f64().is_finite() {
             let detail = format!("`{}` is not a finite number", sample.name);
@@ -114,13 +112,14 @@ impl Table {
             state.newest_ms = i64::MIN;
         }
         let late = !state.levels.add(value, at_ms, now_ms, &mut self.closed);
+        self.late += u64::from(late);
         let fresh = (at_ms >= state.newest_ms).then(|| {
             (state.newest, state.newest_ms) = (value, at_ms);
             self.newest[0] = None;
             (state.series.clone(), at_ms, value)
         });
         self.file_closed(id, limits);
-        Ok(Taken { fresh, late })
+        Ok(fresh)
     }
 
     fn add(&mut self, sample: Sample, limits: &SeriesLimits) -> Result<u32, Refusing> {
@@ -180,6 +179,7 @@ impl Table {
             return;
         }
         let state = self.states[id as usize].as_mut().expect("a series that is listed");
+        self.late += state.levels.take_skipped();
         for (level, start_ms, window) in self.closed.drain(..) {
             if let Some(interval) = level.interval() {
                 let figures = window.figures();
@@ -197,6 +197,11 @@ impl Table {
                 state.waiting.push(Waiting { tier, start_ms, bytes: bytes.into() });
             }
         }
+    }
+
+    /// How many values came too late for a window since this was last asked.
+    pub(crate) fn take_late(&mut self) -> u64 {
+        std::mem::take(&mut self.late)
     }
 
     /// The number of the next set that the channel says.

@@ -54,6 +54,11 @@ impl Window {
         self.count = self.count.saturating_add(other.count);
     }
 
+    /// How many values it holds.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
     pub(crate) fn figures(&self) -> Figures {
         let quantile = |q| match self.count {
             1 => self.sum,

@@ -890,7 +890,7 @@ pub(crate) const FAMILIES: &[Family] = &[
         "own",
         &[],
         Data::Counters(at::SAMPLES_LATE),
-        "Samples that came when their window had closed, and are in no roll-up.",
+        "Samples that came when a window of theirs had closed, once for each length of window that lacks them.",
     ),
     counter(
         "pulsewire_samples_out_of_order_total",
