@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use pulsewire_bus::{Bus, ChannelKind, Now, Variant};
+use pulsewire_bus::{Bus, ChannelKind, Namespace, Now, Variant};
 use pulsewire_protocol::{
     Answer, ChannelName, Connected, Encoding, ErrorAnswer, ErrorCode, GetHistory, Heartbeat, History, Kind,
     Request, RequestError, RequestId, SessionId, Shape, Subscribe, parse, request_from_msgpack,
@@ -638,6 +638,22 @@ impl<N: Net> Shard<N> {
     }
 }
 
+/// The channel of whose past a client asks, if there is one of the name and the client may read it.
+pub(super) fn history_channel<'b>(
+    bus: &'b Bus,
+    principal: &Principal,
+    name: &str,
+) -> Result<(ChannelName, &'b Namespace), (ErrorCode, String)> {
+    let name = ChannelName::parse(name).map_err(|error| (ErrorCode::InvalidChannel, error.to_string()))?;
+    let namespace = bus.namespace(&name).ok_or((ErrorCode::UnknownChannel, String::new()))?;
+    let open_to_all = namespace.anonymous && principal.is_anonymous();
+    if !open_to_all && !principal.may(Action::History, &name) {
+        let detail = format!("your token does not allow to read the history of `{name}`");
+        return Err((ErrorCode::Forbidden, detail));
+    }
+    Ok((name, namespace))
+}
+
 /// Checks what a client asks of a channel's past.
 fn history_wish(
     bus: &Bus,
@@ -645,14 +661,7 @@ fn history_wish(
     history: &GetHistory<'_>,
     bytes_max: usize,
 ) -> Result<(ChannelName, HistoryWish), (ErrorCode, String)> {
-    let name = ChannelName::parse(&history.channel)
-        .map_err(|error| (ErrorCode::InvalidChannel, error.to_string()))?;
-    let namespace = bus.namespace(&name).ok_or((ErrorCode::UnknownChannel, String::new()))?;
-    let open_to_all = namespace.anonymous && principal.is_anonymous();
-    if !open_to_all && !principal.may(Action::History, &name) {
-        let detail = format!("your token does not allow to read the history of `{name}`");
-        return Err((ErrorCode::Forbidden, detail));
-    }
+    let (name, namespace) = history_channel(bus, principal, &history.channel)?;
     if namespace.kind != ChannelKind::Log {
         return Err((ErrorCode::HistoryUnavailable, format!("`{name}` keeps no events")));
     }

@@ -10,9 +10,10 @@ use pulsewire_telemetry::{MessageType, Sent};
 
 use super::Shard;
 use super::feed::Feeding;
+use super::inbound::history_channel;
 use super::queue::{Class, Item, Source};
 use crate::command::{SeriesAnswer, Work};
-use crate::{Action, ConnKey, Net, Principal};
+use crate::{ConnKey, Net, Principal};
 
 /// What is kept of a feed for those who are being sent what was before, in sets.
 const RECENT_MAX: usize = 256;
@@ -274,14 +275,7 @@ fn series_wish(
     points_max: usize,
     now: Now,
 ) -> Result<(ChannelName, SeriesQuery), (ErrorCode, String)> {
-    let name = ChannelName::parse(&history.channel)
-        .map_err(|error| (ErrorCode::InvalidChannel, error.to_string()))?;
-    let namespace = bus.namespace(&name).ok_or((ErrorCode::UnknownChannel, String::new()))?;
-    let open_to_all = namespace.anonymous && principal.is_anonymous();
-    if !open_to_all && !principal.may(Action::History, &name) {
-        let detail = format!("your token does not allow to read the history of `{name}`");
-        return Err((ErrorCode::Forbidden, detail));
-    }
+    let (name, _) = history_channel(bus, principal, &history.channel)?;
     if history.since.is_some() {
         let detail = format!("`{name}` numbers nothing: use `start_time`");
         return Err((ErrorCode::Unsupported, detail));
