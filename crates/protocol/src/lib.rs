@@ -6,6 +6,7 @@
 
 mod answer;
 mod channel;
+pub mod client;
 mod code;
 mod event;
 mod frame;

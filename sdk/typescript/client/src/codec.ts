@@ -1,0 +1,18 @@
+/** Turns messages into frames and back. */
+export interface Codec {
+  /** The WebSocket subprotocol that asks the server for it. */
+  readonly protocol: 'pulsewire.json' | 'pulsewire.msgpack';
+  encode(message: unknown): string | Uint8Array<ArrayBuffer>;
+  /** Throws on anything that is not one whole message. */
+  decode(frame: string | ArrayBuffer): unknown;
+}
+
+/** The default. */
+export const json: Codec = {
+  protocol: 'pulsewire.json',
+  encode: (message) => JSON.stringify(message),
+  decode(frame) {
+    if (typeof frame !== 'string') throw new TypeError('a binary frame needs the codec of @pulsewire/client/msgpack');
+    return JSON.parse(frame) as unknown;
+  },
+};
