@@ -56,6 +56,8 @@ client_defaults! {
     ACK_TIMEOUT_MS = 5_000;
     /// A publish is sent again so often.
     PUBLISH_RETRIES = 3;
+    /// A question unanswered for so long fails.
+    REQUEST_TIMEOUT_MS = 10_000;
     /// Publishes that are on their way at once.
     PUBLISH_IN_FLIGHT = 16;
     /// Publishes that wait, in number.

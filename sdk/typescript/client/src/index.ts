@@ -1,3 +1,4 @@
+export { createClient } from './client.js';
 export { type Codec, json } from './codec.js';
 export { type ErrorCode, RealtimeError, UnauthorizedError } from './error.js';
 export type { ServerErrorCode } from './generated.js';

@@ -1,4 +1,4 @@
-import { DEFAULTS } from './generated.js';
+import * as DEFAULTS from './defaults.js';
 import type { Status } from './types.js';
 
 /** Where a connection is. */

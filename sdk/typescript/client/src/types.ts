@@ -1,9 +1,8 @@
 import type { Codec } from './codec.js';
 import type { RealtimeError } from './error.js';
-import type { Machine } from './machine.js';
 import type { Readable, Unsubscribe } from './readable.js';
 
-/** What an application sees of the connection; the ten states of {@link Machine} in six words. */
+/** What an application sees of the connection; the ten states of a connection in six words. */
 export type Status = 'idle' | 'connecting' | 'connected' | 'reconnecting' | 'polling' | 'disconnected';
 
 /** One light for everything: `down` nothing gets through, `poor` and `degraded` by the limits of {@link HealthThresholds}. */
@@ -29,6 +28,7 @@ export interface ConnectionHealth {
   readonly reconnectionCount: number;
   /** Acknowledged of the last 200 publishes that were settled, 0 to 1; 1 before the first. */
   readonly messageDeliveryRate: number;
+  /** Publishes that wait to be sent, first or again; those that are on their way are not counted. */
   readonly queuedMessages: number;
   readonly usingFallback: boolean;
   /** Milliseconds since 1970. */
@@ -328,13 +328,14 @@ export interface FallbackHost {
   /** `http(s)://host` of the server, without a path. */
   readonly origin: string;
   readonly fetch: typeof fetch;
-  now(): number;
-  /** Headers with the newest token. */
-  headers(): Record<string, string>;
+  /** The newest token. */
+  token(): string | null;
   /** The session that fell back, for the server's count. */
   readonly session: string;
   /** The subscribed channels with what was asked of them and the position that was reached. */
   channels(): Iterable<{ readonly name: string; readonly options: ChannelOptions; readonly position: Position | null }>;
+  /** Says where a channel stands, when nothing that was delivered says it. */
+  place(channel: string, position: Position): void;
   /** Hands on a message as if it had come over the socket. */
   deliver(message: ServerMessage): void;
   /** Service was had: the first one starts the fallback. */
@@ -342,11 +343,20 @@ export interface FallbackHost {
   failed(error: unknown): void;
 }
 
+/** A fallback at work. */
+export interface FallbackSession {
+  /** Sends a `publish` message; the answer is delivered as `ack` or `error` with its `id`. */
+  publish(message: Record<string, unknown>): void;
+  /** The channels are others now. */
+  changed(): void;
+  stop(): void;
+}
+
 /** A way besides WebSocket: {@link polling}, {@link sse}. */
 export interface Fallback {
   readonly transport: Transport;
-  /** Begins; the first success or failure is told to the host. Ends when the returned function is called. */
-  start(host: FallbackHost): () => void;
+  /** Begins; what succeeds and fails is told to the host. */
+  start(host: FallbackHost): FallbackSession;
 }
 
 /** How to connect. */

@@ -1,0 +1,236 @@
+import { Cursor } from './cursor.js';
+import { RealtimeError } from './error.js';
+import { Room } from './presence.js';
+import { type Readable, type Unsubscribe, writable } from './readable.js';
+import type {
+  Ack, ChannelEvent, ChannelOptions, ClientEvents, HistoryQuery, Json, Position, Presence, PublishOptions, ReplayPage,
+  ServerMessage,
+} from './types.js';
+
+/** What a channel needs of its client. */
+export interface Wire {
+  /** A channel gained its first listener or lost its last. */
+  changed(channel: Stream): void;
+  /** Something is missing: subscribe again from the cursor. */
+  repair(channel: Stream): void;
+  publish(channel: string, type: string, data: unknown, options?: PublishOptions): Promise<Ack>;
+  send(message: Record<string, unknown>): boolean;
+  request(message: { type: string; [member: string]: unknown }): Promise<ServerMessage>;
+  emit<E extends keyof ClientEvents>(event: E, detail: ClientEvents[E]): void;
+  /** A listener ran for so many milliseconds. */
+  handled(channel: Stream, sequence: number | undefined, milliseconds: number): void;
+}
+
+/** An event of the server, protocol R28. */
+interface EventMessage extends ServerMessage {
+  readonly channel: string;
+  readonly event: string;
+  readonly sequence?: number;
+  readonly previous?: number;
+  readonly user?: string;
+  readonly critical?: boolean;
+}
+
+type Listener = (event: ChannelEvent) => unknown;
+
+/** One channel: who listens, where it is, what the server says of it. The schema is a matter of types alone. */
+export class Stream {
+  readonly name: string;
+  readonly wire: Wire;
+  readonly room: Room;
+  readonly status = writable<'unsubscribed' | 'subscribing' | 'subscribed'>('unsubscribed');
+  /** The subscribe request that was not answered yet: what arrives meanwhile belongs to an older one. */
+  pending: unknown = null;
+  options: ChannelOptions = {};
+  cursor = new Cursor({});
+  readonly #listeners = new Set<{ readonly type?: string; readonly run: Listener }>();
+  readonly #taps = new Set<{ readonly run: (message: ServerMessage) => void }>();
+
+  constructor(name: string, wire: Wire) {
+    this.name = name;
+    this.wire = wire;
+    this.room = new Room((cursor) => {
+      if (this.status() === 'subscribed') wire.send({ type: 'presence', channel: name, cursor });
+    });
+  }
+
+  get wanted(): boolean {
+    return this.#listeners.size + this.#taps.size > 0;
+  }
+
+  /** Takes options over if nobody listens yet. */
+  configure(options: ChannelOptions | undefined): this {
+    if (options && !this.wanted) this.options = options;
+    return this;
+  }
+
+  get sequence(): number {
+    return this.cursor.position?.sequence ?? 0;
+  }
+
+  get state(): Readable<'unsubscribed' | 'subscribing' | 'subscribed'> {
+    return this.status;
+  }
+
+  get presence(): Presence {
+    return this.room;
+  }
+
+  subscribe(listener: Listener = () => undefined): Unsubscribe {
+    return this.#join(this.#listeners, { run: listener });
+  }
+
+  on(type: string, listener: Listener): Unsubscribe {
+    return this.#join(this.#listeners, { type, run: listener });
+  }
+
+  onMessage(listener: (message: ServerMessage) => void): Unsubscribe {
+    return this.#join(this.#taps, { run: listener });
+  }
+
+  #join<L>(listeners: Set<L>, listener: L): Unsubscribe {
+    const first = !this.wanted;
+    listeners.add(listener);
+    if (first) {
+      this.cursor = new Cursor(this.options);
+      this.wire.changed(this);
+    }
+    return () => {
+      if (listeners.delete(listener) && !this.wanted) this.wire.changed(this);
+    };
+  }
+
+  publish(type: string, data: Json, options?: PublishOptions): Promise<Ack> {
+    return this.wire.publish(this.name, type, data, options);
+  }
+
+  send(type: string, data: Json): boolean {
+    return this.wire.send({ type: 'publish', channel: this.name, event: type, data });
+  }
+
+  async replay({ fromSequence, limit }: { fromSequence: number; limit?: number }): Promise<ReplayPage> {
+    // A position needs an epoch: ours, or that of whatever the channel has now.
+    const epoch = this.cursor.position?.epoch
+      ?? (await this.wire.request({ type: 'get_history', channel: this.name, limit: 1 }))['epoch'];
+    const since = { epoch, sequence: Math.max(fromSequence - 1, 0) };
+    const page = await this.wire.request({ type: 'get_history', channel: this.name, since, limit });
+    const gap = page['gap'] as ReplayPage['gap'] | undefined;
+    const next = (page['next_sequence'] as number | undefined) ?? fromSequence - 1;
+    return { events: this.#past(page), nextSequence: next + 1, hasMore: page['has_more'] === true, gap: gap ?? null };
+  }
+
+  async history(query: HistoryQuery = {}): Promise<readonly ChannelEvent[]> {
+    const { start, end, limit } = query;
+    return this.#past(await this.wire.request({
+      type: 'get_history', channel: this.name, start_time: start, end_time: end, limit,
+    }));
+  }
+
+  #past(page: ServerMessage): ChannelEvent[] {
+    const events = Array.isArray(page['events']) ? (page['events'] as EventMessage[]) : [];
+    return events.map((event) => this.#event(event, true));
+  }
+
+  /** The server confirmed the subscription. */
+  subscribed(position: Position | undefined): void {
+    this.pending = null;
+    const last = this.sequence;
+    if (this.cursor.subscribed(position)) this.#gap(last + 1, this.sequence, 'epoch');
+    this.status.set('subscribed');
+    this.room.again();
+  }
+
+  /** Nothing comes until it is subscribed again. */
+  lost(): void {
+    this.pending = null;
+    this.status.set(this.wanted ? 'subscribing' : 'unsubscribed');
+    if (!this.wanted) this.room.forget();
+  }
+
+  /** A message of the server about this channel. */
+  hear(message: ServerMessage): void {
+    if (this.pending !== null || !this.wanted) return;
+    const { type } = message;
+    const sequence = message['sequence'] as number;
+    switch (type) {
+      case 'event':
+        return this.#hearEvent(message as EventMessage);
+      case 'gap': {
+        const { from, to } = message as unknown as { from: number; to: number };
+        this.#gap(Math.max(from, this.sequence + 1), to, 'expired');
+        return this.cursor.advance(to);
+      }
+      case 'reset': {
+        const last = this.sequence;
+        this.cursor.position = { epoch: String(message['epoch']), sequence };
+        this.cursor.replayed(undefined);
+        return this.#gap(last + 1, sequence, 'epoch');
+      }
+      case 'pos':
+        return this.cursor.advance(sequence);
+      case 'replay_end':
+        return this.cursor.replayed(sequence);
+      case 'presence':
+        if (!this.room.hear(message)) this.wire.send({ type: 'presence', channel: this.name });
+        return;
+      case 'dropped':
+        this.#gap(1, message['count'] as number, 'overflow');
+    }
+    for (const tap of [...this.#taps]) this.#call(tap.run, message);
+  }
+
+  #hearEvent(message: EventMessage): void {
+    const { sequence, previous } = message;
+    if (sequence !== undefined) {
+      const step = this.cursor.judge(sequence, previous);
+      if (step === 'drop') return;
+      if (step === 'repair') return this.wire.repair(this);
+      if (step !== 'deliver') this.#gap(step.from, step.to, 'expired');
+    }
+    const event = this.#event(message, this.cursor.replaying);
+    const began = performance.now();
+    for (const listener of [...this.#listeners]) {
+      const { type, run } = listener;
+      // A listener that has left meanwhile hears nothing more.
+      if (this.#listeners.has(listener) && (type === undefined || type === message.event)) this.#call(run, event);
+    }
+    if (sequence !== undefined) this.cursor.advance(sequence);
+    this.wire.handled(this, sequence, performance.now() - began);
+  }
+
+  #event(message: EventMessage, replayed: boolean): ChannelEvent {
+    const { event, user, critical, sequence, previous: _, ...rest } = message;
+    return {
+      ...rest,
+      type: event,
+      ...(sequence === undefined ? {} : { sequenceNumber: sequence }),
+      ...(user === undefined ? {} : { userId: user }),
+      isCritical: critical === true,
+      replayed,
+    } as ChannelEvent;
+  }
+
+  #gap(from: number, to: number, reason: ClientEvents['gap']['reason']): void {
+    this.wire.emit('gap', { channel: this.name, from, to, reason });
+  }
+
+  /** Runs a listener; what it throws is told and stops nobody else. */
+  #call<T>(run: (detail: T) => unknown, detail: T): void {
+    const report = (cause: unknown): void => {
+      this.wire.emit('error', new RealtimeError('listener', `a listener of ${this.name} failed: ${String(cause)}`, false, { cause }));
+    };
+    try {
+      const result = run(detail);
+      if (result instanceof Promise) result.catch(report);
+    } catch (cause) {
+      report(cause);
+    }
+  }
+}
+
+/** Checks that data is JSON, as the server will have it. */
+export function asJson(data: unknown): Json {
+  const text: unknown = JSON.stringify(data ?? null);
+  if (typeof text !== 'string') throw new RealtimeError('bad_request', 'the data is not JSON');
+  return JSON.parse(text) as Json;
+}
