@@ -115,8 +115,9 @@ export class Stream {
     const since = { epoch, sequence: Math.max(fromSequence - 1, 0) };
     const page = await this.wire.request({ type: 'get_history', channel: this.name, since, limit });
     const gap = page['gap'] as ReplayPage['gap'] | undefined;
-    const next = (page['next_sequence'] as number | undefined) ?? fromSequence - 1;
-    return { events: this.#past(page), nextSequence: next + 1, hasMore: page['has_more'] === true, gap: gap ?? null };
+    const events = this.#past(page);
+    const through = (page['next_sequence'] as number | undefined) ?? events.at(-1)?.sequenceNumber ?? fromSequence - 1;
+    return { events, nextSequence: through + 1, hasMore: page['has_more'] === true, gap: gap ?? null };
   }
 
   async history(query: HistoryQuery = {}): Promise<readonly ChannelEvent[]> {
@@ -142,7 +143,6 @@ export class Stream {
 
   /** Nothing comes until it is subscribed again. */
   lost(): void {
-    this.pending = null;
     this.status.set(this.wanted ? 'subscribing' : 'unsubscribed');
     if (!this.wanted) this.room.forget();
   }

@@ -322,7 +322,6 @@ class Connection implements Wire {
     }
     if (from === 'connected' || from === 'polling') this.#outbox.disconnected();
     if (from === 'connected' || (from === 'polling' && !serving)) {
-      this.#asked.clear();
       this.#pingAt = this.#renewAt = Infinity;
       for (const stream of this.#streams.values()) stream.lost();
     }
@@ -378,6 +377,9 @@ class Connection implements Wire {
     const socket = this.#socket;
     this.#socket = null;
     if (socket) socket.onopen = socket.onmessage = socket.onclose = null;
+    // Nobody will answer what was asked.
+    this.#asked.clear();
+    for (const stream of this.#streams.values()) stream.pending = null;
     return socket;
   }
 
@@ -432,8 +434,8 @@ class Connection implements Wire {
         }
       },
       place: (name, position) => {
-        const cursor = this.#streams.get(name)?.cursor;
-        if (cursor) cursor.position = position;
+        const stream = this.#streams.get(name);
+        if (stream?.pending === null) stream.cursor.position = position;
       },
       deliver: (message) => {
         if (session === this.#fallback) this.#hear(message);
