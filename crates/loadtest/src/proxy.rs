@@ -1,18 +1,29 @@
 //! A network that misbehaves on purpose, between a client and a server on this machine.
 //!
 //! It forwards bytes and, when told to, delays them, swallows them, or ends connections in the two ways TCP
-//! has. Faults apply to all its connections at once; a test that wants two kinds of network starts two. Four
-//! threads a connection: it is made for dozens, not thousands.
+//! has. It knows as much of HTTP/1.1 and RFC 6455 as it takes to treat WebSockets and other requests differently; what
+//! is neither (TLS, anything else) is bytes to it. Faults apply to all its connections at once; a test that wants two
+//! kinds of network starts two. Four threads a connection: it is made for dozens, not thousands.
+//!
+//! [`Fault`] lists what it can do. Programs in other languages run it as `fault_proxy` and speak with it through
+//! [`control`].
+
+pub mod control;
+mod fault;
+mod link;
+mod pieces;
 
 use std::collections::HashMap;
-use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use socket2::SockRef;
+pub use fault::{Fault, Stats};
+use fault::{Switches, Tally};
+use link::Link;
 
 /// The way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,11 +42,15 @@ pub struct Proxy {
     state: Arc<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    target: Mutex<SocketAddr>,
     ways: [Way; 2],
-    links: Mutex<HashMap<u64, [TcpStream; 2]>>,
-    made: AtomicU64,
+    switches: Switches,
+    tally: Tally,
+    links: Mutex<HashMap<u64, Arc<Link>>>,
+    /// Signalled, with `links` locked before, whenever something ended that a connection may wait for.
+    changed: Condvar,
     stopped: AtomicBool,
 }
 
@@ -55,20 +70,69 @@ impl Proxy {
     pub fn start(target: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State::default());
+        let state = Arc::new(State {
+            target: Mutex::new(target),
+            ways: Default::default(),
+            switches: Switches::default(),
+            tally: Tally::default(),
+            links: Mutex::default(),
+            changed: Condvar::new(),
+            stopped: AtomicBool::new(false),
+        });
         let shared = state.clone();
         thread::spawn(move || {
             for client in listener.incoming() {
                 if shared.stopped.load(Relaxed) {
                     return;
                 }
-                // A client whose server is not there sees its connection end.
-                if let (Ok(client), Ok(server)) = (client, TcpStream::connect(target)) {
-                    let _ = shared.join(client, server);
-                }
+                // A client that cannot be served sees its connection end.
+                let _ = client.and_then(|client| shared.clone().welcome(client));
             }
         });
         Ok(Self { address, state })
+    }
+
+    /// Misbehaves as told, from now on or once. Faults add up until [`Fault::Pass`].
+    pub fn apply(&self, fault: Fault) {
+        match fault {
+            Fault::Slow { ms } => {
+                for direction in [Direction::ToServer, Direction::ToClient] {
+                    self.delay(direction, Duration::from_millis(ms));
+                }
+            }
+            Fault::BlackHole => {
+                for direction in [Direction::ToServer, Direction::ToClient] {
+                    self.black_hole(direction, true);
+                }
+            }
+            Fault::Cut => self.cut(),
+            Fault::Reset => self.reset(),
+            Fault::Target { to } => {
+                *self.state.target.lock().unwrap_or_else(PoisonError::into_inner) = to;
+            }
+            Fault::Refuse => {
+                self.state.switches.turn(fault);
+                self.cut();
+            }
+            Fault::Pass => {
+                self.state.switches.turn(fault);
+                for direction in [Direction::ToServer, Direction::ToClient] {
+                    self.delay(direction, Duration::ZERO);
+                    self.black_hole(direction, false);
+                }
+            }
+            Fault::RefuseUpgrade
+            | Fault::DieAfterOpen { .. }
+            | Fault::Mute
+            | Fault::LoseAcks { .. }
+            | Fault::CutMidFrame => self.state.switches.turn(fault),
+        }
+    }
+
+    /// What it has seen and done since it started.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.state.tally.read(self.connections())
     }
 
     /// From now on bytes take this long; those under way keep the delay they met.
@@ -77,32 +141,24 @@ impl Proxy {
         self.state.ways[direction as usize].delay_us.store(delay_us, Relaxed);
     }
 
-    /// Whether bytes of a direction vanish. Nobody is told; connections stay open.
+    /// Whether bytes of a direction vanish, and of WebSockets whole frames. Nobody is told: connections stay open, and
+    /// the end of one is passed on only when the hole is closed.
     pub fn black_hole(&self, direction: Direction, swallows: bool) {
         self.state.ways[direction as usize].swallows.store(swallows, Relaxed);
+        self.state.wake();
     }
 
     /// Ends every connection as a peer does that has said all it wanted.
     pub fn cut(&self) {
         for link in self.state.links().values() {
-            for side in link {
-                // It may have ended already.
-                let _ = side.shutdown(Shutdown::Both);
-            }
+            link.cut();
         }
     }
 
     /// Ends every connection as a peer does that has crashed: both sides get a reset.
     pub fn reset(&self) {
         for link in std::mem::take(&mut *self.state.links()).values() {
-            // With no lingering, closing the last handle sends a reset; ending our reading lets go of it. Both sides
-            // know it before either ends, or the end of one would be passed on to the other as an ordinary one.
-            for side in link {
-                let _ = SockRef::from(side).set_linger(Some(Duration::ZERO));
-            }
-            for side in link {
-                let _ = side.shutdown(Shutdown::Read);
-            }
+            link.reset();
         }
     }
 
@@ -123,55 +179,37 @@ impl Drop for Proxy {
 }
 
 impl State {
-    fn links(&self) -> MutexGuard<'_, HashMap<u64, [TcpStream; 2]>> {
+    fn links(&self) -> MutexGuard<'_, HashMap<u64, Arc<Link>>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(self: &Arc<Self>, client: TcpStream, server: TcpStream) -> io::Result<()> {
-        client.set_nodelay(true)?;
-        server.set_nodelay(true)?;
-        let number = self.made.fetch_add(1, Relaxed);
-        self.links().insert(number, [client.try_clone()?, server.try_clone()?]);
-        let there = self.clone().pump(Direction::ToServer, client.try_clone()?, server.try_clone()?);
-        let back = self.clone().pump(Direction::ToClient, server, client);
-        let state = self.clone();
-        thread::spawn(move || {
-            let _ = (there.join(), back.join());
-            state.links().remove(&number);
-        });
-        Ok(())
+    /// Lets every thread that waits look again.
+    fn wake(&self) {
+        let _links = self.links();
+        self.changed.notify_all();
     }
 
-    /// Moves the bytes of one direction: one thread reads and stamps them, another writes them when due.
-    fn pump(
-        self: Arc<Self>,
-        direction: Direction,
-        mut from: TcpStream,
-        mut to: TcpStream,
-    ) -> thread::JoinHandle<()> {
-        let (sender, due) = mpsc::sync_channel::<(Instant, Vec<u8>)>(1_024);
-        thread::spawn(move || {
-            let mut block = [0; 16 * 1024];
-            let way = &self.ways[direction as usize];
-            while let Ok(len @ 1..) = from.read(&mut block) {
-                let at = Instant::now() + Duration::from_micros(way.delay_us.load(Relaxed));
-                if !way.swallows.load(Relaxed) && sender.send((at, block[..len].to_vec())).is_err() {
-                    return;
-                }
-            }
-        });
-        thread::spawn(move || {
-            for (at, bytes) in due {
-                thread::sleep(at.saturating_duration_since(Instant::now()));
-                if to.write_all(&bytes).is_err() {
-                    break;
-                }
-            }
-            // The end is passed on behind the last byte; where the connection was reset this is too late.
-            let resets = SockRef::from(&to).linger().is_ok_and(|linger| linger == Some(Duration::ZERO));
-            if !resets {
-                let _ = to.shutdown(Shutdown::Write);
-            }
-        })
+    /// Waits while something holds.
+    fn wait_while(&self, holds: impl Fn() -> bool) {
+        let links = self.links();
+        drop(self.changed.wait_while(links, |_| holds()));
+    }
+
+    fn welcome(self: Arc<Self>, client: TcpStream) -> io::Result<()> {
+        if self.switches.refuses() {
+            self.tally.refused.fetch_add(1, Relaxed);
+            return Ok(());
+        }
+        let target = *self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = TcpStream::connect(target)?;
+        let number = self.tally.connections.fetch_add(1, Relaxed);
+        let link = Arc::new(Link::new(client.try_clone()?, server.try_clone()?)?);
+        self.links().insert(number, link.clone());
+        // A cut that came between the two found nothing to cut.
+        if self.switches.refuses() {
+            link.cut();
+        }
+        link::join(self, link, number, client, server);
+        Ok(())
     }
 }

@@ -1,5 +1,8 @@
 //! The misbehaving network does what it is told and nothing else.
 
+mod control;
+mod faults;
+
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
