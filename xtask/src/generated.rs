@@ -19,10 +19,20 @@ struct Generated {
     arguments: &'static [&'static str],
 }
 
-const FILES: [Generated; 3] = [
+const FILES: [Generated; 5] = [
     Generated { path: "docs/codes.md", program: "examples/codes_markdown", arguments: &[] },
     Generated { path: "docs/metrics.md", program: "examples/metrics_markdown", arguments: &[] },
     Generated { path: "docs/settings.md", program: "pulsewire", arguments: &["config", "doc"] },
+    Generated {
+        path: "sdk/typescript/client/src/defaults.ts",
+        program: "examples/sdk_typescript",
+        arguments: &["defaults"],
+    },
+    Generated {
+        path: "sdk/typescript/client/src/generated.ts",
+        program: "examples/sdk_typescript",
+        arguments: &["codes"],
+    },
 ];
 
 /// Compares every generated file with what the code prints today.

@@ -1,9 +1,10 @@
-//! Text made from the code tables: the documentation page and the SDK's constants.
+//! Text made from the tables of codes and client defaults: the documentation page and the SDK's constants.
 //!
 //! `cargo xtask generate` writes the files and `cargo xtask check` compares them, so neither can drift.
 
 use std::fmt::Write as _;
 
+use crate::client;
 use crate::code::{CloseCode, ErrorCode, Reconnect};
 
 /// `docs/codes.md`.
@@ -53,25 +54,63 @@ pub fn close_codes_table() -> String {
     table
 }
 
-/// Both tables as TypeScript constants, for the SDK.
+/// `sdk/typescript/client/src/defaults.ts`: what every client does unless it is told otherwise.
+///
+/// Every default is a constant of its own, so that a bundler writes the number where it is used and nothing elsewhere.
+#[must_use]
+pub fn defaults_typescript() -> String {
+    let mut text = String::from(
+        "// Generated from crates/protocol/src/client.rs by `cargo xtask generate`; do not edit.\n\n",
+    );
+    for (name, value, doc) in client::ALL {
+        let _ = writeln!(text, "/** {} */\nexport const {name} = {};", doc.trim(), grouped(*value));
+    }
+    text
+}
+
+/// `sdk/typescript/client/src/generated.ts`: the error codes and the close codes.
 #[must_use]
 pub fn codes_typescript() -> String {
     let mut text = String::from(
         "// Generated from crates/protocol/src/code.rs by `cargo xtask generate`; do not edit.\n\n\
-        export const errorCodes = {\n",
+        /** What the server can refuse something with, and whether the same may succeed later without being changed. */\n\
+        export const RETRYABLE = {\n",
     );
     for code in ErrorCode::ALL {
-        let (name, status, retryable) = (code.name(), code.http_status(), code.retryable());
-        let _ = writeln!(text, "  {name}: {{ status: {status}, retryable: {retryable} }},");
+        let _ = writeln!(text, "  /** {}. */\n  {}: {},", code.message(), code.name(), code.retryable());
     }
     text.push_str(
-        "} as const;\n\nexport type ErrorCode = keyof typeof errorCodes;\n\nexport const closeCodes = {\n",
+        "} as const;\n\n\
+        /** What the server can refuse something with. */\n\
+        export type ServerErrorCode = keyof typeof RETRYABLE;\n\n\
+        /** Why the server can close a connection, by number. */\n\
+        export interface CloseCodes {\n",
     );
     for code in CloseCode::ALL {
-        let reconnect = code.reconnect() == Reconnect::Yes;
-        let _ = writeln!(text, "  {}: {{ name: \"{}\", reconnect: {reconnect} }},", code.code(), code.name());
+        let _ = writeln!(text, "  /** {} */\n  {}: '{}';", code.help(), code.code(), code.name());
     }
-    text.push_str("} as const;\n\nexport type CloseCode = keyof typeof closeCodes;\n");
+    text.push_str(
+        "}\n\n\
+        /** Whether to come back after a close, by number: always from 4000, never from 4500, whether known or not. */\n\
+        export const RECONNECT = {\n",
+    );
+    for code in CloseCode::ALL.iter().filter(|code| code.code() < 4_000) {
+        let _ = writeln!(text, "  {}: {},", code.code(), code.reconnect() == Reconnect::Yes);
+    }
+    text.push_str("} as const;\n");
+    text
+}
+
+/// A number with its thousands apart, as TypeScript and Rust write them.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push('_');
+        }
+        text.push(digit);
+    }
     text
 }
 

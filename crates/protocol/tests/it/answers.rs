@@ -2,7 +2,7 @@
 
 use pulsewire_protocol::{
     Ack, Answer, ChannelName, CloseCode, Encoding, ErrorAnswer, ErrorCode, Event, EventType, Gap, GapReason,
-    History, Publication, Published, Refused, Sequence, encode_event, generated, transcode,
+    History, Publication, Published, Reconnect, Refused, Sequence, encode_event, generated, transcode,
 };
 use serde_json::value::RawValue;
 
@@ -114,12 +114,20 @@ fn every_code_is_in_every_generated_text() {
     let constants: serde_json::Value = serde_json::from_str(&generated::constants_json()).unwrap();
     for code in ErrorCode::ALL {
         assert!(page.contains(&format!("| `{}` | {} |", code.name(), code.http_status())), "{code}");
-        assert!(script.contains(&format!("  {}: {{", code.name())), "{code}");
+        assert!(script.contains(&format!("  {}: {},\n", code.name(), code.retryable())), "{code}");
         assert_eq!(constants["errors"][code.name()]["status"], code.http_status());
     }
     for code in CloseCode::ALL {
         assert!(page.contains(&format!("| {} | `{}` |", code.code(), code.name())), "{code}");
-        assert!(script.contains(&format!("  {}: {{", code.code())), "{code}");
+        assert!(script.contains(&format!("  {}: '{}';\n", code.code(), code.name())), "{code}");
         assert_eq!(constants["closes"][code.code().to_string()]["name"], code.name());
+        // Outside the ranges the script has to say it.
+        let said = script.contains(&format!("  {}: {},\n", code.code(), code.reconnect() == Reconnect::Yes));
+        let range = if code.code() < 4_500 { Reconnect::Yes } else { Reconnect::No };
+        assert!(said != (code.code() >= 4_000) && (said || code.reconnect() == range), "{code}");
     }
+    let script = generated::defaults_typescript();
+    assert!(script.contains("\nexport const BACKOFF_MAX_MS = 10_000;\n"), "{script}");
+    assert!(script.contains("\nexport const QUEUE_BYTES_MAX = 1_048_576;\n"), "{script}");
+    assert!(script.contains("\nexport const POOR_QUEUED = 50;\n"), "{script}");
 }
