@@ -281,22 +281,24 @@ impl<N: Net> Shard<N> {
         let Some(subscription) = self.subscription(slot, feed) else { return };
         match wish.channel.kind {
             ChannelKind::Log => {
-                if let Replay::Since(position) = &wish.replay {
-                    let head = wish.channel.head();
-                    if position.epoch != wish.channel.epoch || position.sequence > head {
-                        let Checked { channel, .. } = wish;
-                        let sequence = Sequence(self.feeds[feed as usize].cursor);
-                        let answer =
-                            Answer::Reset { channel: &channel.name, epoch: &channel.epoch, sequence };
-                        self.answer(slot, &answer, None);
-                        if wish.keyed {
-                            self.begin_state(slot, feed);
-                        }
+                let reset = matches!(&wish.replay, Replay::Since(position)
+                    if position.epoch != wish.channel.epoch || position.sequence > wish.channel.head());
+                if reset {
+                    let Checked { channel, .. } = wish;
+                    let sequence = Sequence(self.feeds[feed as usize].cursor);
+                    let answer = Answer::Reset { channel: &channel.name, epoch: &channel.epoch, sequence };
+                    self.answer(slot, &answer, None);
+                    if wish.keyed {
+                        self.begin_state(slot, feed);
                     }
                 }
                 if self.subscription_mut(slot, subscription).feeding == Feeding::Reading {
                     self.subscription_mut(slot, subscription).began_ms = began_ms(now);
                     self.read_on(slot, subscription);
+                } else if !matches!(wish.replay, Replay::Live) && !reset {
+                    // It asked for the past and has it all: what comes from now on is live.
+                    let sequence = Sequence(self.feeds[feed as usize].cursor);
+                    self.answer(slot, &Answer::ReplayEnd { channel: &wish.channel.name, sequence }, None);
                 }
             }
             ChannelKind::Metrics => match wish.replay {
