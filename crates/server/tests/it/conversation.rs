@@ -458,6 +458,7 @@ fn a_resumed_session_takes_the_place_of_its_old_connection() {
         (&json!("connected"), &json!(session), &json!(true))
     );
     assert_eq!(new.json()["channels"], json!(["run:1"]));
+    assert_eq!(new.json(), json!({"type": "replay_end", "channel": "run:1", "sequence": 0}));
     assert_eq!(old.closed_with(), 4508);
     server.publish(&json!({"channel": "run:1", "type": "note"}));
     assert_eq!(new.json()["sequence"], 1);

@@ -147,6 +147,12 @@ export class Stream {
     if (!this.wanted) this.room.forget();
   }
 
+  /** The server refused it for good. */
+  refused(): void {
+    this.pending = null;
+    this.status.set('unsubscribed');
+  }
+
   /** A message of the server about this channel. */
   hear(message: ServerMessage): void {
     if (this.pending !== null || !this.wanted) return;

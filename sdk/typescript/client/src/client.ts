@@ -1,222 +1,94 @@
 import { asJson, Stream, type Wire } from './channel.js';
 import { json } from './codec.js';
-import { type ErrorCode, RealtimeError, UnauthorizedError } from './error.js';
 import * as DEFAULTS from './defaults.js';
+import { type ErrorCode, RealtimeError, UnauthorizedError } from './error.js';
 import { Meter } from './health.js';
-import { type Effect, type Input, Machine } from './machine.js';
-import { type Now, Outbox, uuid } from './outbox.js';
+import { type Ending, type Input, Machine } from './machine.js';
+import { Outbox, uuid } from './outbox.js';
+import { type Unsubscribe, writable } from './readable.js';
 import { defaultStorage } from './storage.js';
-import { type Readable, type Unsubscribe, writable } from './readable.js';
 import type {
-  Ack, AnySchema, ChannelOptions, Client, ClientEvents, ClientOptions, ConnectionHealth, FallbackSession,
-  PublishOptions, QueueStorage, Schema, ServerMessage, Status,
+  AnySchema, ChannelOptions, Client, ClientEvents, ClientOptions, ConnectionHealth, FallbackSession, Position, Schema, ServerMessage, Status,
 } from './types.js';
 
-/** The longest time that timers can wait for. */
-const TIMER_MAX = 2 ** 31 - 1;
 /** Volatile messages are left out while more than this waits in the socket, in bytes. */
 const SOCKET_FULL = 65_536;
 /** Closes a socket without ending the session: this client comes back. */
 const LEFT = 4000;
 
+const ENDINGS: Record<Ending, ErrorCode> = {
+  client: 'disconnected', unauthorized: 'unauthorized', forbidden: 'forbidden', kicked: 'disconnected', protocol: 'protocol',
+};
+
 interface Question {
-  readonly message: Record<string, unknown>;
-  readonly due: number;
-  readonly resolve: (answer: ServerMessage) => void;
-  readonly reject: (error: RealtimeError) => void;
+  readonly message: Message;
+  readonly settle: (answer: ServerMessage | RealtimeError) => void;
 }
 
-/** Makes a client. It connects with the first `connect()`, `subscribe` or `publish`. */
+type Message = Record<string, unknown>;
+
+/**
+ * Makes a client. It connects with the first `connect()`, `subscribe` or `publish`, performs what the {@link Machine} decides, and
+ * moves messages between the socket, the channels and the queue.
+ */
 export function createClient<S extends Schema = AnySchema>(options: ClientOptions): Client<S> {
-  // What a schema says is a matter of types alone: the connection carries JSON.
-  return new Connection(options) as unknown as Client<S>;
-}
-
-/** Performs what the {@link Machine} decides and moves messages between the socket, the channels and the queue. */
-class Connection implements Wire {
-  id: string | null = null;
-  readonly status = writable<Status>('idle');
-  readonly queuedMessageCount = writable(0);
-  readonly usingFallback = writable(false);
-  readonly connectionHealth: Readable<ConnectionHealth>;
-  readonly #health;
-  readonly #options: ClientOptions;
-  readonly #machine: Machine;
-  readonly #outbox: Outbox;
-  readonly #meter: Meter;
-  readonly #storage: QueueStorage | null;
-  readonly #codec;
-  readonly #streams = new Map<string, Stream>();
-  readonly #changed = new Set<Stream>();
-  /** Subscribe requests that were not answered. */
-  readonly #asked = new Map<unknown, Stream[]>();
-  readonly #questions = new Map<unknown, Question>();
-  readonly #listeners = new Map<keyof ClientEvents, Set<(event: never) => void>>();
-  #token: ClientOptions['token'];
-  #lastToken: string | null = null;
-  #aborter: AbortController | null = null;
-  #socket: WebSocket | null = null;
-  #fallback: FallbackSession | null = null;
-  #origin = '';
-  #requests = 0;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #pingAt = Infinity;
-  #renewAt = Infinity;
-  /** When service went missing, and when that is to be told. */
-  #lostSince: number | null = null;
-  #tellLostAt = Infinity;
-  #told = false;
-  #connects = 0;
-  #connectedSince: number | null = null;
-  #lastMessageAt: number | null = null;
-  #lastError: RealtimeError | null = null;
+  const { backoff, fallback, queue = {}, timeouts = {}, codec = json } = options;
+  const { tokenMs = DEFAULTS.TOKEN_TIMEOUT_MS, requestMs = DEFAULTS.REQUEST_TIMEOUT_MS } = timeouts;
+  const machine = new Machine({
+    minMs: backoff?.minMs ?? DEFAULTS.BACKOFF_MIN_MS,
+    maxMs: backoff?.maxMs ?? DEFAULTS.BACKOFF_MAX_MS,
+    factor: backoff?.factor ?? 2,
+    connectMs: timeouts.connectMs ?? DEFAULTS.CONNECT_TIMEOUT_MS,
+    probeMs: timeouts.probeMs ?? DEFAULTS.PROBE_TIMEOUT_MS,
+    tokenMs,
+    fallback: !!fallback,
+    renewable: typeof options.token === 'function',
+  });
+  const meter = new Meter(options.health);
+  const outbox = new Outbox(queue, timeouts.ackMs ?? DEFAULTS.ACK_TIMEOUT_MS, {
+    failed: (message, error) => emit('undeliverable', { message, error }),
+    overflowed: (count) => emit('overflow', { count }),
+    settled: (delivered) => meter.settled(delivered),
+    changed: save,
+  });
+  const storage = queue.storage === false ? null : queue.storage ?? defaultStorage(options.url);
+  const streams = new Map<string, Stream>();
+  const changed = new Set<Stream>();
+  /** Subscribe requests and questions that were not answered. */
+  const asked = new Map<unknown, Stream[]>();
+  const questions = new Map<unknown, Question>();
+  const listeners = new Map<keyof ClientEvents, Set<(event: never) => void>>();
+  const [machineAlarm, pingAlarm, renewAlarm, lostAlarm] = [alarm(), alarm(), alarm(), alarm()] as const;
+  const status = writable<Status>('idle');
+  const queuedMessageCount = writable(0);
+  const usingFallback = writable(false);
+  let { token } = options;
+  let lastToken: string | null = null;
+  let id: string | null = null;
+  let aborter = new AbortController();
+  let socket: WebSocket | null = null;
+  let session: FallbackSession | null = null;
+  let origin = '';
+  let requests = 0;
+  let connects = 0;
+  let connectedSince: number | null = null;
+  let lastMessageAt: number | null = null;
+  let lastError: RealtimeError | null = null;
+  /** When service went missing, and whether that was told. */
+  let lostSince = 0;
+  let lostTold = false;
   /** For the server: the slowest listener and the holes healed since the last report. */
-  #slowest = 0;
-  #healed = 0;
-  #loading = false;
-  #saving = false;
-  #unlisten: Unsubscribe = () => undefined;
+  let slowest = 0;
+  let healed = 0;
+  let loading = true;
+  let saving = false;
+  let unlisten: Unsubscribe | undefined;
 
-  constructor(options: ClientOptions) {
-    const { backoff, timeouts, queue } = options;
-    this.#options = options;
-    this.#token = options.token;
-    this.#codec = options.codec ?? json;
-    this.#meter = new Meter(options.health);
-    this.#machine = new Machine({
-      backoff: {
-        minMs: backoff?.minMs ?? DEFAULTS.BACKOFF_MIN_MS,
-        maxMs: backoff?.maxMs ?? DEFAULTS.BACKOFF_MAX_MS,
-        factor: backoff?.factor ?? 2,
-      },
-      connectMs: timeouts?.connectMs ?? DEFAULTS.CONNECT_TIMEOUT_MS,
-      probeMs: timeouts?.probeMs ?? DEFAULTS.PROBE_TIMEOUT_MS,
-      tokenMs: timeouts?.tokenMs ?? DEFAULTS.TOKEN_TIMEOUT_MS,
-      fallback: !!options.fallback,
-      renewable: typeof options.token === 'function',
-    });
-    this.#outbox = new Outbox(queue ?? {}, timeouts?.ackMs ?? DEFAULTS.ACK_TIMEOUT_MS, {
-      failed: (message, error) => this.emit('undeliverable', { message, error }),
-      overflowed: (count) => this.emit('overflow', { count }),
-      settled: (delivered) => this.#meter.settled(delivered),
-      changed: () => this.#save(),
-    });
-    this.#storage = queue?.storage === false ? null : queue?.storage ?? defaultStorage(options.url);
-    this.connectionHealth = this.#health = writable(this.#measure());
-    this.#load();
-  }
+  // ---- telling
 
-  // ---- what an application calls
-
-  connect(): void {
-    this.#run({ type: 'connect' });
-  }
-
-  disconnect(): void {
-    this.#run({ type: 'disconnect' });
-  }
-
-  reconnect(): void {
-    this.#run({ type: 'reconnect' });
-  }
-
-  ready({ signal }: { signal?: AbortSignal } = {}): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const stop: Unsubscribe[] = [];
-      const done = (error?: unknown): void => {
-        queueMicrotask(() => stop.forEach((run) => run()));
-        if (error === undefined) resolve();
-        else reject(error);
-      };
-      stop.push(this.status.subscribe((status) => {
-        if (status === 'connected' || status === 'polling') done();
-      }), this.on('failed', done));
-      signal?.addEventListener('abort', () => done(signal.reason), { once: true });
-      if (signal?.aborted) done(signal.reason);
-    });
-  }
-
-  setToken(token: string | null): void {
-    this.#token = token ?? undefined;
-    if (token === null) {
-      this.disconnect();
-      this.#outbox.clear();
-    } else if (this.#live) {
-      // Another user's token does not renew this session: begin another one.
-      this.#refresh(token).catch(() => {
-        this.disconnect();
-        this.connect();
-      });
-    } else {
-      this.#run({ type: 'token_set' });
-    }
-  }
-
-  channel(name: string, options?: ChannelOptions): Stream {
-    let stream = this.#streams.get(name);
-    if (!stream) this.#streams.set(name, (stream = new Stream(name, this)));
-    return stream.configure(options);
-  }
-
-  async publish(channel: string, type: string, data: unknown, options: PublishOptions = {}): Promise<Ack> {
-    const settled = this.#outbox.add(channel, type, asJson(data), options, this.#now());
-    if (this.#machine.state === 'idle') this.connect();
-    this.#flush();
-    this.#after();
-    return settled;
-  }
-
-  request(message: { readonly type: string; readonly [member: string]: unknown }): Promise<ServerMessage> {
-    return new Promise((resolve, reject) => {
-      const id = ++this.#requests;
-      const due = performance.now() + (this.#options.timeouts?.requestMs ?? DEFAULTS.REQUEST_TIMEOUT_MS);
-      this.#questions.set(id, { message: { ...message, id }, due, resolve, reject });
-      if (this.#live) this.send({ ...message, id });
-      this.#schedule();
-    });
-  }
-
-  on<E extends keyof ClientEvents>(event: E, listener: (event: ClientEvents[E]) => void): Unsubscribe {
-    const listeners = this.#listeners.get(event) ?? new Set();
-    this.#listeners.set(event, listeners);
-    listeners.add(listener);
-    return () => void listeners.delete(listener);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.disconnect();
-    await Promise.resolve();
-  }
-
-  // ---- what channels call
-
-  changed(stream: Stream): void {
-    if (this.#changed.size === 0) queueMicrotask(() => this.#synchronise());
-    this.#changed.add(stream);
-    if (stream.wanted) {
-      stream.status.set('subscribing');
-      if (this.#machine.state === 'idle') this.connect();
-    } else {
-      stream.status.set('unsubscribed');
-    }
-  }
-
-  repair(stream: Stream): void {
-    this.#healed++;
-    this.#subscribe([stream]);
-  }
-
-  send(message: Record<string, unknown>): boolean {
-    const socket = this.#socket;
-    if (!socket || !this.#live) return false;
-    if (message['type'] === 'publish' && message['id'] === undefined && socket.bufferedAmount > SOCKET_FULL) return false;
-    socket.send(this.#codec.encode(message));
-    return true;
-  }
-
-  emit<E extends keyof ClientEvents>(event: E, detail: ClientEvents[E]): void {
-    this.#log(event, detail);
-    for (const run of [...(this.#listeners.get(event) ?? [])]) {
+  function emit<E extends keyof ClientEvents>(event: E, detail: ClientEvents[E]): void {
+    options.logger?.({ at: Date.now(), message: event, detail });
+    for (const run of [...(listeners.get(event) ?? [])]) {
       try {
         (run as (detail: ClientEvents[E]) => void)(detail);
       } catch (error) {
@@ -226,267 +98,292 @@ class Connection implements Wire {
     }
   }
 
-  handled(stream: Stream, sequence: number | undefined, milliseconds: number): void {
-    this.#slowest = Math.max(this.#slowest, milliseconds);
-    const every = this.#options.receiptEvery ?? DEFAULTS.RECEIPT_EVERY;
-    if (sequence !== undefined && every > 0 && sequence % every === 0) {
-      this.send({ type: 'receipt', channel: stream.name, sequence });
+  function on<E extends keyof ClientEvents>(event: E, listener: (event: ClientEvents[E]) => void): Unsubscribe {
+    const all = listeners.get(event) ?? new Set();
+    listeners.set(event, all.add(listener));
+    return () => void all.delete(listener);
+  }
+
+  function fail(cause: unknown, code: ErrorCode = 'disconnected', what = ''): void {
+    lastError = cause instanceof RealtimeError ? cause : new RealtimeError(code, what + String(cause), true, { cause });
+    emit('error', lastError);
+  }
+
+  function measure(): ConnectionHealth {
+    const { status, nextRetryAt } = machine;
+    const usingFallback = status === 'polling';
+    return meter.health({
+      status,
+      transport: status === 'connected' ? 'websocket' : (usingFallback && fallback && fallback.transport) || null,
+      reconnectionCount: Math.max(connects - 1, 0),
+      queuedMessages: outbox.waiting,
+      usingFallback,
+      connectedSince,
+      lastMessageAt,
+      nextRetryAt: nextRetryAt && Math.round(Date.now() + nextRetryAt - now()),
+      lastError,
+    });
+  }
+
+  const connectionHealth = writable(measure());
+
+  /** Whatever happened: tells what is different now, and waits for what is next. */
+  function update(): void {
+    const from = status();
+    const to = machine.status;
+    if (from !== to) {
+      usingFallback.set(to === 'polling');
+      status.set(to);
+      if (to === 'connected' || to === 'polling') serve(to);
+      else interrupt(from, to);
+      const { ending } = machine;
+      emit('status', { from, to, reason: ending ?? lastError?.message ?? '' });
+      if (ending && ending !== 'client') {
+        lastError = new RealtimeError(ENDINGS[ending], lastError?.message ?? ending);
+        emit('failed', lastError);
+      }
+    }
+    queuedMessageCount.set(outbox.waiting);
+    const health = measure();
+    if (differ(health, connectionHealth())) connectionHealth.set(health);
+    machineAlarm(Math.min(machine.deadline, outbox.deadline) - now(), tick);
+  }
+
+  /** Messages flow, over this way or that. */
+  function serve(to: Status): void {
+    lostAlarm(Infinity);
+    if (lostTold) emit('restored', { afterMs: now() - lostSince });
+    lostTold = false;
+    connectedSince ??= Date.now();
+    outbox.disconnected();
+    if (to === 'connected') connects++;
+    else wanted().forEach((stream) => stream.subscribed(undefined));
+    flush();
+  }
+
+  /** Nothing flows any more. */
+  function interrupt(from: Status, to: Status): void {
+    connectedSince = null;
+    pingAlarm(Infinity);
+    renewAlarm(Infinity);
+    outbox.disconnected();
+    for (const stream of streams.values()) stream.lost();
+    if (to === 'disconnected') {
+      unlisten?.();
+      lostAlarm(Infinity);
+      lostTold = false;
+    } else if (from !== 'connecting') {
+      lostSince = now();
+      lostAlarm(timeouts.lostAfterMs ?? DEFAULTS.LOST_AFTER_MS, () => {
+        lostTold = true;
+        emit('lost', { since: Date.now() - (now() - lostSince) });
+      });
     }
   }
 
   // ---- the machine and its effects
 
-  get #live(): boolean {
-    return this.status() === 'connected';
+  function run(input: Input): void {
+    const before = machine.status;
+    for (const effect of machine.step(input, now(), Math.random)) perform[effect]();
+    // Most messages change nothing, and there are many.
+    if (input.type !== 'heard' || before !== machine.status) update();
   }
 
-  #now(): Now {
-    return { wall: Date.now(), steady: performance.now() };
+  function tick(): void {
+    run({ type: 'tick' });
+    if (outbox.tick(Date.now(), now())) run({ type: 'suspect' });
+    flush();
+    update();
   }
 
-  #run(input: Input): void {
-    if (input.type !== 'heard') this.#log('input', input);
-    for (const effect of this.#machine.step(input, performance.now(), Math.random)) this.#perform(effect);
-    if (input.type !== 'heard' || this.#machine.status !== this.status()) this.#after();
-  }
-
-  #perform(effect: Effect): void {
-    switch (effect) {
-      case 'authorize':
-        this.#unlisten();
-        this.#unlisten = listenToPage((type) => this.#run({ type }), () => this.#hide());
-        return void this.#authorize();
-      case 'open':
-        return void this.#open();
-      case 'greet':
-        return this.#greet();
-      case 'ready':
-        this.#after();
-        for (const group of groups([...this.#streams.values()].filter((stream) => stream.pending === '')) ) this.#subscribe(group);
-        for (const { message } of this.#questions.values()) this.send(message);
-        return this.#ping();
-      case 'probe':
-        return this.#ping();
-      case 'drop':
-        return this.#drop(this.#machine.ending === 'client' ? 1000 : LEFT);
-      case 'poll':
-        return this.#poll();
-      case 'stop_poll':
-        this.#fallback?.stop();
-        this.#fallback = null;
-    }
-  }
-
-  /** Whatever happened: tells what is different now. */
-  #after(): void {
-    const from = this.status();
-    const to = this.#machine.status;
-    const serving = to === 'connected' || to === 'polling';
-    this.usingFallback.set(to === 'polling');
-    this.status.set(to);
-    if (from !== to) {
-      this.#changedStatus(from, to, serving);
-      this.emit('status', { from, to, reason: this.#machine.ending ?? this.#lastError?.message ?? '' });
-      const { ending } = this.#machine;
-      if (to === 'disconnected' && ending && ending !== 'client') {
-        this.#unlisten();
-        this.#lastError = new RealtimeError(ENDINGS[ending], this.#lastError?.message ?? ending);
-        this.emit('failed', this.#lastError);
-      }
-    }
-    this.queuedMessageCount.set(this.#outbox.waiting);
-    this.#tell();
-    this.#schedule();
-  }
-
-  #changedStatus(from: Status, to: Status, serving: boolean): void {
-    const now = performance.now();
-    if (serving) {
-      if (this.#told) this.emit('restored', { afterMs: now - (this.#lostSince ?? now) });
-      this.#lostSince = null;
-      this.#told = false;
-      this.#tellLostAt = Infinity;
-      this.#connectedSince ??= Date.now();
-      if (to === 'polling') for (const stream of this.#streams.values()) if (stream.wanted) stream.subscribed(undefined);
-      if (to === 'connected' && this.#connects++ > 0) this.#lastError = null;
-      this.#flush();
-    } else {
-      this.#connectedSince = null;
-      if (to === 'disconnected' || to === 'idle') {
-        this.#tellLostAt = Infinity;
-        this.#lostSince = null;
-      } else if (this.#lostSince === null) {
-        this.#lostSince = now;
-        this.#tellLostAt = now + (this.#options.timeouts?.lostAfterMs ?? DEFAULTS.LOST_AFTER_MS);
-      }
-    }
-    if (from === 'connected' || from === 'polling') this.#outbox.disconnected();
-    if (from === 'connected' || (from === 'polling' && !serving)) {
-      this.#pingAt = this.#renewAt = Infinity;
-      for (const stream of this.#streams.values()) stream.lost();
-    }
-  }
-
-  async #authorize(): Promise<void> {
-    const token = this.#token;
-    if (typeof token !== 'function') {
-      this.#lastToken = token ?? null;
-      return this.#run({ type: 'token' });
-    }
-    const aborter = (this.#aborter = new AbortController());
-    let input: Input;
-    try {
-      const given = await token({ reason: this.#machine.tokenReason, signal: aborter.signal });
-      if (!aborter.signal.aborted) this.#lastToken = given;
-      input = { type: 'token' };
-    } catch (error) {
-      this.#fail(error);
-      input = { type: error instanceof UnauthorizedError ? 'token_refused' : 'token_failed' };
-    }
-    if (this.#aborter === aborter && !aborter.signal.aborted) this.#run(input);
-  }
-
-  async #open(): Promise<void> {
-    const aborter = (this.#aborter = new AbortController());
-    try {
-      const { url } = this.#options;
-      const raw = typeof url === 'string' ? url : await url();
-      if (aborter.signal.aborted) return;
-      const target = new URL(raw, globalThis.location?.href);
-      target.protocol = target.protocol.replace('http', 'ws');
-      if (target.pathname === '/') target.pathname = '/ws';
-      this.#origin = target.origin.replace('ws', 'http');
-      const Socket = this.#options.WebSocket ?? WebSocket;
-      const socket = (this.#socket = new Socket(target.href, this.#codec.protocol));
-      socket.binaryType = 'arraybuffer';
-      socket.onopen = () => this.#run({ type: 'opened' });
-      socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => this.#receive(data);
-      socket.onclose = ({ code, reason }) => {
-        this.#forget();
-        this.#lastError = new RealtimeError('disconnected', `closed with ${code} ${reason}`.trim(), true);
-        this.#run({ type: 'closed', code });
-      };
-    } catch (error) {
-      this.#fail(error);
-      this.#run({ type: 'closed', code: 1006 });
-    }
-  }
-
-  /** The socket is nothing to us any more. */
-  #forget(): WebSocket | null {
-    const socket = this.#socket;
-    this.#socket = null;
-    if (socket) socket.onopen = socket.onmessage = socket.onclose = null;
-    // Nobody will answer what was asked.
-    this.#asked.clear();
-    for (const stream of this.#streams.values()) stream.pending = null;
-    return socket;
-  }
-
-  #drop(code: number): void {
-    this.#aborter?.abort();
-    this.#forget()?.close(code);
-    if (code === 1000) {
-      this.id = null;
-      this.#unlisten();
-    }
-  }
-
-  /** The page goes into the back-forward cache, which an open socket would prevent. */
-  #hide(): void {
-    if (!this.#socket) return;
-    this.#drop(LEFT);
-    this.#run({ type: 'closed', code: 1001 });
-  }
-
-  #greet(): void {
-    const wanted = [...this.#streams.values()].filter((stream) => stream.wanted);
-    // Until they are asked for, what comes belongs to the session that may be resumed.
-    for (const stream of wanted) stream.pending = '';
-    const subscribe = this.#wish(groups(wanted)[0] ?? []);
-    const id = subscribe ? this.#requests : ++this.#requests;
-    const { id: _, type: __, ...wish } = subscribe ?? {};
-    this.#socket?.send(this.#codec.encode({
-      type: 'connect', id, heartbeat: 'message',
-      token: this.#lastToken ?? undefined, session: this.id ?? undefined, subscribe: subscribe ? wish : undefined,
-    }));
-  }
-
-  #ping(): void {
-    this.#pingAt = performance.now() + DEFAULTS.RTT_INTERVAL_MS;
-    if (this.#socket?.readyState === 1) {
-      this.#socket.send(this.#codec.encode({ type: 'ping', id: 'rtt', timestamp: performance.now() }));
-    }
-  }
-
-  #poll(): void {
-    const { fallback } = this.#options;
-    if (!fallback) return;
-    const client = this;
-    const session = (this.#fallback = fallback.start({
-      origin: this.#origin,
-      session: this.id ?? uuid(Date.now()),
-      fetch: this.#options.fetch ?? globalThis.fetch.bind(globalThis),
-      token: () => this.#lastToken,
-      * channels() {
-        for (const { wanted, name, options, cursor } of client.#streams.values()) {
-          if (wanted) yield { name, options, position: cursor.position };
+  const perform = {
+    authorize(): void {
+      unlisten?.();
+      unlisten = listenToPage((type) => run({ type }), () => {
+        // A page with an open socket could not go into the back-forward cache.
+        if (socket) {
+          perform.drop();
+          run({ type: 'closed', code: 1001 });
         }
-      },
-      place: (name, position) => {
-        const stream = this.#streams.get(name);
-        if (stream?.pending === null) stream.cursor.position = position;
-      },
-      deliver: (message) => {
-        if (session === this.#fallback) this.#hear(message);
-      },
-      succeeded: () => {
-        if (session === this.#fallback) this.#run({ type: 'poll_ok' });
-      },
-      failed: (error) => {
-        if (session !== this.#fallback) return;
-        this.#fail(error);
-        this.#run({ type: 'poll_failed' });
-      },
-    }));
+      });
+      if (typeof token !== 'function') {
+        lastToken = token ?? null;
+        return run({ type: 'token' });
+      }
+      const { signal } = (aborter = new AbortController());
+      const answer = (input: Input): void => {
+        if (!signal.aborted) run(input);
+      };
+      ask(token, { reason: machine.tokenReason, signal }).then((given) => {
+        if (!signal.aborted) lastToken = given;
+        answer({ type: 'token' });
+      }, (error: unknown) => {
+        fail(error);
+        answer({ type: error instanceof UnauthorizedError ? 'token_refused' : 'token_failed' });
+      });
+    },
+
+    open(): void {
+      const { signal } = (aborter = new AbortController());
+      const { url } = options;
+      ask(typeof url === 'function' ? url : () => url, undefined).then((given) => {
+        if (signal.aborted) return;
+        const target = new URL(given, globalThis.location?.href);
+        target.protocol = target.protocol.replace('http', 'ws');
+        if (target.pathname === '/') target.pathname = '/ws';
+        origin = target.origin.replace('ws', 'http');
+        socket = new (options.WebSocket ?? WebSocket)(target.href, codec.protocol);
+        socket.binaryType = 'arraybuffer';
+        socket.onopen = () => run({ type: 'opened' });
+        socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => receive(data);
+        socket.onclose = ({ code, reason }) => {
+          forget();
+          lastError = new RealtimeError('disconnected', `closed with ${code} ${reason}`, true);
+          run({ type: 'closed', code });
+        };
+      }).catch((error: unknown) => {
+        fail(error);
+        run({ type: 'closed', code: 0 });
+      });
+    },
+
+    greet(): void {
+      // Until they are asked for, what comes belongs to the session that may be resumed.
+      const all = wanted();
+      for (const stream of all) stream.pending = '';
+      const { id: request = ++requests, type: _, ...subscribe } = wish(groups(all)[0]);
+      transmit({ type: 'connect', id: request, heartbeat: 'message', token: lastToken ?? undefined, session: id ?? undefined, subscribe });
+    },
+
+    ready(): void {
+      update();
+      groups(wanted().filter((stream) => stream.pending === '')).forEach(subscribe);
+      for (const { message } of questions.values()) send(message);
+      perform.probe();
+    },
+
+    probe(): void {
+      transmit({ type: 'ping', id: 'rtt', timestamp: now() });
+      const again = (): void => (hidden() ? pingAlarm(DEFAULTS.RTT_INTERVAL_MS, again) : perform.probe());
+      pingAlarm(DEFAULTS.RTT_INTERVAL_MS, again);
+    },
+
+    drop(): void {
+      const ends = machine.ending === 'client';
+      aborter.abort();
+      forget()?.close(ends ? 1000 : LEFT);
+      if (ends) id = null;
+    },
+
+    poll(): void {
+      if (!fallback) return;
+      const mine = <A extends unknown[]>(act: (...values: A) => void) => (...values: A): void => {
+        if (session === begun) act(...values);
+      };
+      const begun: FallbackSession = (session = fallback.start({
+        origin,
+        session: id ?? uuid(Date.now()),
+        fetch: options.fetch ?? ((...request) => fetch(...request)),
+        token: () => lastToken,
+        channels: () => wanted().map(({ name, options, cursor }) => ({ name, options, position: cursor.position })),
+        place: mine((name: string, position: Position) => {
+          const stream = streams.get(name);
+          if (stream?.pending === null) stream.cursor.position = position;
+        }),
+        deliver: mine(hear),
+        succeeded: mine(() => run({ type: 'poll_ok' })),
+        failed: mine((error: unknown) => {
+          fail(error);
+          run({ type: 'poll_failed' });
+        }),
+      }));
+    },
+
+    stop_poll(): void {
+      session?.stop();
+      session = null;
+    },
+  };
+
+  /** The socket is nothing to us any more; nobody will answer what was asked. */
+  function forget(): WebSocket | null {
+    const gone = socket;
+    socket = null;
+    if (gone) gone.onopen = gone.onmessage = gone.onclose = null;
+    asked.clear();
+    for (const stream of streams.values()) stream.pending = null;
+    return gone;
+  }
+
+  function transmit(message: Message): void {
+    if (socket?.readyState === 1) socket.send(codec.encode(message));
+  }
+
+  function send(message: Message): boolean {
+    const can = status() === 'connected' && socket !== null && (message['id'] !== undefined || socket.bufferedAmount < SOCKET_FULL);
+    if (can) transmit(message);
+    return can;
   }
 
   // ---- subscriptions
 
+  const wanted = (): Stream[] => [...streams.values()].filter((stream) => stream.wanted);
+
+  const wire: Wire = {
+    changed(stream) {
+      if (changed.size === 0) queueMicrotask(synchronise);
+      changed.add(stream);
+      stream.lost();
+      if (stream.wanted && machine.state === 'idle') run({ type: 'connect' });
+    },
+    repair(stream) {
+      healed++;
+      subscribe([stream]);
+    },
+    publish,
+    send,
+    request,
+    emit,
+    handled(stream, sequence, milliseconds) {
+      slowest = Math.max(slowest, milliseconds);
+      // A sequence of 0 stands for none.
+      if (sequence && sequence % (options.receiptEvery ?? DEFAULTS.RECEIPT_EVERY) === 0) {
+        send({ type: 'receipt', channel: stream.name, sequence });
+      }
+    },
+  };
+
   /** Tells the server which channels are wanted now and which no longer. */
-  #synchronise(): void {
-    const changed = [...this.#changed];
-    this.#changed.clear();
-    const left = changed.filter((stream) => !stream.wanted);
-    for (const stream of left) stream.lost();
-    if (this.#machine.state === 'polling') {
-      for (const stream of changed) if (stream.wanted) stream.subscribed(undefined);
-      this.#fallback?.changed();
+  function synchronise(): void {
+    const all = [...changed];
+    changed.clear();
+    const joined = all.filter((stream) => stream.wanted);
+    unsubscribe(all.filter((stream) => !stream.wanted).map((stream) => stream.name));
+    groups(joined).forEach(subscribe);
+    if (machine.state === 'polling') {
+      for (const stream of joined) stream.subscribed(undefined);
+      session?.changed();
     }
-    if (!this.#live) return;
-    if (left.length > 0) this.#unsubscribe(left.map((stream) => stream.name));
-    for (const group of groups(changed.filter((stream) => stream.wanted))) this.#subscribe(group);
-    this.#schedule();
   }
 
-  #unsubscribe(channels: string[]): void {
+  function unsubscribe(channels: string[]): void {
+    if (channels.length === 0 || !send({ type: 'unsubscribe', id: ++requests, channels })) return;
     // Whether it was subscribed is not of interest any more.
-    this.#asked.set(++this.#requests, []);
-    this.send({ type: 'unsubscribe', id: this.#requests, channels });
+    asked.set(requests, []);
   }
 
-  #subscribe(streams: Stream[]): void {
-    const message = this.#live && this.#wish(streams);
-    if (message) this.send(message);
+  function subscribe(group: Stream[]): void {
+    if (status() === 'connected') send(wish(group));
   }
 
   /** A subscribe message for channels that are narrowed alike. */
-  #wish(streams: Stream[]): Record<string, unknown> | null {
-    const [first] = streams;
-    if (!first) return null;
-    const id = ++this.#requests;
-    this.#asked.set(id, streams);
-    const channels = streams.map((stream) => {
+  function wish(group: Stream[] = []): Message {
+    const [first] = group;
+    if (!first) return {};
+    const id = ++requests;
+    asked.set(id, group);
+    const channels = group.map((stream) => {
       stream.pending = id;
       const { state, presence, history } = stream.options;
       return { channel: stream.name, ...stream.cursor.start(), state, presence, history };
@@ -494,282 +391,259 @@ class Connection implements Wire {
     return { type: 'subscribe', id, channels, ...narrow(first.options) };
   }
 
-  #subscribed(message: ServerMessage): void {
-    const streams = this.#asked.get(message.id) ?? [];
-    this.#asked.delete(message.id);
-    const positions = (message['positions'] ?? {}) as Record<string, NonNullable<ChannelOptions['since']>>;
-    for (const stream of streams) if (stream.pending === message.id) stream.subscribed(positions[stream.name]);
-    // A resumed session brings back what is wanted no longer.
-    const names = (message['channels'] as string[]).filter((name) => !this.#streams.get(name)?.wanted);
-    if (names.length > 0) this.#unsubscribe(names);
-  }
-
   /** A subscription was refused. One channel refuses all that were asked for with it, so they are asked for alone. */
-  #refused(streams: Stream[], error: RealtimeError, retryMs: number): void {
-    const wanted = streams.filter((stream) => stream.wanted);
-    if (error.retryable) return void setTimeout(() => wanted.forEach((stream) => this.changed(stream)), retryMs);
-    if (streams.length > 1) return wanted.forEach((stream) => this.#subscribe([stream]));
-    for (const stream of wanted) {
-      stream.pending = null;
-      stream.status.set('unsubscribed');
-      this.#fail(new RealtimeError(error.code, `${stream.name}: ${error.message}`));
+  function refused(group: Stream[], error: RealtimeError, retryMs: number): void {
+    const left = group.filter((stream) => stream.wanted);
+    if (error.retryable) setTimeout(() => left.forEach(wire.changed), retryMs);
+    else if (group.length > 1) left.forEach((stream) => subscribe([stream]));
+    else {
+      for (const stream of left) {
+        stream.refused();
+        fail(new RealtimeError(error.code, `${stream.name}: ${error.message}`));
+      }
     }
   }
 
   // ---- messages
 
-  #receive(frame: string | ArrayBuffer): void {
+  function receive(frame: string | ArrayBuffer): void {
     let message: unknown;
     try {
-      message = this.#codec.decode(frame);
-      if (typeof message !== 'object' || message === null) throw new TypeError('not an object');
+      message = codec.decode(frame);
     } catch (cause) {
-      return this.#fail(new RealtimeError('protocol', `a message cannot be read: ${String(cause)}`, false, { cause }));
+      return fail(cause, 'protocol', 'a message cannot be read: ');
     }
-    this.#lastMessageAt = Date.now();
-    this.#run({ type: 'heard' });
-    this.#hear(message as ServerMessage);
+    lastMessageAt = Date.now();
+    run({ type: 'heard' });
+    if (message && typeof message === 'object') hear(message as ServerMessage);
   }
 
-  #hear(message: ServerMessage): void {
-    const { type, id, channel } = message;
+  function hear(message: ServerMessage): void {
+    const { type, id: request, channel } = message;
     switch (type) {
       case 'connected':
-        return this.#welcome(message);
-      case 'subscribed':
-        return this.#subscribed(message);
-      case 'ack':
-      case 'error':
-        return this.#answer(message, type === 'error');
-      case 'ping':
-        return void this.send({ type: 'pong', timestamp: message['timestamp'], report: this.#report() });
-      case 'pong':
-        if (id === 'rtt') {
-          this.#meter.roundTrip(performance.now() - (message['timestamp'] as number));
-          this.#tell();
+        id = message['session'] as string;
+        expires(message['expires_at'] as number | undefined);
+        return run({
+          type: 'welcome',
+          heartbeatMs: message['heartbeat_ms'] as number | undefined,
+          retryMaxMs: message['retry_max_ms'] as number | undefined,
+        });
+      case 'subscribed': {
+        const positions = (message['positions'] ?? {}) as Record<string, Position>;
+        for (const stream of asked.get(request) ?? []) {
+          if (stream.pending === request) stream.subscribed(positions[stream.name]);
         }
-        return;
-      case 'token_expiring':
-        return this.#renew();
-      case 'reconnect':
-        return this.#run({ type: 'advice', retryMs: message['retry_ms'] as number });
+        asked.delete(request);
+        // A resumed session brings back what is wanted no longer.
+        return unsubscribe((message['channels'] as string[]).filter((name) => !streams.get(name)?.wanted));
+      }
       case 'unsubscribed':
-        return void this.#asked.delete(id);
+        return void asked.delete(request);
+      case 'ping':
+        transmit({ type: 'pong', timestamp: message['timestamp'], report: { ...report(), queued: outbox.waiting, visible: !hidden() } });
+        return;
+      case 'pong':
+        meter.roundTrip(now() - (message['timestamp'] as number));
+        return update();
+      case 'token_expiring':
+        return renew();
+      case 'reconnect':
+        return run({ type: 'advice', retryMs: message['retry_ms'] as number });
+      case 'error':
+        return refuse(message);
     }
-    const question = id === undefined ? undefined : this.#questions.get(id);
-    if (question) {
-      this.#questions.delete(id);
-      question.resolve(message);
-    } else if (channel !== undefined) {
-      this.#streams.get(channel)?.hear(message);
-    }
+    const question = questions.get(request);
+    if (question) question.settle(message);
+    else if (type === 'ack') acknowledge(message);
+    else if (channel !== undefined) streams.get(channel)?.hear(message);
   }
 
-  #welcome(message: ServerMessage): void {
-    this.id = message['session'] as string;
-    this.#expires(message['expires_at'] as number | undefined);
-    this.#run({
-      type: 'welcome',
-      heartbeatMs: message['heartbeat_ms'] as number | undefined,
-      retryMaxMs: message['retry_max_ms'] as number | undefined,
+  function acknowledge({ id, sequence = null, duplicate }: ServerMessage): void {
+    outbox.acknowledged(id, sequence as number | null, duplicate === true);
+    flush();
+    update();
+  }
+
+  function refuse({ id, code, message, retryable, retry_after_ms }: ServerMessage): void {
+    const error = new RealtimeError(code as ErrorCode, String(message), retryable === true);
+    const retryMs = Number(retry_after_ms ?? DEFAULTS.BACKOFF_MIN_MS + Math.random() * DEFAULTS.BACKOFF_STEP_MS);
+    const group = asked.get(id);
+    const question = questions.get(id);
+    asked.delete(id);
+    if (group) refused(group, error, retryMs);
+    else if (question) question.settle(error);
+    else if (!outbox.refused(id, error, retryMs, Date.now(), now())) fail(error);
+    flush();
+    update();
+  }
+
+  function request(message: { readonly type: string; readonly [member: string]: unknown }): Promise<ServerMessage> {
+    return new Promise((resolve, reject) => {
+      const id = ++requests;
+      const settle = (answer: ServerMessage | RealtimeError): void => {
+        clearTimeout(timer);
+        questions.delete(id);
+        if (answer instanceof RealtimeError) reject(answer);
+        else resolve(answer);
+      };
+      const timer = setTimeout(() => settle(new RealtimeError('timeout', 'no answer in time', true)), requestMs);
+      questions.set(id, { message: { ...message, id }, settle });
+      send({ ...message, id });
     });
   }
 
-  #answer(message: ServerMessage, refused: boolean): void {
-    const { id } = message;
-    const now = this.#now();
-    if (!refused) {
-      const sequence = (message['sequence'] as number | undefined) ?? null;
-      if (!this.#outbox.acknowledged(String(id), sequence, message['duplicate'] === true)) {
-        this.#questions.get(id)?.resolve(message);
-        this.#questions.delete(id);
-      }
-    } else {
-      const error = new RealtimeError(message['code'] as ErrorCode, String(message['message']), message['retryable'] === true);
-      const backoff = DEFAULTS.BACKOFF_MIN_MS + Math.random() * DEFAULTS.BACKOFF_STEP_MS;
-      const retryMs = (message['retry_after_ms'] as number | undefined) ?? backoff;
-      const streams = this.#asked.get(id);
-      const question = this.#questions.get(id);
-      this.#asked.delete(id);
-      this.#questions.delete(id);
-      if (streams) this.#refused(streams, error, retryMs);
-      else if (question) question.reject(error);
-      else if (id === undefined || !this.#outbox.refused(String(id), error, retryMs, now)) this.#fail(error);
-    }
-    this.#flush();
-    this.#after();
-  }
-
-  /** How this client is, for the server's metrics. */
-  #report(): Record<string, unknown> {
-    const report = {
-      queued: this.#outbox.waiting,
-      handler_ms: Math.round(this.#slowest * 10) / 10,
-      gaps_healed: this.#healed,
-      visible: globalThis.document?.visibilityState !== 'hidden',
-    };
-    this.#slowest = this.#healed = 0;
-    return report;
+  /** How this client was since the last report. */
+  function report(): Message {
+    const said = { handler_ms: Math.round(slowest * 10) / 10, gaps_healed: healed };
+    slowest = healed = 0;
+    return said;
   }
 
   // ---- tokens
 
-  #expires(at: number | undefined): void {
-    const remaining = (at ?? Infinity) - Date.now();
-    const share = 0.75 + Math.random() / 10;
-    this.#renewAt = remaining > 0 && typeof this.#token === 'function' ? performance.now() + remaining * share : Infinity;
+  function expires(at = Infinity): void {
+    // At 80 % of what is left, a little sooner or later.
+    renewAlarm((at - Date.now()) * (0.75 + Math.random() / 10), renew);
   }
 
-  #renew(): void {
-    this.#renewAt = Infinity;
-    const token = this.#token;
+  function renew(): void {
     if (typeof token !== 'function') return;
-    token({ reason: 'expiring', signal: AbortSignal.timeout(this.#options.timeouts?.tokenMs ?? DEFAULTS.TOKEN_TIMEOUT_MS) })
-      .then((given) => (given === null ? undefined : this.#refresh(given)))
-      .catch((error: unknown) => this.#fail(error));
+    ask(token, { reason: 'expiring', signal: AbortSignal.timeout(tokenMs) })
+      .then((given) => (given === null ? undefined : refresh(given)))
+      .catch((error: unknown) => fail(error));
   }
 
-  async #refresh(token: string): Promise<void> {
-    const answer = await this.request({ type: 'refresh', token });
-    this.#lastToken = token;
-    this.#expires(answer['expires_at'] as number | undefined);
-    this.#schedule();
+  async function refresh(given: string): Promise<void> {
+    const answer = await request({ type: 'refresh', token: given });
+    lastToken = given;
+    expires(answer['expires_at'] as number | undefined);
   }
 
   // ---- the queue
 
+  async function publish(...[channel, type, data, options = {}]: Parameters<Wire['publish']>): ReturnType<Wire['publish']> {
+    const settled = outbox.add(channel, type, asJson(data), options, Date.now());
+    if (machine.state === 'idle') run({ type: 'connect' });
+    flush();
+    update();
+    return settled;
+  }
+
   /** Sends what may be sent. */
-  #flush(): void {
-    const polling = this.#machine.state === 'polling' && this.#fallback;
-    if (this.#loading || !(this.#live || polling)) return;
-    const messages = this.#outbox.next(this.#now());
-    for (const message of messages) {
-      if (polling) polling.publish(message);
-      else this.send(message);
-    }
-    if (messages.length > 0) this.#save();
+  function flush(): void {
+    const over = status() === 'connected' ? send : machine.state === 'polling' && session?.publish;
+    if (loading || !over) return;
+    for (const message of outbox.next(Date.now(), now())) over(message);
   }
 
-  #load(): void {
-    const take = (text: string | null): void => {
-      try {
-        if (text) this.#outbox.load(text);
-      } catch (cause) {
-        this.#storageFailed(cause);
-      }
-      this.#loading = false;
-      this.#flush();
-      this.#after();
-    };
-    try {
-      const loaded = this.#storage?.load() ?? null;
-      this.#loading = true;
-      if (loaded instanceof Promise) loaded.then(take, (cause: unknown) => (this.#storageFailed(cause), take(null)));
-      else take(loaded);
-    } catch (cause) {
-      this.#storageFailed(cause);
-      take(null);
-    }
-  }
-
-  #save(): void {
-    if (!this.#storage || this.#saving || this.#loading) return;
-    this.#saving = true;
-    queueMicrotask(async () => {
-      this.#saving = false;
-      try {
-        await this.#storage?.save(this.#outbox.save());
-      } catch (cause) {
-        this.#storageFailed(cause);
-      }
+  function save(): void {
+    if (!storage || saving) return;
+    saving = true;
+    queueMicrotask(() => {
+      saving = false;
+      ask((text) => !loading && storage.save(text), outbox.save()).catch(unstored);
     });
   }
 
-  #storageFailed(cause: unknown): void {
-    this.#fail(new RealtimeError('storage', `the queue is in memory only: ${String(cause)}`, false, { cause }));
+  function unstored(cause: unknown): void {
+    fail(cause, 'storage', 'the queue is in memory only: ');
   }
 
-  // ---- time and health
-
-  #schedule(): void {
-    clearTimeout(this.#timer);
-    const questions = [...this.#questions.values()].map(({ due }) => due);
-    const due = Math.min(
-      this.#machine.deadline, this.#outbox.deadline, this.#pingAt, this.#renewAt, this.#tellLostAt, ...questions,
-    );
-    if (due === Infinity) return;
-    this.#timer = setTimeout(() => this.#tick(), Math.min(Math.max(due - performance.now(), 0), TIMER_MAX));
-  }
-
-  #tick(): void {
-    const now = this.#now();
-    this.#run({ type: 'tick' });
-    if (now.steady >= this.#tellLostAt) {
-      this.#tellLostAt = Infinity;
-      this.#told = true;
-      this.emit('lost', { since: now.wall - (now.steady - (this.#lostSince ?? now.steady)) });
-    }
-    if (now.steady >= this.#pingAt) {
-      this.#pingAt = now.steady + DEFAULTS.RTT_INTERVAL_MS;
-      if (globalThis.document?.visibilityState !== 'hidden') this.#ping();
-    }
-    if (now.steady >= this.#renewAt) this.#renew();
-    for (const [id, { due, reject }] of this.#questions) {
-      if (due > now.steady) continue;
-      this.#questions.delete(id);
-      reject(new RealtimeError('timeout', 'no answer in time', true));
-    }
-    if (this.#outbox.tick(now)) this.#run({ type: 'suspect' });
-    this.#flush();
-    this.#after();
-  }
-
-  #measure(): ConnectionHealth {
-    const status = this.#machine.status;
-    const { nextRetryAt } = this.#machine;
-    const transport = status === 'connected' ? 'websocket' : status === 'polling' ? (this.#options.fallback || null)?.transport : null;
-    return this.#meter.health({
-      status,
-      transport: transport ?? null,
-      reconnectionCount: Math.max(this.#connects - 1, 0),
-      queuedMessages: this.#outbox.waiting,
-      usingFallback: status === 'polling',
-      connectedSince: this.#connectedSince,
-      lastMessageAt: this.#lastMessageAt,
-      nextRetryAt: nextRetryAt === null ? null : Math.round(Date.now() + nextRetryAt - performance.now()),
-      lastError: this.#lastError,
+  ask(() => storage?.load(), undefined)
+    .then((text) => text && outbox.load(text))
+    .catch(unstored)
+    .then(() => {
+      loading = false;
+      save();
+      flush();
+      update();
     });
-  }
 
-  /** Tells the health if anything but the time of the last message is different. */
-  #tell(): void {
-    const next = this.#measure();
-    const last = this.#health();
-    const keys = Object.keys(next) as (keyof ConnectionHealth)[];
-    const differs = (key: keyof ConnectionHealth): boolean =>
-      key === 'nextRetryAt'
-        ? Math.abs((next[key] ?? 0) - (last[key] ?? 0)) > 50
-        : key !== 'lastMessageAt' && next[key] !== last[key];
-    if (keys.some(differs)) this.#health.set(next);
-  }
+  const connect = (): void => run({ type: 'connect' });
+  const disconnect = (): void => run({ type: 'disconnect' });
+  const client = {
+    get id() {
+      return id;
+    },
+    status,
+    connectionHealth,
+    queuedMessageCount,
+    usingFallback,
+    connect,
+    disconnect,
+    reconnect: () => run({ type: 'reconnect' }),
 
-  #fail(cause: unknown): void {
-    const error = cause instanceof RealtimeError ? cause : new RealtimeError('disconnected', String(cause), true, { cause });
-    this.#lastError = error;
-    this.emit('error', error);
-  }
+    ready: ({ signal }: { signal?: AbortSignal } = {}) => new Promise<void>((resolve, reject) => {
+      const stop: Unsubscribe[] = [];
+      const look = (): void => {
+        const serving = status() === 'connected' || status() === 'polling';
+        if (serving) resolve();
+        else if (signal?.aborted) reject(signal.reason);
+        else if (machine.ending && machine.ending !== 'client') reject(lastError);
+        else return;
+        queueMicrotask(() => stop.forEach((run) => run()));
+      };
+      signal?.addEventListener('abort', look, { once: true });
+      stop.push(on('failed', look), status.subscribe(look));
+    }),
 
-  #log(message: string, detail: unknown): void {
-    this.#options.logger?.({ at: Date.now(), message, detail });
-  }
+    setToken(given: string | null) {
+      token = given ?? undefined;
+      if (given === null) {
+        disconnect();
+        outbox.clear();
+      } else if (status() === 'connected') {
+        // Another user's token does not renew this session: begin another one.
+        refresh(given).catch(() => (disconnect(), connect()));
+      } else {
+        run({ type: 'token_set' });
+      }
+    },
+
+    channel(name: string, options?: ChannelOptions) {
+      const stream = streams.get(name) ?? new Stream(name, wire);
+      streams.set(name, stream);
+      return stream.configure(options);
+    },
+
+    publish,
+    request,
+    on,
+    [Symbol.asyncDispose]: async () => disconnect(),
+  };
+  // What a schema says is a matter of types alone: the connection carries JSON.
+  return client as unknown as Client<S>;
 }
 
-const ENDINGS = {
-  client: 'disconnected', unauthorized: 'unauthorized', forbidden: 'forbidden', kicked: 'disconnected', protocol: 'protocol',
-} as const satisfies Record<string, ErrorCode>;
+const now = (): number => performance.now();
+
+const hidden = (): boolean => globalThis.document?.visibilityState === 'hidden';
+
+/** Calls what may answer now, later, or throw. */
+async function ask<A, T>(call: (argument: A) => T | Promise<T>, argument: A): Promise<T> {
+  return call(argument);
+}
+
+/** A timer that is set anew each time; `Infinity` only stops it. */
+function alarm(): (milliseconds: number, run?: () => void) => void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  return (milliseconds, run) => {
+    clearTimeout(timer);
+    // Timers cannot wait for longer; what is later is set again then.
+    if (run && milliseconds < Infinity) timer = setTimeout(run, Math.min(Math.max(milliseconds, 0), 2 ** 31 - 1));
+  };
+}
+
+/** Whether anything but the time of the last message is different; the next attempt's time is not exact. */
+function differ(one: ConnectionHealth, other: ConnectionHealth): boolean {
+  const seen = ({ lastMessageAt: _, nextRetryAt, lastError, ...rest }: ConnectionHealth): string =>
+    JSON.stringify([rest, nextRetryAt && Math.round(nextRetryAt / 100), lastError?.message]);
+  return seen(one) !== seen(other);
+}
 
 /** What holds for a whole subscribe message. */
-function narrow({ tags, filter, aggregation_interval, shape, compression }: ChannelOptions): Record<string, unknown> {
+function narrow({ tags, filter, aggregation_interval, shape, compression }: ChannelOptions): Message {
   return { tags, filter, aggregation_interval, shape, compression };
 }
 
@@ -784,15 +658,18 @@ function groups(streams: Stream[]): Stream[][] {
 }
 
 /** Hears of the network and of the page's coming and going, where there are such things. */
-function listenToPage(run: (type: 'online' | 'offline' | 'visible') => void, hide: () => void): Unsubscribe {
-  if (typeof addEventListener !== 'function' || typeof document === 'undefined') return () => undefined;
+function listenToPage(run: (type: 'online' | 'offline' | 'visible') => void, hide: () => void): Unsubscribe | undefined {
+  if (typeof document === 'undefined') return undefined;
   const stop = new AbortController();
-  const { signal } = stop;
-  addEventListener('online', () => run('online'), { signal });
-  addEventListener('offline', () => run('offline'), { signal });
-  addEventListener('pageshow', ({ persisted }) => persisted && run('visible'), { signal });
-  addEventListener('pagehide', hide, { signal });
-  document.addEventListener('resume', () => run('visible'), { signal });
-  document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && run('visible'), { signal });
+  const hear = (target: EventTarget, event: string, act: () => void): void => target.addEventListener(event, act, stop);
+  const visible = (): void => {
+    if (!hidden()) run('visible');
+  };
+  hear(window, 'online', () => run('online'));
+  hear(window, 'offline', () => run('offline'));
+  hear(window, 'pagehide', hide);
+  hear(window, 'pageshow', visible);
+  hear(document, 'resume', visible);
+  hear(document, 'visibilitychange', visible);
   return () => stop.abort();
 }

@@ -54,7 +54,10 @@ export type Effect =
 
 /** The times of a {@link Machine} that can be set, in milliseconds. */
 export interface MachineOptions {
-  readonly backoff: { readonly minMs: number; readonly maxMs: number; readonly factor: number };
+  /** The wait between attempts: `minMs` plus a random time below `2 · minMs · factorⁿ`, at most `maxMs`. */
+  readonly minMs: number;
+  readonly maxMs: number;
+  readonly factor: number;
   readonly connectMs: number;
   readonly probeMs: number;
   readonly tokenMs: number;
@@ -109,7 +112,7 @@ export class Machine {
 
   constructor(options: MachineOptions) {
     this.#options = options;
-    this.#retryMaxMs = options.backoff.maxMs;
+    this.#retryMaxMs = options.maxMs;
   }
 
   get state(): State {
@@ -187,7 +190,7 @@ export class Machine {
       case 'welcome':
         if (state === 'greeting') {
           this.#heartbeatMs = input.heartbeatMs ?? DEFAULTS.HEARTBEAT_MS;
-          this.#retryMaxMs = input.retryMaxMs ?? this.#options.backoff.maxMs;
+          this.#retryMaxMs = input.retryMaxMs ?? this.#options.maxMs;
           this.#everLive = true;
           this.#liveSince = now;
           this.#live(now);
@@ -337,7 +340,7 @@ export class Machine {
     this.#advised = advice !== null;
     const wait = advice === null
       ? this.#poll === 'on' ? this.#probeWait(random) : this.#backoff(random)
-      : Math.max(advice, this.#options.backoff.minMs);
+      : Math.max(advice, this.#options.minMs);
     if (planned && wasLive) this.#pollFrom += wait;
     this.#rest(now, wait);
     const failed = this.#failures >= DEFAULTS.FALLBACK_FAILURES || now >= this.#pollFrom;
@@ -351,7 +354,7 @@ export class Machine {
   }
 
   #backoff(random: () => number): number {
-    const { minMs, factor } = this.#options.backoff;
+    const { minMs, factor } = this.#options;
     const bound = 2 * minMs * factor ** Math.max(this.#failures - 1, 0);
     return Math.min(minMs + random() * Math.min(bound, this.#retryMaxMs), this.#retryMaxMs);
   }

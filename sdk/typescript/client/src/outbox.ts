@@ -27,13 +27,10 @@ export interface OutboxHost {
   changed(): void;
 }
 
-/** Milliseconds since 1970, and milliseconds of a clock that is never set. */
-export interface Now {
-  readonly wall: number;
-  readonly steady: number;
-}
-
-/** The publishes that are not settled: which go out when, and what their answers mean. Sans I/O. */
+/**
+ * The publishes that are not settled: which go out when, and what their answers mean. Sans I/O: `wall` is milliseconds since 1970, `steady`
+ * those of a clock that is never set.
+ */
 export class Outbox {
   #entries: Entry[] = [];
   #bytes = 0;
@@ -67,14 +64,14 @@ export class Outbox {
   }
 
   /** Takes a publish; its promise settles in every case. */
-  add(channel: string, type: string, data: Json, options: PublishOptions, now: Now): Promise<Ack> {
-    const { id = uuid(now.wall), signal, ...rest } = options;
+  add(channel: string, type: string, data: Json, options: PublishOptions, wall: number): Promise<Ack> {
+    const { id = uuid(wall), signal, ...rest } = options;
     return new Promise((resolve, reject) => {
       const bytes = new TextEncoder().encode(JSON.stringify([channel, type, data, rest])).length;
       const known = this.#find(id);
       if (signal?.aborted) return reject(new RealtimeError('aborted'));
       const entry: Entry = known ?? {
-        id, channel, type, data, options: rest, bytes, queuedAt: now.wall, sends: 0, firstSentAt: 0, flying: false, due: 0,
+        id, channel, type, data, options: rest, bytes, queuedAt: wall, sends: 0, firstSentAt: 0, flying: false, due: 0,
       };
       if (!known && !this.#admit(entry)) return reject(new RealtimeError('queue_full', 'the queue is full', true));
       const others = entry.settle;
@@ -110,39 +107,39 @@ export class Outbox {
   }
 
   /** What is to be sent now, in order; it counts as sent. */
-  next(now: Now): Record<string, unknown>[] {
+  next(wall: number, steady: number): Record<string, unknown>[] {
     const out: Record<string, unknown>[] = [];
     const held = new Set<string>();
     let flying = this.#entries.filter((entry) => entry.flying).length;
     for (const entry of this.#entries) {
       if (entry.flying || held.has(entry.channel)) continue;
       // What is behind a message that has to wait, waits with it: the order of a channel is kept.
-      if (flying >= DEFAULTS.PUBLISH_IN_FLIGHT || entry.due > now.steady) {
+      if (flying >= DEFAULTS.PUBLISH_IN_FLIGHT || entry.due > steady) {
         held.add(entry.channel);
         continue;
       }
       flying++;
       entry.flying = true;
       entry.sends++;
-      entry.firstSentAt ||= now.wall;
-      entry.due = now.steady + this.#ackMs;
+      entry.firstSentAt ||= wall;
+      entry.due = steady + this.#ackMs;
       const { id, channel, type, data, options } = entry;
       out.push({ type: 'publish', id, channel, event: type, data, message_id: id, ...options });
     }
+    if (out.length > 0) this.#host.changed();
     return out;
   }
 
-  /** The server accepted it. False if it is nobody's. */
-  acknowledged(id: string, sequenceNumber: number | null, duplicate: boolean): boolean {
+  /** The server accepted it. */
+  acknowledged(id: unknown, sequenceNumber: number | null, duplicate: boolean): void {
     const entry = this.#find(id);
-    if (entry) this.#settle(entry, { id, sequenceNumber, duplicate });
-    return entry !== undefined;
+    if (entry) this.#settle(entry, { id: entry.id, sequenceNumber, duplicate });
   }
 
   /** The server refused it, or asks to come later. False if it is nobody's. */
-  refused(id: string, error: RealtimeError, retryMs: number, now: Now): boolean {
+  refused(id: unknown, error: RealtimeError, retryMs: number, wall: number, steady: number): boolean {
     const entry = this.#find(id);
-    if (entry && error.retryable) this.#again(entry, now.steady + retryMs, 'retries_exhausted', now, error);
+    if (entry && error.retryable) this.#again(entry, steady + retryMs, 'retries_exhausted', wall, error);
     else if (entry) this.#fail(entry, error);
     return entry !== undefined;
   }
@@ -155,13 +152,13 @@ export class Outbox {
   }
 
   /** Gives up what is too old and repeats what is overdue. True if an answer is late: is the server there? */
-  tick(now: Now): boolean {
+  tick(wall: number, steady: number): boolean {
     let late = false;
     for (const entry of [...this.#entries]) {
-      if (now.wall - entry.queuedAt > this.#options.maxAgeMs) this.#give(entry, 'expired', 'it waited for too long');
-      else if (entry.flying && entry.due <= now.steady) {
+      if (wall - entry.queuedAt > this.#options.maxAgeMs) this.#give(entry, 'expired', 'it waited for too long');
+      else if (entry.flying && entry.due <= steady) {
         late = true;
-        this.#again(entry, 0, 'no_ack', now);
+        this.#again(entry, 0, 'no_ack', wall);
       }
     }
     return late;
@@ -186,12 +183,12 @@ export class Outbox {
     this.#bytes = this.#entries.reduce((sum, entry) => sum + entry.bytes, 0);
   }
 
-  #find(id: string): Entry | undefined {
+  #find(id: unknown): Entry | undefined {
     return this.#entries.find((entry) => entry.id === id);
   }
 
-  #again(entry: Entry, due: number, code: ErrorCode, now: Now, cause?: RealtimeError): void {
-    if (entry.sends > DEFAULTS.PUBLISH_RETRIES || now.wall - entry.firstSentAt > DEFAULTS.PUBLISH_RETRY_FOR_MS) {
+  #again(entry: Entry, due: number, code: ErrorCode, wall: number, cause?: RealtimeError): void {
+    if (entry.sends > DEFAULTS.PUBLISH_RETRIES || wall - entry.firstSentAt > DEFAULTS.PUBLISH_RETRY_FOR_MS) {
       return this.#give(entry, code, `sent ${entry.sends} times`, cause);
     }
     entry.flying = false;
