@@ -1,9 +1,8 @@
 import { Cursor } from './cursor.js';
 import { RealtimeError } from './error.js';
-import { Room } from './presence.js';
 import { type Readable, type Unsubscribe, writable } from './readable.js';
 import type {
-  Ack, ChannelEvent, ChannelOptions, ClientEvents, HistoryQuery, Json, Position, Presence, PublishOptions, ReplayPage,
+  Ack, ChannelEvent, ChannelOptions, ClientEvents, HistoryQuery, Json, Position, PublishOptions, ReplayPage,
   ServerMessage,
 } from './types.js';
 
@@ -31,13 +30,21 @@ interface EventMessage extends ServerMessage {
   readonly critical?: boolean;
 }
 
+/** A page of the past, protocol R27. */
+interface Page {
+  readonly epoch: string;
+  readonly events: readonly ChannelEvent[];
+  readonly gap?: ReplayPage['gap'];
+  readonly has_more: boolean;
+  readonly next_sequence?: number;
+}
+
 type Listener = (event: ChannelEvent) => unknown;
 
 /** One channel: who listens, where it is, what the server says of it. The schema is a matter of types alone. */
 export class Stream {
   readonly name: string;
   readonly wire: Wire;
-  readonly room: Room;
   readonly status = writable<'unsubscribed' | 'subscribing' | 'subscribed'>('unsubscribed');
   /** The subscribe request that was not answered yet: what arrives meanwhile belongs to an older one. */
   pending: unknown = null;
@@ -49,9 +56,6 @@ export class Stream {
   constructor(name: string, wire: Wire) {
     this.name = name;
     this.wire = wire;
-    this.room = new Room((cursor) => {
-      if (this.status() === 'subscribed') wire.send({ type: 'presence', channel: name, cursor });
-    });
   }
 
   get wanted(): boolean {
@@ -70,10 +74,6 @@ export class Stream {
 
   get state(): Readable<'unsubscribed' | 'subscribing' | 'subscribed'> {
     return this.status;
-  }
-
-  get presence(): Presence {
-    return this.room;
   }
 
   subscribe(listener: Listener = () => undefined): Unsubscribe {
@@ -110,26 +110,20 @@ export class Stream {
 
   async replay({ fromSequence, limit }: { fromSequence: number; limit?: number }): Promise<ReplayPage> {
     // A position needs an epoch: ours, or that of whatever the channel has now.
-    const epoch = this.cursor.position?.epoch
-      ?? (await this.wire.request({ type: 'get_history', channel: this.name, limit: 1 }))['epoch'];
+    const epoch = this.cursor.position?.epoch ?? (await this.#ask({ limit: 1 })).epoch;
     const since = { epoch, sequence: Math.max(fromSequence - 1, 0) };
-    const page = await this.wire.request({ type: 'get_history', channel: this.name, since, limit });
-    const gap = page['gap'] as ReplayPage['gap'] | undefined;
-    const events = this.#past(page);
-    const through = (page['next_sequence'] as number | undefined) ?? events.at(-1)?.sequenceNumber ?? fromSequence - 1;
-    return { events, nextSequence: through + 1, hasMore: page['has_more'] === true, gap: gap ?? null };
+    const { events, gap = null, has_more: hasMore, next_sequence: next } = await this.#ask({ since, limit });
+    const through = next ?? events.at(-1)?.sequenceNumber ?? since.sequence;
+    return { events, nextSequence: through + 1, hasMore, gap };
   }
 
-  async history(query: HistoryQuery = {}): Promise<readonly ChannelEvent[]> {
-    const { start, end, limit } = query;
-    return this.#past(await this.wire.request({
-      type: 'get_history', channel: this.name, start_time: start, end_time: end, limit,
-    }));
+  async history({ start, end, limit }: HistoryQuery = {}): Promise<readonly ChannelEvent[]> {
+    return (await this.#ask({ start_time: start, end_time: end, limit })).events;
   }
 
-  #past(page: ServerMessage): ChannelEvent[] {
-    const events = Array.isArray(page['events']) ? (page['events'] as EventMessage[]) : [];
-    return events.map((event) => this.#event(event, true));
+  async #ask(query: Record<string, unknown>): Promise<Page> {
+    const page = (await this.wire.request({ type: 'get_history', channel: this.name, ...query })) as Page & ServerMessage;
+    return { ...page, events: page.events.map((event) => this.#event(event as unknown as EventMessage, true)) };
   }
 
   /** The server confirmed the subscription. */
@@ -138,19 +132,18 @@ export class Stream {
     const last = this.sequence;
     if (this.cursor.subscribed(position)) this.#gap(last + 1, this.sequence, 'epoch');
     this.status.set('subscribed');
-    this.room.again();
   }
 
   /** Nothing comes until it is subscribed again. */
   lost(): void {
     this.status.set(this.wanted ? 'subscribing' : 'unsubscribed');
-    if (!this.wanted) this.room.forget();
   }
 
   /** The server refused it for good. */
-  refused(): void {
+  refused(error: RealtimeError): void {
     this.pending = null;
     this.status.set('unsubscribed');
+    this.wire.emit('error', new RealtimeError(error.code, `${this.name}: ${error.message}`));
   }
 
   /** A message of the server about this channel. */
@@ -176,9 +169,6 @@ export class Stream {
         return this.cursor.advance(sequence);
       case 'replay_end':
         return this.cursor.replayed(sequence);
-      case 'presence':
-        if (!this.room.hear(message)) this.wire.send({ type: 'presence', channel: this.name });
-        return;
       case 'dropped':
         this.#gap(1, message['count'] as number, 'overflow');
     }
@@ -223,7 +213,7 @@ export class Stream {
   /** Runs a listener; what it throws is told and stops nobody else. */
   #call<T>(run: (detail: T) => unknown, detail: T): void {
     const report = (cause: unknown): void => {
-      this.wire.emit('error', new RealtimeError('listener', `a listener of ${this.name} failed: ${String(cause)}`, false, { cause }));
+      this.wire.emit('error', new RealtimeError('listener', `${this.name}: ${String(cause)}`, false, { cause }));
     };
     try {
       const result = run(detail);
@@ -232,11 +222,4 @@ export class Stream {
       report(cause);
     }
   }
-}
-
-/** Checks that data is JSON, as the server will have it. */
-export function asJson(data: unknown): Json {
-  const text: unknown = JSON.stringify(data ?? null);
-  if (typeof text !== 'string') throw new RealtimeError('bad_request', 'the data is not JSON');
-  return JSON.parse(text) as Json;
 }

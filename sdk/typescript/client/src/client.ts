@@ -1,12 +1,11 @@
-import { asJson, Stream, type Wire } from './channel.js';
+import { Stream, type Wire } from './channel.js';
 import { json } from './codec.js';
 import * as DEFAULTS from './defaults.js';
 import { type ErrorCode, RealtimeError, UnauthorizedError } from './error.js';
-import { Meter } from './health.js';
-import { type Ending, type Input, Machine } from './machine.js';
-import { Outbox, uuid } from './outbox.js';
+import { createMeter } from './health.js';
+import { createMachine, type Input } from './machine.js';
+import { createOutbox, uuid } from './outbox.js';
 import { type Unsubscribe, writable } from './readable.js';
-import { defaultStorage } from './storage.js';
 import type {
   AnySchema, ChannelOptions, Client, ClientEvents, ClientOptions, ConnectionHealth, FallbackSession, Position, Schema, ServerMessage, Status,
 } from './types.js';
@@ -16,47 +15,34 @@ const SOCKET_FULL = 65_536;
 /** Closes a socket without ending the session: this client comes back. */
 const LEFT = 4000;
 
-const ENDINGS: Record<Ending, ErrorCode> = {
-  client: 'disconnected', unauthorized: 'unauthorized', forbidden: 'forbidden', kicked: 'disconnected', protocol: 'protocol',
-};
-
-interface Question {
-  readonly message: Message;
-  readonly settle: (answer: ServerMessage | RealtimeError) => void;
-}
-
 type Message = Record<string, unknown>;
 
+/** Takes the answer to a request, which may be a refusal. */
+type Handler = (answer: ServerMessage, error: RealtimeError | undefined) => void;
+
 /**
- * Makes a client. It connects with the first `connect()`, `subscribe` or `publish`, performs what the {@link Machine} decides, and
+ * Makes a client. It connects with the first `connect()`, `subscribe` or `publish`, performs what the machine decides, and
  * moves messages between the socket, the channels and the queue.
  */
 export function createClient<S extends Schema = AnySchema>(options: ClientOptions): Client<S> {
-  const { backoff, fallback, queue = {}, timeouts = {}, codec = json } = options;
+  const { fallback, queue = {}, timeouts = {}, codec = json } = options;
   const { tokenMs = DEFAULTS.TOKEN_TIMEOUT_MS, requestMs = DEFAULTS.REQUEST_TIMEOUT_MS } = timeouts;
-  const machine = new Machine({
-    minMs: backoff?.minMs ?? DEFAULTS.BACKOFF_MIN_MS,
-    maxMs: backoff?.maxMs ?? DEFAULTS.BACKOFF_MAX_MS,
-    factor: backoff?.factor ?? 2,
-    connectMs: timeouts.connectMs ?? DEFAULTS.CONNECT_TIMEOUT_MS,
-    probeMs: timeouts.probeMs ?? DEFAULTS.PROBE_TIMEOUT_MS,
-    tokenMs,
-    fallback: !!fallback,
-    renewable: typeof options.token === 'function',
+  const machine = createMachine({
+    ...options.backoff, ...timeouts, fallback: !!fallback, renewable: typeof options.token === 'function',
   });
-  const meter = new Meter(options.health);
-  const outbox = new Outbox(queue, timeouts.ackMs ?? DEFAULTS.ACK_TIMEOUT_MS, {
+  const meter = createMeter(options.health);
+  const outbox = createOutbox({ ...queue, ...timeouts }, {
     failed: (message, error) => emit('undeliverable', { message, error }),
     overflowed: (count) => emit('overflow', { count }),
     settled: (delivered) => meter.settled(delivered),
     changed: save,
   });
-  const storage = queue.storage === false ? null : queue.storage ?? defaultStorage(options.url);
+  const { storage } = queue;
   const streams = new Map<string, Stream>();
   const changed = new Set<Stream>();
-  /** Subscribe requests and questions that were not answered. */
-  const asked = new Map<unknown, Stream[]>();
-  const questions = new Map<unknown, Question>();
+  /** What is done with answers, by the request's id, and the questions that are asked again after a reconnect. */
+  const answers = new Map<unknown, Handler>();
+  const questions = new Map<Message, Handler>();
   const listeners = new Map<keyof ClientEvents, Set<(event: never) => void>>();
   const [machineAlarm, pingAlarm, renewAlarm, lostAlarm] = [alarm(), alarm(), alarm(), alarm()] as const;
   const status = writable<Status>('idle');
@@ -104,8 +90,8 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     return () => void all.delete(listener);
   }
 
-  function fail(cause: unknown, code: ErrorCode = 'disconnected', what = ''): void {
-    lastError = cause instanceof RealtimeError ? cause : new RealtimeError(code, what + String(cause), true, { cause });
+  function fail(cause: unknown, code: ErrorCode = 'disconnected'): void {
+    lastError = cause instanceof RealtimeError ? cause : new RealtimeError(code, String(cause), true, { cause });
     emit('error', lastError);
   }
 
@@ -116,7 +102,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
       status,
       transport: status === 'connected' ? 'websocket' : (usingFallback && fallback && fallback.transport) || null,
       reconnectionCount: Math.max(connects - 1, 0),
-      queuedMessages: outbox.waiting,
+      queuedMessages: outbox.waiting(),
       usingFallback,
       connectedSince,
       lastMessageAt,
@@ -132,21 +118,19 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     const from = status();
     const to = machine.status;
     if (from !== to) {
+      const { ending } = machine;
+      const failed = ending && ending !== 'client' && (lastError = new RealtimeError(ending, lastError?.message));
       usingFallback.set(to === 'polling');
       status.set(to);
       if (to === 'connected' || to === 'polling') serve(to);
       else interrupt(from, to);
-      const { ending } = machine;
       emit('status', { from, to, reason: ending ?? lastError?.message ?? '' });
-      if (ending && ending !== 'client') {
-        lastError = new RealtimeError(ENDINGS[ending], lastError?.message ?? ending);
-        emit('failed', lastError);
-      }
+      if (failed) emit('failed', failed);
     }
-    queuedMessageCount.set(outbox.waiting);
+    queuedMessageCount.set(outbox.waiting());
     const health = measure();
     if (differ(health, connectionHealth())) connectionHealth.set(health);
-    machineAlarm(Math.min(machine.deadline, outbox.deadline) - now(), tick);
+    machineAlarm(Math.min(machine.deadline, outbox.deadline()) - now(), tick);
   }
 
   /** Messages flow, over this way or that. */
@@ -207,21 +191,15 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
           run({ type: 'closed', code: 1001 });
         }
       });
-      if (typeof token !== 'function') {
-        lastToken = token ?? null;
-        return run({ type: 'token' });
-      }
       const { signal } = (aborter = new AbortController());
-      const answer = (input: Input): void => {
-        if (!signal.aborted) run(input);
-      };
-      ask(token, { reason: machine.tokenReason, signal }).then((given) => {
+      const given = token;
+      ask(typeof given === 'function' ? given : () => given ?? null, { reason: machine.tokenReason, signal }).then((given) => {
         if (!signal.aborted) lastToken = given;
-        answer({ type: 'token' });
+        return 'token' as const;
       }, (error: unknown) => {
         fail(error);
-        answer({ type: error instanceof UnauthorizedError ? 'token_refused' : 'token_failed' });
-      });
+        return error instanceof UnauthorizedError ? 'token_refused' : 'token_failed';
+      }).then((type) => signal.aborted || run({ type }));
     },
 
     open(): void {
@@ -259,12 +237,14 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     ready(): void {
       update();
       groups(wanted().filter((stream) => stream.pending === '')).forEach(subscribe);
-      for (const { message } of questions.values()) send(message);
+      questions.forEach((handler, message) => call(message, handler));
       perform.probe();
     },
 
     probe(): void {
-      transmit({ type: 'ping', id: 'rtt', timestamp: now() });
+      const began = now();
+      answers.set('rtt', () => meter.roundTrip(now() - began));
+      transmit({ type: 'ping', id: 'rtt', timestamp: began });
       const again = (): void => (hidden() ? pingAlarm(DEFAULTS.RTT_INTERVAL_MS, again) : perform.probe());
       pingAlarm(DEFAULTS.RTT_INTERVAL_MS, again);
     },
@@ -278,26 +258,23 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
 
     poll(): void {
       if (!fallback) return;
-      const mine = <A extends unknown[]>(act: (...values: A) => void) => (...values: A): void => {
-        if (session === begun) act(...values);
-      };
-      const begun: FallbackSession = (session = fallback.start({
+      session = fallback.start({
         origin,
         session: id ?? uuid(Date.now()),
         fetch: options.fetch ?? ((...request) => fetch(...request)),
         token: () => lastToken,
         channels: () => wanted().map(({ name, options, cursor }) => ({ name, options, position: cursor.position })),
-        place: mine((name: string, position: Position) => {
+        place(name, position) {
           const stream = streams.get(name);
           if (stream?.pending === null) stream.cursor.position = position;
-        }),
-        deliver: mine(hear),
-        succeeded: mine(() => run({ type: 'poll_ok' })),
-        failed: mine((error: unknown) => {
+        },
+        deliver: hear,
+        succeeded: () => run({ type: 'poll_ok' }),
+        failed(error) {
           fail(error);
           run({ type: 'poll_failed' });
-        }),
-      }));
+        },
+      });
     },
 
     stop_poll(): void {
@@ -311,13 +288,17 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     const gone = socket;
     socket = null;
     if (gone) gone.onopen = gone.onmessage = gone.onclose = null;
-    asked.clear();
+    answers.clear();
     for (const stream of streams.values()) stream.pending = null;
     return gone;
   }
 
   function transmit(message: Message): void {
     if (socket?.readyState === 1) socket.send(codec.encode(message));
+  }
+
+  function call(message: Message, handler: Handler): void {
+    if (send(message)) answers.set(message['id'], handler);
   }
 
   function send(message: Message): boolean {
@@ -368,13 +349,12 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
   }
 
   function unsubscribe(channels: string[]): void {
-    if (channels.length === 0 || !send({ type: 'unsubscribe', id: ++requests, channels })) return;
     // Whether it was subscribed is not of interest any more.
-    asked.set(requests, []);
+    if (channels.length > 0) call({ type: 'unsubscribe', id: ++requests, channels }, () => undefined);
   }
 
   function subscribe(group: Stream[]): void {
-    if (status() === 'connected') send(wish(group));
+    if (status() === 'connected') transmit(wish(group));
   }
 
   /** A subscribe message for channels that are narrowed alike. */
@@ -382,26 +362,19 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     const [first] = group;
     if (!first) return {};
     const id = ++requests;
-    asked.set(id, group);
+    answers.set(id, ({ positions }, error) => {
+      const left = group.filter((stream) => stream.pending === id);
+      if (!error) left.forEach((stream) => stream.subscribed((positions as Record<string, Position> | undefined)?.[stream.name]));
+      else if (error.retryable) setTimeout(() => left.forEach(wire.changed), error.retryMs);
+      // One channel refuses all that were asked for with it, so they are asked for alone.
+      else if (left.length > 1) left.forEach((stream) => subscribe([stream]));
+      else left.forEach((stream) => stream.refused(error));
+    });
     const channels = group.map((stream) => {
       stream.pending = id;
-      const { state, presence, history } = stream.options;
-      return { channel: stream.name, ...stream.cursor.start(), state, presence, history };
+      return { channel: stream.name, ...split(stream).each, ...stream.cursor.start() };
     });
-    return { type: 'subscribe', id, channels, ...narrow(first.options) };
-  }
-
-  /** A subscription was refused. One channel refuses all that were asked for with it, so they are asked for alone. */
-  function refused(group: Stream[], error: RealtimeError, retryMs: number): void {
-    const left = group.filter((stream) => stream.wanted);
-    if (error.retryable) setTimeout(() => left.forEach(wire.changed), retryMs);
-    else if (group.length > 1) left.forEach((stream) => subscribe([stream]));
-    else {
-      for (const stream of left) {
-        stream.refused();
-        fail(new RealtimeError(error.code, `${stream.name}: ${error.message}`));
-      }
-    }
+    return { type: 'subscribe', id, channels, ...split(first).all };
   }
 
   // ---- messages
@@ -411,7 +384,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     try {
       message = codec.decode(frame);
     } catch (cause) {
-      return fail(cause, 'protocol', 'a message cannot be read: ');
+      return fail(cause, 'protocol');
     }
     lastMessageAt = Date.now();
     run({ type: 'heard' });
@@ -419,92 +392,63 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
   }
 
   function hear(message: ServerMessage): void {
-    const { type, id: request, channel } = message;
+    const { type, id: request, channel, message: text, retry_after_ms: retryMs } = message;
+    const error = type === 'error'
+      ? new RealtimeError(message['code'] as ErrorCode, String(text), message['retryable'] === true, { retryMs })
+      : undefined;
     switch (type) {
       case 'connected':
         id = message['session'] as string;
-        expires(message['expires_at'] as number | undefined);
-        return run({
-          type: 'welcome',
-          heartbeatMs: message['heartbeat_ms'] as number | undefined,
-          retryMaxMs: message['retry_max_ms'] as number | undefined,
-        });
-      case 'subscribed': {
-        const positions = (message['positions'] ?? {}) as Record<string, Position>;
-        for (const stream of asked.get(request) ?? []) {
-          if (stream.pending === request) stream.subscribed(positions[stream.name]);
-        }
-        asked.delete(request);
-        // A resumed session brings back what is wanted no longer.
-        return unsubscribe((message['channels'] as string[]).filter((name) => !streams.get(name)?.wanted));
-      }
-      case 'unsubscribed':
-        return void asked.delete(request);
+        expires(message['expires_at']);
+        return run({ type: 'welcome', heartbeatMs: message['heartbeat_ms'], retryMaxMs: message['retry_max_ms'] });
       case 'ping':
-        transmit({ type: 'pong', timestamp: message['timestamp'], report: { ...report(), queued: outbox.waiting, visible: !hidden() } });
-        return;
-      case 'pong':
-        meter.roundTrip(now() - (message['timestamp'] as number));
-        return update();
+        transmit({ type: 'pong', timestamp: message['timestamp'], report: report() });
+        break;
       case 'token_expiring':
         return renew();
       case 'reconnect':
-        return run({ type: 'advice', retryMs: message['retry_ms'] as number });
-      case 'error':
-        return refuse(message);
+        return run({ type: 'advice', retryMs: message['retry_ms'] });
+      case 'subscribed':
+        // A resumed session brings back what is wanted no longer.
+        unsubscribe((message['channels'] as string[]).filter((name) => !streams.get(name)?.wanted));
     }
-    const question = questions.get(request);
-    if (question) question.settle(message);
-    else if (type === 'ack') acknowledge(message);
+    const handler = answers.get(request);
+    answers.delete(request);
+    if (handler) {
+      handler(message, error);
+      flush();
+      update();
+    } else if (error) fail(error);
     else if (channel !== undefined) streams.get(channel)?.hear(message);
-  }
-
-  function acknowledge({ id, sequence = null, duplicate }: ServerMessage): void {
-    outbox.acknowledged(id, sequence as number | null, duplicate === true);
-    flush();
-    update();
-  }
-
-  function refuse({ id, code, message, retryable, retry_after_ms }: ServerMessage): void {
-    const error = new RealtimeError(code as ErrorCode, String(message), retryable === true);
-    const retryMs = Number(retry_after_ms ?? DEFAULTS.BACKOFF_MIN_MS + Math.random() * DEFAULTS.BACKOFF_STEP_MS);
-    const group = asked.get(id);
-    const question = questions.get(id);
-    asked.delete(id);
-    if (group) refused(group, error, retryMs);
-    else if (question) question.settle(error);
-    else if (!outbox.refused(id, error, retryMs, Date.now(), now())) fail(error);
-    flush();
-    update();
   }
 
   function request(message: { readonly type: string; readonly [member: string]: unknown }): Promise<ServerMessage> {
     return new Promise((resolve, reject) => {
-      const id = ++requests;
-      const settle = (answer: ServerMessage | RealtimeError): void => {
+      const question = { ...message, id: ++requests };
+      const settle: Handler = (answer, error) => {
         clearTimeout(timer);
-        questions.delete(id);
-        if (answer instanceof RealtimeError) reject(answer);
+        questions.delete(question);
+        if (error) reject(error);
         else resolve(answer);
       };
-      const timer = setTimeout(() => settle(new RealtimeError('timeout', 'no answer in time', true)), requestMs);
-      questions.set(id, { message: { ...message, id }, settle });
-      send({ ...message, id });
+      const timer = setTimeout(() => settle({}, new RealtimeError('timeout', 'no answer in time', true)), requestMs);
+      questions.set(question, settle);
+      call(question, settle);
     });
   }
 
   /** How this client was since the last report. */
   function report(): Message {
-    const said = { handler_ms: Math.round(slowest * 10) / 10, gaps_healed: healed };
+    const said = { queued: outbox.waiting(), handler_ms: Math.round(slowest * 10) / 10, gaps_healed: healed, visible: !hidden() };
     slowest = healed = 0;
     return said;
   }
 
   // ---- tokens
 
-  function expires(at = Infinity): void {
+  function expires(at: unknown = Infinity): void {
     // At 80 % of what is left, a little sooner or later.
-    renewAlarm((at - Date.now()) * (0.75 + Math.random() / 10), renew);
+    renewAlarm((Number(at) - Date.now()) * (0.75 + Math.random() / 10), renew);
   }
 
   function renew(): void {
@@ -517,13 +461,13 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
   async function refresh(given: string): Promise<void> {
     const answer = await request({ type: 'refresh', token: given });
     lastToken = given;
-    expires(answer['expires_at'] as number | undefined);
+    expires(answer['expires_at']);
   }
 
   // ---- the queue
 
-  async function publish(...[channel, type, data, options = {}]: Parameters<Wire['publish']>): ReturnType<Wire['publish']> {
-    const settled = outbox.add(channel, type, asJson(data), options, Date.now());
+  async function publish(...message: Parameters<Wire['publish']>): ReturnType<Wire['publish']> {
+    const settled = outbox.add(Date.now(), ...message);
     if (machine.state === 'idle') run({ type: 'connect' });
     flush();
     update();
@@ -532,9 +476,12 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
 
   /** Sends what may be sent. */
   function flush(): void {
-    const over = status() === 'connected' ? send : machine.state === 'polling' && session?.publish;
+    const over = status() === 'connected' ? transmit : machine.state === 'polling' && session?.publish;
     if (loading || !over) return;
-    for (const message of outbox.next(Date.now(), now())) over(message);
+    for (const message of outbox.next(Date.now(), now())) {
+      answers.set(message['id'], (answer, error) => outbox.answer(answer, error, Date.now(), now()));
+      over(message);
+    }
   }
 
   function save(): void {
@@ -547,7 +494,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
   }
 
   function unstored(cause: unknown): void {
-    fail(cause, 'storage', 'the queue is in memory only: ');
+    fail(cause, 'storage');
   }
 
   ask(() => storage?.load(), undefined)
@@ -574,19 +521,17 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     disconnect,
     reconnect: () => run({ type: 'reconnect' }),
 
-    ready: ({ signal }: { signal?: AbortSignal } = {}) => new Promise<void>((resolve, reject) => {
-      const stop: Unsubscribe[] = [];
-      const look = (): void => {
-        const serving = status() === 'connected' || status() === 'polling';
-        if (serving) resolve();
-        else if (signal?.aborted) reject(signal.reason);
-        else if (machine.ending && machine.ending !== 'client') reject(lastError);
-        else return;
-        queueMicrotask(() => stop.forEach((run) => run()));
-      };
-      signal?.addEventListener('abort', look, { once: true });
-      stop.push(on('failed', look), status.subscribe(look));
-    }),
+    async ready({ signal }: { signal?: AbortSignal } = {}) {
+      let stop: Unsubscribe | undefined;
+      await new Promise<void>((resolve, reject) => {
+        stop = status.subscribe((now) => {
+          if (now === 'connected' || now === 'polling') resolve();
+          else if (machine.ending && machine.ending !== 'client') reject(lastError);
+        });
+        signal?.addEventListener('abort', () => reject(signal.reason));
+        if (signal?.aborted) reject(signal.reason);
+      }).finally(() => stop?.());
+    },
 
     setToken(given: string | null) {
       token = given ?? undefined;
@@ -642,34 +587,29 @@ function differ(one: ConnectionHealth, other: ConnectionHealth): boolean {
   return seen(one) !== seen(other);
 }
 
-/** What holds for a whole subscribe message. */
-function narrow({ tags, filter, aggregation_interval, shape, compression }: ChannelOptions): Message {
-  return { tags, filter, aggregation_interval, shape, compression };
+/** What is said for each channel, and what for a whole subscribe message. */
+function split({ options }: Stream): { each: ChannelOptions; all: ChannelOptions } {
+  const { since: _, last: __, replay: ___, state, presence, history, ...all } = options;
+  return { each: { state, presence, history } as ChannelOptions, all };
 }
 
 /** Channels that can be asked for together. */
 function groups(streams: Stream[]): Stream[][] {
-  const found = new Map<string, Stream[]>();
-  for (const stream of streams) {
-    const key = JSON.stringify(narrow(stream.options));
-    found.set(key, [...(found.get(key) ?? []), stream]);
-  }
-  return [...found.values()];
+  const found: Record<string, Stream[]> = {};
+  for (const stream of streams) (found[JSON.stringify(split(stream).all)] ??= []).push(stream);
+  return Object.values(found);
 }
 
 /** Hears of the network and of the page's coming and going, where there are such things. */
 function listenToPage(run: (type: 'online' | 'offline' | 'visible') => void, hide: () => void): Unsubscribe | undefined {
   if (typeof document === 'undefined') return undefined;
   const stop = new AbortController();
-  const hear = (target: EventTarget, event: string, act: () => void): void => target.addEventListener(event, act, stop);
-  const visible = (): void => {
-    if (!hidden()) run('visible');
+  const hear = ({ type }: Event): void => {
+    if (type === 'pagehide') hide();
+    else if (type === 'online' || type === 'offline') run(type);
+    else if (!hidden()) run('visible');
   };
-  hear(window, 'online', () => run('online'));
-  hear(window, 'offline', () => run('offline'));
-  hear(window, 'pagehide', hide);
-  hear(window, 'pageshow', visible);
-  hear(document, 'resume', visible);
-  hear(document, 'visibilitychange', visible);
+  for (const type of ['online', 'offline', 'pagehide', 'pageshow']) addEventListener(type, hear, stop);
+  for (const type of ['resume', 'visibilitychange']) document.addEventListener(type, hear, stop);
   return () => stop.abort();
 }

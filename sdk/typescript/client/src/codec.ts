@@ -12,7 +12,7 @@ export const json: Codec = {
   protocol: 'pulsewire.json',
   encode: (message) => JSON.stringify(message),
   decode(frame) {
-    if (typeof frame !== 'string') throw new TypeError('a binary frame needs the codec of @pulsewire/client/msgpack');
+    if (typeof frame !== 'string') throw new TypeError('binary: use @pulsewire/client/msgpack');
     return JSON.parse(frame) as unknown;
   },
 };

@@ -11,10 +11,10 @@ export type ErrorCode =
   | 'no_ack'
   /** The server said "later" after every retry. */
   | 'retries_exhausted'
-  /** The connection was ended by `disconnect()`, `setToken(null)` or the server. */
+  /** There is no connection, or what was queued was given up by `setToken(null)`. */
   | 'disconnected'
-  /** Taken back by a signal. */
-  | 'aborted'
+  /** The server ended it for good: it was told to, or another connection took the session. */
+  | 'kicked'
   /** The peer does not speak the protocol. */
   | 'protocol'
   /** A listener of the application threw. */
@@ -28,11 +28,14 @@ export class RealtimeError extends Error {
   readonly code: ErrorCode;
   /** Whether the same thing may work later without being changed. */
   readonly retryable: boolean;
+  /** When it may work, if the server said so: in so many milliseconds. */
+  readonly retryMs: number | undefined;
 
-  constructor(code: ErrorCode, message: string = code, retryable = false, options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string = code, retryable = false, options: ErrorOptions & { retryMs?: unknown } = {}) {
     super(message, options);
     this.code = code;
     this.retryable = retryable;
+    this.retryMs = options.retryMs as number | undefined;
   }
 }
 

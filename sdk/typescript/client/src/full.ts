@@ -1,5 +1,5 @@
 /** Everything in one: for a page with a script tag, and for who does not mind three kilobytes. */
 export * from './index.js';
 export { polling, type PollingOptions } from './polling.js';
-export { indexedDbStorage, webStorage } from './queue.js';
+export { indexedDbQueue, sessionQueue } from './queue.js';
 export { sse } from './sse.js';

@@ -1,5 +1,5 @@
 import { type ErrorCode, RealtimeError } from './error.js';
-import type { FallbackHost, FallbackSession, ServerMessage } from './types.js';
+import type { FallbackHost, FallbackSession } from './types.js';
 
 /** What every fallback does over HTTP: ask with the token, understand refusals, publish one after the other. */
 export class Http {
@@ -33,10 +33,11 @@ export class Http {
       ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
     });
     if (response.ok) return response;
-    const problem = (await response.json().catch(() => ({}))) as Record<string, unknown>;
-    const { code = 'disconnected', message = `status ${response.status}`, retryable } = problem;
-    const retryMs = Number(response.headers.get('retry-after') ?? 0) * 1000;
-    throw new Refusal(code as ErrorCode, String(message), retryable !== false, retryMs);
+    const { code = 'disconnected', message, retryable } = (await response.json().catch(() => ({}))) as Record<string, unknown>;
+    const after = response.headers.get('retry-after');
+    throw new RealtimeError(code as ErrorCode, String(message ?? response.status), retryable !== false, {
+      retryMs: after === null ? undefined : Number(after) * 1000,
+    });
   }
 
   /** Publishes in order; the answer is delivered as if it had come over the socket. No answer is none. */
@@ -46,23 +47,18 @@ export class Http {
       .then(() => this.ask('/api/publish', { ...rest, type: event }))
       .then(async (response) => ({ ...((await response.json()) as object), type: 'ack' }))
       .catch((error: unknown) => {
-        if (!(error instanceof Refusal)) throw error;
-        const { code, retryable, retryMs } = error;
-        return { type: 'error', code, message: error.message, retryable, ...(retryMs > 0 && { retry_after_ms: retryMs }) };
+        if (!(error instanceof RealtimeError)) throw error;
+        const { code, message, retryable, retryMs } = error;
+        return { type: 'error', code, message, retryable, retry_after_ms: retryMs };
       })
-      .then((answer: Record<string, unknown>) => this.#host.deliver({ ...answer, id: String(message['id']) } as ServerMessage))
+      .then((answer) => this.#host.deliver({ ...answer, id: message['id'] as string }))
       .catch(() => undefined);
   }
 }
 
-/** The server said no. */
-export class Refusal extends RealtimeError {
-  readonly retryMs: number;
-
-  constructor(code: ErrorCode, message: string, retryable: boolean, retryMs: number) {
-    super(code, message, retryable);
-    this.retryMs = retryMs;
-  }
+/** Whether asking again for this channel is of no use. */
+export function hopeless(error: unknown): error is RealtimeError {
+  return error instanceof RealtimeError && !error.retryable && !error.code.includes('token');
 }
 
 /** Starts a fallback that asks again and again. */
@@ -76,7 +72,7 @@ export function repeat(host: FallbackHost, http: Http, round: () => Promise<numb
       failures = 0;
       if (!http.stopped) host.succeeded();
     } catch (error) {
-      wait = Math.max(2000 * 2 ** Math.min(failures++, 3) * (0.5 + Math.random() / 2), error instanceof Refusal ? error.retryMs : 0);
+      wait = Math.max(2000 * 2 ** Math.min(failures++, 3) * (0.5 + Math.random() / 2), (error instanceof RealtimeError && error.retryMs) || 0);
       if (!http.stopped) host.failed(error);
     }
     clearTimeout(timer);

@@ -1,5 +1,5 @@
 import * as DEFAULTS from './defaults.js';
-import type { Status } from './types.js';
+import type { BackoffOptions, Status, Timeouts } from './types.js';
 
 /** Where a connection is. */
 export type State =
@@ -18,11 +18,11 @@ export type Input =
   | { readonly type: 'token' | 'token_failed' | 'token_refused' }
   | { readonly type: 'opened' }
   /** The server welcomed the session; its heartbeat and its longest wait, if it said them. */
-  | { readonly type: 'welcome'; readonly heartbeatMs?: number | undefined; readonly retryMaxMs?: number | undefined }
+  | { readonly type: 'welcome'; readonly heartbeatMs?: unknown; readonly retryMaxMs?: unknown }
   /** Any message came. */
   | { readonly type: 'heard' }
   /** The server says that it will close, and when to come back. */
-  | { readonly type: 'advice'; readonly retryMs: number }
+  | { readonly type: 'advice'; readonly retryMs: unknown }
   /** The socket ended; 1006 without a close frame, 0 if it could not be opened. */
   | { readonly type: 'closed'; readonly code: number }
   /** An answer is late: is anybody there? */
@@ -52,32 +52,41 @@ export type Effect =
   /** Stop HTTP. */
   | 'stop_poll';
 
-/** The times of a {@link Machine} that can be set, in milliseconds. */
-export interface MachineOptions {
-  /** The wait between attempts: `minMs` plus a random time below `2 · minMs · factorⁿ`, at most `maxMs`. */
-  readonly minMs: number;
-  readonly maxMs: number;
-  readonly factor: number;
-  readonly connectMs: number;
-  readonly probeMs: number;
-  readonly tokenMs: number;
+/** What of a machine can be set; times in milliseconds. */
+export interface MachineOptions extends BackoffOptions, Pick<Timeouts, 'connectMs' | 'probeMs' | 'tokenMs'> {
   /** Whether there is a way besides WebSocket. */
   readonly fallback: boolean;
   /** Whether a refused token can be replaced: it comes from a callback. */
   readonly renewable: boolean;
 }
 
+/** A {@link createMachine machine} as others see it. */
+export interface Machine {
+  readonly state: State;
+  readonly status: Status;
+  /** Why it is `closed`. */
+  readonly ending: Ending | null;
+  /** Why a token is asked for. */
+  readonly tokenReason: 'initial' | 'rejected';
+  /** When the next attempt comes; null while none is waited for. */
+  readonly nextRetryAt: number | null;
+  /** When `tick` is wanted next; `Infinity` if never. */
+  readonly deadline: number;
+  /** Takes an input. `random` gives numbers from 0 up to 1. */
+  step(input: Input, now: number, random: () => number): Effect[];
+}
+
 const PLANNED = [1001, 1012, 1013, 4001];
+const PROTOCOL = [1002, 1003, 1007, 1008, 1009, 4503, 4509];
 
 /** What follows a close code, by range, so that new codes need no new client. */
-function ending(code: number): Ending | 'token' | null {
-  switch (code) {
-    case 4002: case 4501: return 'token';
-    case 4505: return 'unauthorized';
-    case 4502: return 'forbidden';
-    case 4503: case 4509: case 1002: case 1003: case 1007: case 1008: case 1009: return 'protocol';
-    default: return code === 1000 || (code >= 4500 && code < 5000) ? 'kicked' : null;
-  }
+function endingOf(code: number): Ending | 'token' | null {
+  return code === 4002 || code === 4501 ? 'token'
+    : code === 4505 ? 'unauthorized'
+    : code === 4502 ? 'forbidden'
+    : PROTOCOL.includes(code) ? 'protocol'
+    : code === 1000 || (code >= 4500 && code < 5000) ? 'kicked'
+    : null;
 }
 
 /**
@@ -85,282 +94,265 @@ function ending(code: number): Ending | 'token' | null {
  * nothing, so every schedule can be run again. `docs/clients.md` has the table, `sdk/conformance/machine.json` the traces that the
  * Rust client runs as well.
  */
-export class Machine {
-  /** The way of the WebSocket; `polling` is told by {@link Machine.state}. */
-  #state: Exclude<State, 'polling'> = 'idle';
-  #poll: 'off' | 'trying' | 'on' = 'off';
-  #pollFailures = 0;
-  /** WebSocket attempts since polling began. */
-  #probes = 0;
-  /** When HTTP is to be tried: without service for too long. */
-  #pollFrom = Infinity;
-  #pollTried = false;
-  #due = Infinity;
-  #everLive = false;
-  #online = true;
-  #failures = 0;
-  #rejections = 0;
-  #liveSince = 0;
-  #adviceMs: number | null = null;
+export function createMachine({
+  minMs = DEFAULTS.BACKOFF_MIN_MS, maxMs = DEFAULTS.BACKOFF_MAX_MS, factor = 2, connectMs = DEFAULTS.CONNECT_TIMEOUT_MS,
+  probeMs = DEFAULTS.PROBE_TIMEOUT_MS, tokenMs = DEFAULTS.TOKEN_TIMEOUT_MS, fallback, renewable,
+}: MachineOptions): Machine {
+  /** The way of the WebSocket; `polling` lies over it. */
+  let state: Exclude<State, 'polling'> = 'idle';
+  let due = Infinity;
+  let ending: Ending | null = null;
+  let tokenReason: 'initial' | 'rejected' = 'initial';
+  let online = true;
+  let everLive = false;
+  let liveSince = 0;
+  let failures = 0;
+  let rejections = 0;
+  let heartbeatMs: number = DEFAULTS.HEARTBEAT_MS;
+  let retryMaxMs = maxMs;
+  let adviceMs: number | null = null;
   /** The wait was advised: only the user may cut it short. */
-  #advised = false;
-  #heartbeatMs: number = DEFAULTS.HEARTBEAT_MS;
-  #retryMaxMs: number;
-  #ending: Ending | null = null;
-  #reason: 'initial' | 'rejected' = 'initial';
-  readonly #options: MachineOptions;
+  let advised = false;
+  let poll: 'off' | 'trying' | 'on' = 'off';
+  let pollFailures = 0;
+  /** When HTTP is to be tried: without service for too long. */
+  let pollFrom = Infinity;
+  let pollTried = false;
+  /** WebSocket attempts since polling began. */
+  let probes = 0;
 
-  constructor(options: MachineOptions) {
-    this.#options = options;
-    this.#retryMaxMs = options.maxMs;
+  // What is going on in one step.
+  let now = 0;
+  let random: () => number;
+  let out: Effect[];
+
+  const isLive = (): boolean => state === 'live' || state === 'probing';
+  const isOver = (): boolean => state === 'idle' || state === 'closed';
+  const isPolling = (): boolean => poll === 'on' && !isOver();
+
+  function enter(next: typeof state, wait: number): void {
+    state = next;
+    due = now + wait;
   }
 
-  get state(): State {
-    return this.#poll === 'on' && this.#state !== 'closed' ? 'polling' : this.#state;
+  /** Service is missing from now on. */
+  function watch(): void {
+    pollFrom = now + (everLive ? DEFAULTS.FALLBACK_AFTER_MS : DEFAULTS.FALLBACK_FIRST_MS);
+    pollTried = !fallback;
   }
 
-  get status(): Status {
-    switch (this.state) {
-      case 'idle': return 'idle';
-      case 'live': case 'probing': return 'connected';
-      case 'polling': return 'polling';
-      case 'closed': return 'disconnected';
-      case 'offline': return 'reconnecting';
-      default: return this.#everLive ? 'reconnecting' : 'connecting';
+  /** A first attempt, after nothing or an end. */
+  function begin(): void {
+    ending = adviceMs = null;
+    failures = rejections = 0;
+    watch();
+    authorize();
+  }
+
+  function authorize(reason: typeof tokenReason = 'initial'): void {
+    // Time without a network was nobody's fault.
+    if (state === 'offline') watch();
+    tokenReason = reason;
+    enter('authorizing', tokenMs);
+    out.push('authorize');
+  }
+
+  function live(): void {
+    enter('live', heartbeatMs + DEFAULTS.HEARTBEAT_GRACE_MS);
+  }
+
+  function suspect(): void {
+    enter('probing', probeMs);
+    out.push('probe');
+  }
+
+  function close(why: Ending): void {
+    if (!isOver()) out.push('drop');
+    stopPoll();
+    pollFrom = Infinity;
+    ending = why;
+    enter('closed', Infinity);
+  }
+
+  function stopPoll(): void {
+    if (poll !== 'off') out.push('stop_poll');
+    poll = 'off';
+    pollFailures = 0;
+  }
+
+  function tryPoll(): void {
+    poll = 'trying';
+    pollTried = true;
+    out.push('poll');
+  }
+
+  /** The deadline of a state has passed. */
+  function expire(): void {
+    // A timer that comes far too late says that the page slept, not that the server is gone.
+    const slept = now - due > DEFAULTS.LATE_TIMER_MS;
+    if (state === 'live' || (state === 'probing' && slept)) suspect();
+    else if (state === 'waiting' || state === 'offline') authorize();
+    else {
+      out.push('drop');
+      lose(1006);
     }
   }
 
-  /** Why it is `closed`. */
-  get ending(): Ending | null {
-    return this.#ending;
+  /** An attempt failed, or a connection ended. */
+  function lose(code: number): void {
+    const wasLive = isLive();
+    const stable = wasLive && now - liveSince >= DEFAULTS.STABLE_AFTER_MS;
+    const advice = adviceMs;
+    const end = endingOf(code);
+    adviceMs = null;
+    if (stable) failures = rejections = 0;
+    if (wasLive) watch();
+    if (end === 'token' && renewable && ++rejections < DEFAULTS.REJECTIONS_MAX) return authorize('rejected');
+    if (end) return close(end === 'token' ? 'unauthorized' : end);
+    const planned = advice !== null || PLANNED.includes(code);
+    if (!planned && !stable && online) failures++;
+    advised = advice !== null;
+    const wait = advised ? Math.max(Number(advice), minMs) : poll === 'on' ? probeWait() : backoff();
+    if (planned && wasLive) pollFrom += wait;
+    rest(wait);
+    const failed = failures >= DEFAULTS.FALLBACK_FAILURES || now >= pollFrom;
+    if (failed && poll === 'off' && online && fallback) tryPoll();
   }
 
-  /** Why a token is asked for. */
-  get tokenReason(): 'initial' | 'rejected' {
-    return this.#reason;
+  function rest(wait: number): void {
+    if (online) return enter('waiting', wait);
+    pollFrom = Infinity;
+    enter('offline', DEFAULTS.OFFLINE_RETRY_MS);
   }
 
-  /** When the next attempt comes; null while none is waited for. */
-  get nextRetryAt(): number | null {
-    return this.#state === 'waiting' || this.#state === 'offline' ? this.#due : null;
+  function backoff(): number {
+    const bound = 2 * minMs * factor ** Math.max(failures - 1, 0);
+    return Math.min(minMs + random() * Math.min(bound, retryMaxMs), retryMaxMs);
   }
 
-  /** When `tick` is wanted next; `Infinity` if never. */
-  get deadline(): number {
-    return Math.min(this.#due, this.#poll === 'off' && !this.#pollTried ? this.#pollFrom : Infinity);
+  function probeWait(): number {
+    return Math.min(DEFAULTS.PROBE_WS_MIN_MS * 2 ** probes++ * (0.75 + random() / 2), DEFAULTS.PROBE_WS_MAX_MS);
   }
 
-  /** Takes an input. `random` gives numbers from 0 up to 1. */
-  step(input: Input, now: number, random: () => number): Effect[] {
-    const out: Effect[] = [];
-    const state = this.#state;
-    const resting = state === 'waiting' || state === 'offline';
-    const open = state === 'live' || state === 'probing';
+  function take(input: Input): void {
     switch (input.type) {
       case 'connect':
-        if (state === 'idle' || state === 'closed') this.#begin(now, out);
+        if (isOver()) begin();
         break;
       case 'token_set':
       case 'reconnect':
-        if (state === 'idle' || state === 'closed') this.#begin(now, out);
-        else if (resting) this.#authorize(now, out);
-        else if (state === 'live' && input.type === 'reconnect') this.#suspect(now, out);
+        if (isOver()) begin();
+        else if (state === 'waiting' || state === 'offline') authorize();
+        else if (state === 'live' && input.type === 'reconnect') suspect();
         break;
       case 'disconnect':
-        this.#close('client', out);
+        close('client');
         break;
       case 'token':
         if (state === 'authorizing') {
-          this.#enter('opening', now + this.#options.connectMs);
+          enter('opening', connectMs);
           out.push('open');
         }
         break;
       case 'token_failed':
-        if (state === 'authorizing') this.#lose(0, now, random, out);
+        if (state === 'authorizing') lose(0);
         break;
       case 'token_refused':
-        if (state === 'authorizing') this.#close('unauthorized', out);
+        if (state === 'authorizing') close('unauthorized');
         break;
       case 'opened':
         if (state === 'opening') {
-          this.#state = 'greeting';
+          state = 'greeting';
           out.push('greet');
         }
         break;
       case 'welcome':
         if (state === 'greeting') {
-          this.#heartbeatMs = input.heartbeatMs ?? DEFAULTS.HEARTBEAT_MS;
-          this.#retryMaxMs = input.retryMaxMs ?? this.#options.maxMs;
-          this.#everLive = true;
-          this.#liveSince = now;
-          this.#live(now);
-          this.#stopPoll(out);
-          this.#pollFrom = Infinity;
+          heartbeatMs = Number(input.heartbeatMs ?? DEFAULTS.HEARTBEAT_MS);
+          retryMaxMs = Number(input.retryMaxMs ?? maxMs);
+          everLive = true;
+          liveSince = now;
+          live();
+          stopPoll();
+          pollFrom = Infinity;
           out.push('ready');
         }
         break;
       case 'heard':
-        if (open) this.#live(now);
+        if (isLive()) live();
         break;
       case 'advice':
-        this.#adviceMs = input.retryMs;
+        adviceMs = Number(input.retryMs);
         break;
       case 'closed':
-        if (open || state === 'opening' || state === 'greeting') this.#lose(input.code, now, random, out);
+        if (isLive() || state === 'opening' || state === 'greeting') lose(input.code);
         break;
       case 'suspect':
-        if (state === 'live') this.#suspect(now, out);
+        if (state === 'live') suspect();
         break;
       case 'offline':
-        this.#online = false;
-        if (state === 'live') this.#suspect(now, out);
-        else if (state === 'waiting') this.#rest(now, 0);
+        online = false;
+        if (state === 'live') suspect();
+        else if (state === 'waiting') rest(0);
         break;
       case 'online':
       case 'visible':
-        if (input.type === 'online') this.#online = true;
-        if (state === 'live') this.#suspect(now, out);
-        else if (state === 'offline' ? this.#online : state === 'waiting' && !this.#advised) this.#authorize(now, out);
+        online ||= input.type === 'online';
+        if (state === 'live') suspect();
+        else if (state === 'offline' ? online : state === 'waiting' && !advised) authorize();
         break;
       case 'poll_ok':
-        this.#pollFailures = 0;
-        if (this.#poll === 'trying') {
-          this.#poll = 'on';
-          this.#probes = 0;
+        pollFailures = 0;
+        if (poll === 'trying') {
+          poll = 'on';
+          probes = 0;
         }
         break;
       case 'poll_failed':
-        if (this.#poll === 'trying' || (this.#poll === 'on' && ++this.#pollFailures >= DEFAULTS.POLL_FAILURES_MAX)) {
+        if (poll === 'trying' || (poll === 'on' && ++pollFailures >= DEFAULTS.POLL_FAILURES_MAX)) {
           // What was waited for at the pace of polling is waited for no longer than without.
-          if (this.#poll === 'on' && state === 'waiting') this.#due = Math.min(this.#due, now + this.#backoff(random));
-          this.#stopPoll(out);
-          this.#pollTried = true;
+          if (poll === 'on' && state === 'waiting') due = Math.min(due, now + backoff());
+          stopPoll();
+          pollTried = true;
         }
         break;
       case 'tick':
-        if (this.#due <= now) this.#expire(now, random, out);
-        if (this.deadline <= now) this.#tryPoll(out);
-        break;
-    }
-    return out;
-  }
-
-  #enter(state: Exclude<State, 'polling'>, due: number): void {
-    this.#state = state;
-    this.#due = due;
-  }
-
-  /** A first attempt, after nothing or an end. */
-  #begin(now: number, out: Effect[]): void {
-    this.#ending = null;
-    this.#failures = this.#rejections = 0;
-    this.#adviceMs = null;
-    this.#watch(now);
-    this.#authorize(now, out);
-  }
-
-  /** Service is missing from now on. */
-  #watch(now: number): void {
-    this.#pollFrom = now + (this.#everLive ? DEFAULTS.FALLBACK_AFTER_MS : DEFAULTS.FALLBACK_FIRST_MS);
-    this.#pollTried = !this.#options.fallback;
-  }
-
-  #authorize(now: number, out: Effect[], reason: 'initial' | 'rejected' = 'initial'): void {
-    // Time without a network was nobody's fault.
-    if (this.#state === 'offline') this.#watch(now);
-    this.#reason = reason;
-    this.#enter('authorizing', now + this.#options.tokenMs);
-    out.push('authorize');
-  }
-
-  #live(now: number): void {
-    this.#enter('live', now + this.#heartbeatMs + DEFAULTS.HEARTBEAT_GRACE_MS);
-  }
-
-  #suspect(now: number, out: Effect[]): void {
-    this.#enter('probing', now + this.#options.probeMs);
-    out.push('probe');
-  }
-
-  #close(ending: Ending, out: Effect[]): void {
-    if (this.#state !== 'idle' && this.#state !== 'closed') out.push('drop');
-    this.#stopPoll(out);
-    this.#pollFrom = Infinity;
-    this.#ending = ending;
-    this.#enter('closed', Infinity);
-  }
-
-  #stopPoll(out: Effect[]): void {
-    if (this.#poll !== 'off') out.push('stop_poll');
-    this.#poll = 'off';
-    this.#pollFailures = 0;
-  }
-
-  #tryPoll(out: Effect[]): void {
-    this.#poll = 'trying';
-    this.#pollTried = true;
-    out.push('poll');
-  }
-
-  /** The deadline of a state has passed. */
-  #expire(now: number, random: () => number, out: Effect[]): void {
-    const late = now - this.#due > DEFAULTS.LATE_TIMER_MS;
-    switch (this.#state) {
-      case 'live':
-        return this.#suspect(now, out);
-      case 'probing':
-        // A timer that comes far too late says that the page slept, not that the server is gone.
-        if (late) return this.#suspect(now, out);
-        out.push('drop');
-        return this.#lose(1006, now, random, out);
-      case 'waiting':
-      case 'offline':
-        return this.#authorize(now, out);
-      default:
-        out.push('drop');
-        return this.#lose(0, now, random, out);
+        if (due <= now) expire();
+        if (machine.deadline <= now) tryPoll();
     }
   }
 
-  /** An attempt failed, or a connection ended. */
-  #lose(code: number, now: number, random: () => number, out: Effect[]): void {
-    const wasLive = this.#state === 'live' || this.#state === 'probing';
-    const stable = wasLive && now - this.#liveSince >= DEFAULTS.STABLE_AFTER_MS;
-    if (stable) this.#failures = this.#rejections = 0;
-    const advice = this.#adviceMs;
-    this.#adviceMs = null;
-    const end = ending(code);
-    if (wasLive) this.#watch(now);
-    if (end === 'token' && this.#options.renewable && ++this.#rejections < DEFAULTS.REJECTIONS_MAX) {
-      return this.#authorize(now, out, 'rejected');
-    }
-    if (end !== null) return this.#close(end === 'token' ? 'unauthorized' : end, out);
-    const planned = advice !== null || PLANNED.includes(code);
-    if (!planned && !stable && this.#online) this.#failures++;
-    this.#advised = advice !== null;
-    const wait = advice === null
-      ? this.#poll === 'on' ? this.#probeWait(random) : this.#backoff(random)
-      : Math.max(advice, this.#options.minMs);
-    if (planned && wasLive) this.#pollFrom += wait;
-    this.#rest(now, wait);
-    const failed = this.#failures >= DEFAULTS.FALLBACK_FAILURES || now >= this.#pollFrom;
-    if (failed && this.#poll === 'off' && this.#online && this.#options.fallback) this.#tryPoll(out);
-  }
-
-  #rest(now: number, wait: number): void {
-    if (this.#online) return this.#enter('waiting', now + wait);
-    this.#pollFrom = Infinity;
-    this.#enter('offline', now + DEFAULTS.OFFLINE_RETRY_MS);
-  }
-
-  #backoff(random: () => number): number {
-    const { minMs, factor } = this.#options;
-    const bound = 2 * minMs * factor ** Math.max(this.#failures - 1, 0);
-    return Math.min(minMs + random() * Math.min(bound, this.#retryMaxMs), this.#retryMaxMs);
-  }
-
-  #probeWait(random: () => number): number {
-    const wait = DEFAULTS.PROBE_WS_MIN_MS * 2 ** this.#probes++;
-    return Math.min(wait * (0.75 + random() / 2), DEFAULTS.PROBE_WS_MAX_MS);
-  }
+  const machine: Machine = {
+    get state() {
+      return isPolling() ? 'polling' : state;
+    },
+    get status() {
+      if (isPolling() && !isLive()) return 'polling';
+      if (isLive()) return 'connected';
+      if (state === 'idle') return 'idle';
+      if (state === 'closed') return 'disconnected';
+      return everLive || state === 'offline' ? 'reconnecting' : 'connecting';
+    },
+    get ending() {
+      return ending;
+    },
+    get tokenReason() {
+      return tokenReason;
+    },
+    get nextRetryAt() {
+      return state === 'waiting' || state === 'offline' ? due : null;
+    },
+    get deadline() {
+      return Math.min(due, poll === 'off' && !pollTried ? pollFrom : Infinity);
+    },
+    step(input, at, chance) {
+      now = at;
+      random = chance;
+      out = [];
+      const mine = out;
+      take(input);
+      return mine;
+    },
+  };
+  return machine;
 }

@@ -1,5 +1,5 @@
 import * as DEFAULTS from './defaults.js';
-import { Http, Refusal, repeat } from './http.js';
+import { hopeless, Http, repeat } from './http.js';
 import type { ChannelOptions, Fallback, FallbackHost, Position, ServerMessage } from './types.js';
 
 /** How to poll. */
@@ -48,7 +48,7 @@ export function polling({ intervalMs = DEFAULTS.POLL_INTERVAL_MS, waitSeconds = 
           try {
             return await poll(host, http, channel, waitSeconds);
           } catch (error) {
-            if (!(error instanceof Refusal) || error.retryable || error.code.includes('token')) throw error;
+            if (!hopeless(error)) throw error;
             unreadable.add(channel.name);
             host.deliver({ type: 'error', code: error.code, message: `${channel.name}: ${error.message}` });
             return Infinity;

@@ -1,12 +1,21 @@
 import type { QueueStorage } from './types.js';
 
-export { webStorage } from './storage.js';
+/**
+ * Keeps a queue in sessionStorage, which belongs to one tab and survives a reload. Where a page may not store anything, or there is no such
+ * thing, the queue is in memory and the client says so with `error`.
+ */
+export function sessionQueue(key = 'pulsewire-queue'): QueueStorage {
+  return {
+    load: () => sessionStorage.getItem(key),
+    save: (text) => (text === '[]' ? sessionStorage.removeItem(key) : sessionStorage.setItem(key, text)),
+  };
+}
 
 /**
  * Keeps a queue in IndexedDB: it survives closing the tab. One tab at a time drains it, which a Web Lock of the same name holds; others
  * begin with an empty queue in memory, and what they queue is gone with them.
  */
-export function indexedDbStorage(name = 'pulsewire-queue'): QueueStorage {
+export function indexedDbQueue(name = 'pulsewire-queue'): QueueStorage {
   let owned = false;
   const open = new Promise<IDBDatabase>((resolve, reject) => {
     const request = indexedDB.open(name, 1);

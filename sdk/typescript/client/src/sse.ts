@@ -1,4 +1,5 @@
-import { Http, Refusal } from './http.js';
+import { RealtimeError } from './error.js';
+import { hopeless, Http } from './http.js';
 import type { ChannelOptions, Fallback, FallbackHost, Position, ServerMessage } from './types.js';
 
 /**
@@ -52,7 +53,7 @@ async function follow(
       retryMs = await read(host, name, position, response, signal, retryMs);
     } catch (error) {
       if (signal.aborted || http.stopped) return;
-      if (error instanceof Refusal && !error.retryable && !error.code.includes('token')) {
+      if (hopeless(error)) {
         return host.deliver({ type: 'error', code: error.code, message: `${name}: ${error.message}` });
       }
       host.failed(error);
@@ -81,7 +82,7 @@ async function read(
       if (fields.has('retry')) retryMs = Number(fields.get('retry'));
       if (data !== undefined) {
         const message = JSON.parse(data) as ServerMessage;
-        if (message.type === 'close') throw new Refusal('disconnected', String(message['reason']), false, 0);
+        if (message.type === 'close') throw new RealtimeError('disconnected', String(message['reason']));
         if (message.type === 'reconnect') retryMs = message['retry_ms'] as number;
         else if (message.type !== 'subscribed') host.deliver(message.type === 'event' ? { ...message, previous } : message);
       }

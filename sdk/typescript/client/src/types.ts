@@ -108,8 +108,6 @@ export interface PublishOptions {
   critical?: boolean;
   /** When it happened, in milliseconds since 1970. Default: when the server accepts it. */
   timestamp?: number;
-  /** Takes the message back if it was not sent yet. */
-  signal?: AbortSignal;
 }
 
 /** A tag's condition, protocol R25. */
@@ -176,13 +174,13 @@ export interface Member<C = Json> {
   readonly cursor?: C;
 }
 
-/** Who is in a channel. Needs `presence` in the {@link ChannelOptions}. */
+/** Who is in a channel: `presence(client, name)` of `@pulsewire/client/collab`. */
 export interface Presence {
   /** Everybody, by name. Empty until the server has said it. */
   readonly members: Readable<readonly Member[]>;
-  /** Puts this user's cursor somewhere: told at most every 50 ms, the newest wins. */
+  /** Puts this user's cursor somewhere: told at most every 50 ms, the newest wins. `null` takes it away. */
   update(cursor: Json): void;
-  /** Takes the cursor away. */
+  /** Goes: this user is no longer seen here, and `members` is empty. */
   leave(): void;
 }
 
@@ -200,13 +198,11 @@ export interface Channel<S extends Schema = AnySchema, K extends string = string
   /** The last sequence that was handed to listeners; 0 before the first. */
   readonly sequence: number;
   readonly state: Readable<'unsubscribed' | 'subscribing' | 'subscribed'>;
-  /** Who is there. */
-  readonly presence: Presence;
   /** Subscribes; the last listener that leaves unsubscribes. Without a listener it only keeps the subscription alive. */
   subscribe(listener?: (event: ChannelEvent<S, K>) => unknown): Unsubscribe;
   /** Subscribes to events of one type. */
   on<T extends EventType<S, K>>(type: T, listener: (event: ChannelEvent<S, K, T>) => unknown): Unsubscribe;
-  /** Subscribes to everything the server says of the channel besides events: metric data, state, `stale`, `dropped`. */
+  /** Subscribes to everything the server says of the channel besides events: metric data, presence, state, `stale`, `dropped`. */
   onMessage(listener: (message: ServerMessage) => void): Unsubscribe;
   /** Publishes for sure: queued, acknowledged, retried under one id. Settles in every case. */
   publish<T extends EventType<S, K>>(type: T, data: EventData<S, K, T>, options?: PublishOptions): Promise<Ack>;
@@ -273,8 +269,8 @@ export interface QueueOptions {
   maxAgeMs?: number;
   /** What gives way when the queue is full. Default `reject`: the new message. */
   overflow?: 'reject' | 'drop-oldest';
-  /** Default: sessionStorage where there is one, so that the queue survives a reload. `false`: memory alone. */
-  storage?: QueueStorage | false;
+  /** So that the queue survives a reload: `sessionQueue()` of `@pulsewire/client/queue`. Default: memory alone. */
+  storage?: QueueStorage;
 }
 
 /** Waits between attempts: `minMs` plus a random time below `2 · minMs · factorⁿ`, at most `maxMs`. */
@@ -338,7 +334,7 @@ export interface FallbackHost {
   place(channel: string, position: Position): void;
   /** Hands on a message as if it had come over the socket. */
   deliver(message: ServerMessage): void;
-  /** Service was had: the first one starts the fallback. */
+  /** Service was had: the first one starts the fallback. Nothing may be said any more after `stop()`. */
   succeeded(): void;
   failed(error: unknown): void;
 }
