@@ -71,8 +71,12 @@ pub fn write(workspace: &Workspace) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds the programs and returns the folder they are in.
-fn build(workspace: &Workspace) -> Result<PathBuf> {
+/// Builds every program and example of the workspace as the tests are, and returns the folder they are in.
+///
+/// # Errors
+///
+/// What the compiler says.
+pub fn build(workspace: &Workspace) -> Result<PathBuf> {
     quietly(&mut workspace.cargo([
         "build",
         "--quiet",

@@ -10,6 +10,7 @@ pub mod fuzz;
 pub mod generated;
 pub mod links;
 pub mod proofs;
+pub mod sdk;
 pub mod setup;
 pub mod steps;
 pub mod telemetry_cost;

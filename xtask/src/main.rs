@@ -11,7 +11,7 @@ Usage: cargo xtask COMMAND
 
   check [STEP…]   format, links, dependencies, layers, clippy, docs, generated
   generate        rewrite the files that are generated from code
-  test [STAGE…]   everything: setup, tests, fuzz, budgets
+  test [STAGE…]   everything: setup, then cargo, sdk (TypeScript), fuzz, budgets
   budgets         instructions, system calls and memory, counted exactly; with --telemetry what measuring
                   costs, which rewrites its section of docs/benchmarks.md
   proofs [NAME…]  rows of the fault catalogue that take minutes: vanish, hostile, scrapers, rest, kill_sqlite,

@@ -15,7 +15,7 @@ pub struct Package {
 }
 
 /// Everything any test needs.
-pub const PACKAGES: [Package; 4] = [
+pub const PACKAGES: [Package; 7] = [
     Package {
         name: "valgrind",
         program: "valgrind",
@@ -36,6 +36,18 @@ pub const PACKAGES: [Package; 4] = [
         program: "redis-server",
         needed_for: "cargo: samples from Redis; its tests FAIL, or are left out with PULSEWIRE_WITHOUT_REDIS=1",
     },
+    Package {
+        name: "chromium",
+        program: "chromium",
+        needed_for: "sdk: the TypeScript SDK and the health element in a browser",
+    },
+    Package {
+        name: "nodejs",
+        program: "node",
+        needed_for: "sdk: everything about the TypeScript SDK; it needs 20.19 or newer",
+    },
+    // Where Node comes from elsewhere it brings its own npm, beside which Debian's cannot be installed.
+    Package { name: "npm", program: "node", needed_for: "sdk: everything about the TypeScript SDK" },
 ];
 
 /// Installs what is missing where that is possible, and returns what is missing still.

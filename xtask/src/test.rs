@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::steps::seconds;
 use crate::workspace::Workspace;
-use crate::{budgets, fuzz, setup};
+use crate::{budgets, fuzz, sdk, setup};
 
 pub use results::Results;
 
@@ -23,7 +23,8 @@ const SIM_SEEDS: &str = "2000";
 
 type Stage = (&'static str, fn(&Workspace, &mut Results) -> Result<()>);
 
-const STAGES: [Stage; 3] = [("cargo", cargo), ("fuzz", fuzz::run), ("budgets", budgets::measure)];
+const STAGES: [Stage; 4] =
+    [("cargo", cargo), ("sdk", sdk::run), ("fuzz", fuzz::run), ("budgets", budgets::measure)];
 
 /// Runs the named stages, or all.
 ///
