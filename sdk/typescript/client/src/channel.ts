@@ -39,7 +39,8 @@ interface Page {
   readonly next_sequence?: number;
 }
 
-type Listener = (event: ChannelEvent) => unknown;
+/** Hears an event, or a message that is none. */
+type Listener = (event: ChannelEvent | undefined, message: ServerMessage) => unknown;
 
 /** One channel: who listens, where it is, what the server says of it. The schema is a matter of types alone. */
 export class Stream {
@@ -50,8 +51,7 @@ export class Stream {
   pending: unknown = null;
   options: ChannelOptions = {};
   cursor = new Cursor({});
-  readonly #listeners = new Set<{ readonly type?: string; readonly run: Listener }>();
-  readonly #taps = new Set<{ readonly run: (message: ServerMessage) => void }>();
+  readonly #listeners = new Set<Listener>();
 
   constructor(name: string, wire: Wire) {
     this.name = name;
@@ -59,7 +59,7 @@ export class Stream {
   }
 
   get wanted(): boolean {
-    return this.#listeners.size + this.#taps.size > 0;
+    return this.#listeners.size > 0;
   }
 
   /** Takes options over if nobody listens yet. */
@@ -76,28 +76,47 @@ export class Stream {
     return this.status;
   }
 
-  subscribe(listener: Listener = () => undefined): Unsubscribe {
-    return this.#join(this.#listeners, { run: listener });
+  subscribe(listener: (event: ChannelEvent) => unknown = () => undefined): Unsubscribe {
+    return this.#join((event) => event && listener(event));
   }
 
-  on(type: string, listener: Listener): Unsubscribe {
-    return this.#join(this.#listeners, { type, run: listener });
+  on(type: string, listener: (event: ChannelEvent) => unknown): Unsubscribe {
+    return this.subscribe((event) => event.type === type && listener(event));
   }
 
-  onMessage(listener: (message: ServerMessage) => void): Unsubscribe {
-    return this.#join(this.#taps, { run: listener });
+  onMessage(listener: (message: ServerMessage) => unknown): Unsubscribe {
+    return this.#join((event, message) => event ?? listener(message));
   }
 
-  #join<L>(listeners: Set<L>, listener: L): Unsubscribe {
+  #join(run: Listener): Unsubscribe {
+    // The same function may listen twice.
+    const listener: Listener = (...heard) => run(...heard);
     const first = !this.wanted;
-    listeners.add(listener);
+    this.#listeners.add(listener);
     if (first) {
       this.cursor = new Cursor(this.options);
       this.wire.changed(this);
     }
     return () => {
-      if (listeners.delete(listener) && !this.wanted) this.wire.changed(this);
+      if (this.#listeners.delete(listener) && !this.wanted) this.wire.changed(this);
     };
+  }
+
+  /** Tells all listeners; what one throws is told and stops nobody else. */
+  #tell(message: ServerMessage, event?: ChannelEvent): void {
+    const report = (cause: unknown): void => {
+      this.wire.emit('error', new RealtimeError('listener', `${this.name}: ${String(cause)}`, false, { cause }));
+    };
+    for (const listener of [...this.#listeners]) {
+      // One that has left meanwhile hears nothing more.
+      if (!this.#listeners.has(listener)) continue;
+      try {
+        const result = listener(event, message);
+        if (result instanceof Promise) result.catch(report);
+      } catch (cause) {
+        report(cause);
+      }
+    }
   }
 
   publish(type: string, data: Json, options?: PublishOptions): Promise<Ack> {
@@ -172,7 +191,7 @@ export class Stream {
       case 'dropped':
         this.#gap(1, message['count'] as number, 'overflow');
     }
-    for (const tap of [...this.#taps]) this.#call(tap.run, message);
+    this.#tell(message);
   }
 
   #hearEvent(message: EventMessage): void {
@@ -183,43 +202,18 @@ export class Stream {
       if (step === 'repair') return this.wire.repair(this);
       if (step !== 'deliver') this.#gap(step.from, step.to, 'expired');
     }
-    const event = this.#event(message, this.cursor.replaying);
     const began = performance.now();
-    for (const listener of [...this.#listeners]) {
-      const { type, run } = listener;
-      // A listener that has left meanwhile hears nothing more.
-      if (this.#listeners.has(listener) && (type === undefined || type === message.event)) this.#call(run, event);
-    }
+    this.#tell(message, this.#event(message, this.cursor.replaying));
     if (sequence !== undefined) this.cursor.advance(sequence);
     this.wire.handled(this, sequence, performance.now() - began);
   }
 
   #event(message: EventMessage, replayed: boolean): ChannelEvent {
-    const { event, user, critical, sequence, previous: _, ...rest } = message;
-    return {
-      ...rest,
-      type: event,
-      ...(sequence === undefined ? {} : { sequenceNumber: sequence }),
-      ...(user === undefined ? {} : { userId: user }),
-      isCritical: critical === true,
-      replayed,
-    } as ChannelEvent;
+    const { event: type, user: userId, critical = false, sequence: sequenceNumber, previous: _, ...rest } = message;
+    return { ...rest, type, userId, sequenceNumber, isCritical: critical, replayed } as unknown as ChannelEvent;
   }
 
   #gap(from: number, to: number, reason: ClientEvents['gap']['reason']): void {
     this.wire.emit('gap', { channel: this.name, from, to, reason });
-  }
-
-  /** Runs a listener; what it throws is told and stops nobody else. */
-  #call<T>(run: (detail: T) => unknown, detail: T): void {
-    const report = (cause: unknown): void => {
-      this.wire.emit('error', new RealtimeError('listener', `${this.name}: ${String(cause)}`, false, { cause }));
-    };
-    try {
-      const result = run(detail);
-      if (result instanceof Promise) result.catch(report);
-    } catch (cause) {
-      report(cause);
-    }
   }
 }

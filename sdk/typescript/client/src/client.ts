@@ -32,6 +32,8 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
   });
   const meter = createMeter(options.health);
   const outbox = createOutbox({ ...queue, ...timeouts }, {
+    wall: Date.now,
+    steady: now,
     failed: (message, error) => emit('undeliverable', { message, error }),
     overflowed: (count) => emit('overflow', { count }),
     settled: (delivered) => meter.settled(delivered),
@@ -43,7 +45,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
   /** What is done with answers, by the request's id, and the questions that are asked again after a reconnect. */
   const answers = new Map<unknown, Handler>();
   const questions = new Map<Message, Handler>();
-  const listeners = new Map<keyof ClientEvents, Set<(event: never) => void>>();
+  const listeners = new Set<readonly [keyof ClientEvents, (event: never) => void]>();
   const [machineAlarm, pingAlarm, renewAlarm, lostAlarm] = [alarm(), alarm(), alarm(), alarm()] as const;
   const status = writable<Status>('idle');
   const queuedMessageCount = writable(0);
@@ -74,9 +76,9 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
 
   function emit<E extends keyof ClientEvents>(event: E, detail: ClientEvents[E]): void {
     options.logger?.({ at: Date.now(), message: event, detail });
-    for (const run of [...(listeners.get(event) ?? [])]) {
+    for (const [wanted, run] of [...listeners]) {
       try {
-        (run as (detail: ClientEvents[E]) => void)(detail);
+        if (wanted === event) run(detail as never);
       } catch (error) {
         // Nobody is left to tell but the page.
         queueMicrotask(() => { throw error; });
@@ -84,10 +86,10 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     }
   }
 
-  function on<E extends keyof ClientEvents>(event: E, listener: (event: ClientEvents[E]) => void): Unsubscribe {
-    const all = listeners.get(event) ?? new Set();
-    listeners.set(event, all.add(listener));
-    return () => void all.delete(listener);
+  function on<E extends keyof ClientEvents>(event: E, run: (event: ClientEvents[E]) => void): Unsubscribe {
+    const listener = [event, run] as const;
+    listeners.add(listener);
+    return () => void listeners.delete(listener);
   }
 
   function fail(cause: unknown, code: ErrorCode = 'disconnected'): void {
@@ -122,6 +124,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
       const failed = ending && ending !== 'client' && (lastError = new RealtimeError(ending, lastError?.message));
       usingFallback.set(to === 'polling');
       status.set(to);
+      outbox.disconnected();
       if (to === 'connected' || to === 'polling') serve(to);
       else interrupt(from, to);
       emit('status', { from, to, reason: ending ?? lastError?.message ?? '' });
@@ -139,7 +142,6 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     if (lostTold) emit('restored', { afterMs: now() - lostSince });
     lostTold = false;
     connectedSince ??= Date.now();
-    outbox.disconnected();
     if (to === 'connected') connects++;
     else wanted().forEach((stream) => stream.subscribed(undefined));
     flush();
@@ -150,7 +152,6 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     connectedSince = null;
     pingAlarm(Infinity);
     renewAlarm(Infinity);
-    outbox.disconnected();
     for (const stream of streams.values()) stream.lost();
     if (to === 'disconnected') {
       unlisten?.();
@@ -176,7 +177,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
 
   function tick(): void {
     run({ type: 'tick' });
-    if (outbox.tick(Date.now(), now())) run({ type: 'suspect' });
+    if (outbox.tick()) run({ type: 'suspect' });
     flush();
     update();
   }
@@ -193,7 +194,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
       });
       const { signal } = (aborter = new AbortController());
       const given = token;
-      ask(typeof given === 'function' ? given : () => given ?? null, { reason: machine.tokenReason, signal }).then((given) => {
+      attempt(() => (typeof given === 'function' ? given({ reason: machine.tokenReason, signal }) : given ?? null)).then((given) => {
         if (!signal.aborted) lastToken = given;
         return 'token' as const;
       }, (error: unknown) => {
@@ -205,7 +206,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     open(): void {
       const { signal } = (aborter = new AbortController());
       const { url } = options;
-      ask(typeof url === 'function' ? url : () => url, undefined).then((given) => {
+      attempt(() => (typeof url === 'function' ? url() : url)).then((given) => {
         if (signal.aborted) return;
         const target = new URL(given, globalThis.location?.href);
         target.protocol = target.protocol.replace('http', 'ws');
@@ -365,7 +366,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     answers.set(id, ({ positions }, error) => {
       const left = group.filter((stream) => stream.pending === id);
       if (!error) left.forEach((stream) => stream.subscribed((positions as Record<string, Position> | undefined)?.[stream.name]));
-      else if (error.retryable) setTimeout(() => left.forEach(wire.changed), error.retryMs);
+      else if (error.retryable) setTimeout(() => left.forEach(wire.changed), error.retryMs ?? DEFAULTS.BACKOFF_MAX_MS);
       // One channel refuses all that were asked for with it, so they are asked for alone.
       else if (left.length > 1) left.forEach((stream) => subscribe([stream]));
       else left.forEach((stream) => stream.refused(error));
@@ -453,7 +454,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
 
   function renew(): void {
     if (typeof token !== 'function') return;
-    ask(token, { reason: 'expiring', signal: AbortSignal.timeout(tokenMs) })
+    token({ reason: 'expiring', signal: AbortSignal.timeout(tokenMs) })
       .then((given) => (given === null ? undefined : refresh(given)))
       .catch((error: unknown) => fail(error));
   }
@@ -467,7 +468,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
   // ---- the queue
 
   async function publish(...message: Parameters<Wire['publish']>): ReturnType<Wire['publish']> {
-    const settled = outbox.add(Date.now(), ...message);
+    const settled = outbox.add(...message);
     if (machine.state === 'idle') run({ type: 'connect' });
     flush();
     update();
@@ -478,8 +479,8 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
   function flush(): void {
     const over = status() === 'connected' ? transmit : machine.state === 'polling' && session?.publish;
     if (loading || !over) return;
-    for (const message of outbox.next(Date.now(), now())) {
-      answers.set(message['id'], (answer, error) => outbox.answer(answer, error, Date.now(), now()));
+    for (const message of outbox.next()) {
+      answers.set(message['id'], outbox.answer);
       over(message);
     }
   }
@@ -489,7 +490,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     saving = true;
     queueMicrotask(() => {
       saving = false;
-      ask((text) => !loading && storage.save(text), outbox.save()).catch(unstored);
+      attempt(() => (loading ? undefined : storage.save(outbox.save()))).catch(unstored);
     });
   }
 
@@ -497,7 +498,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     fail(cause, 'storage');
   }
 
-  ask(() => storage?.load(), undefined)
+  attempt(() => storage?.load())
     .then((text) => text && outbox.load(text))
     .catch(unstored)
     .then(() => {
@@ -566,8 +567,8 @@ const now = (): number => performance.now();
 const hidden = (): boolean => globalThis.document?.visibilityState === 'hidden';
 
 /** Calls what may answer now, later, or throw. */
-async function ask<A, T>(call: (argument: A) => T | Promise<T>, argument: A): Promise<T> {
-  return call(argument);
+async function attempt<T>(call: () => T | Promise<T>): Promise<T> {
+  return call();
 }
 
 /** A timer that is set anew each time; `Infinity` only stops it. */
@@ -576,7 +577,7 @@ function alarm(): (milliseconds: number, run?: () => void) => void {
   return (milliseconds, run) => {
     clearTimeout(timer);
     // Timers cannot wait for longer; what is later is set again then.
-    if (run && milliseconds < Infinity) timer = setTimeout(run, Math.min(Math.max(milliseconds, 0), 2 ** 31 - 1));
+    if (run && milliseconds < Infinity) timer = setTimeout(run, Math.min(milliseconds, 2 ** 31 - 1));
   };
 }
 

@@ -22,17 +22,16 @@ export class Cursor {
   }
 
   /** Where to begin now: at the position that was reached, else where the application asked. */
-  start(): Pick<ChannelOptions, 'since' | 'last' | 'replay'> {
-    if (this.#critical) return { replay: 'critical' };
-    if (this.position) return { since: this.position };
-    return this.#options.last === undefined ? {} : { last: this.#options.last };
+  start(): { replay?: 'critical'; since?: Position; last?: number | undefined } {
+    return this.#critical ? { replay: 'critical' } : this.position ? { since: this.position } : { last: this.#options.last };
   }
 
   /** The server confirmed a subscription. True if the history is another one, which nobody else will say. */
   subscribed(position: Position | undefined): boolean {
     if (!position) return false;
-    this.replaying = Object.keys(this.start()).length > 0;
-    const reset = this.#critical && this.position !== null && this.position.epoch !== position.epoch;
+    const { replay, since, last } = this.start();
+    const reset = replay !== undefined && this.position !== null && this.position.epoch !== position.epoch;
+    this.replaying = (replay ?? since ?? last) !== undefined;
     if (!this.position || reset) this.position = position;
     return reset;
   }

@@ -1,5 +1,5 @@
 import * as DEFAULTS from './defaults.js';
-import type { ConnectionHealth, HealthThresholds, Level } from './types.js';
+import type { ConnectionHealth, HealthThresholds } from './types.js';
 
 const ROUND_TRIPS = 100;
 const PUBLISHES = 200;
@@ -31,15 +31,13 @@ export function createMeter({
       const messageDeliveryRate = settled.length > 0 ? settled.reduce((sum, one) => sum + one) / settled.length : 1;
       const beyond = (rttMs: number, rate: number, queued: number): boolean =>
         Number(latency) > rttMs || messageDeliveryRate < rate || queuedMessages > queued;
-      const level: Level =
-        status !== 'connected' && !usingFallback ? 'down'
-        : beyond(poorRttMs, 0.98, poorQueued) ? 'poor'
-        : usingFallback || beyond(degradedRttMs, 0.999, 0) ? 'degraded'
-        : 'good';
+      const up = status === 'connected' || usingFallback;
+      const poor = beyond(poorRttMs, 0.98, poorQueued);
+      const degraded = usingFallback || beyond(degradedRttMs, 0.999, 0);
       return {
         ...known,
-        level,
-        isHealthy: level === 'good' || level === 'degraded',
+        level: !up ? 'down' : poor ? 'poor' : degraded ? 'degraded' : 'good',
+        isHealthy: up && !poor,
         latency,
         latencyP50: percentile(0.5),
         latencyP95: percentile(0.95),

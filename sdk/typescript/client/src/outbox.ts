@@ -16,8 +16,12 @@ interface Entry extends QueuedMessage {
   settle?: (outcome: Ack | RealtimeError) => void;
 }
 
-/** What becomes of the queue's contents, for its owner. */
+/** The clocks of the queue, and what becomes of its contents. */
 export interface OutboxHost {
+  /** Milliseconds since 1970. */
+  wall(): number;
+  /** Milliseconds of a clock that is never set. */
+  steady(): number;
   /** A message was given up. */
   failed(message: QueuedMessage, error: RealtimeError): void;
   /** So many were refused or dropped because the queue is full. */
@@ -30,7 +34,7 @@ export interface OutboxHost {
 /** The publishes that are not settled: which go out when, and what their answers mean. */
 export type Outbox = ReturnType<typeof createOutbox>;
 
-/** Sans I/O: `wall` is milliseconds since 1970, `steady` those of a clock that is never set. */
+/** Sans I/O: the clocks are the host's. */
 export function createOutbox(
   {
     maxMessages = DEFAULTS.QUEUE_MESSAGES_MAX, maxBytes = DEFAULTS.QUEUE_BYTES_MAX, maxAgeMs = DEFAULTS.QUEUE_AGE_MAX_MS, overflow,
@@ -59,8 +63,8 @@ export function createOutbox(
     settle(entry, new RealtimeError(code, message, true, { cause }));
   }
 
-  function again(entry: Entry, due: number, code: ErrorCode, wall: number, cause?: RealtimeError): void {
-    if (entry.sends > DEFAULTS.PUBLISH_RETRIES || wall - entry.firstSentAt > DEFAULTS.PUBLISH_RETRY_FOR_MS) {
+  function again(entry: Entry, due: number, code: ErrorCode, cause?: RealtimeError): void {
+    if (entry.sends > DEFAULTS.PUBLISH_RETRIES || host.wall() - entry.firstSentAt > DEFAULTS.PUBLISH_RETRY_FOR_MS) {
       give(entry, code, `sent ${entry.sends} times`, cause);
     }
     entry.flying = false;
@@ -76,13 +80,13 @@ export function createOutbox(
 
     /** Takes a publish; its promise settles in every case. */
     add: (
-      wall: number, channel: string, type: string, data: unknown, { id = uuid(wall), ...options }: PublishOptions = {},
+      channel: string, type: string, data: unknown, { id = uuid(host.wall()), ...options }: PublishOptions = {},
     ) => new Promise<Ack>((resolve, reject) => {
       // A copy: what the application does with its data later changes nothing. What is no JSON is null, as the server would have it.
       const text = JSON.stringify({ channel, type, data: data ?? null, options });
       const entry: Entry = {
         ...(JSON.parse(text) as Pick<Entry, 'channel' | 'type' | 'data' | 'options'>),
-        id, bytes: new TextEncoder().encode(text).length, queuedAt: wall, sends: 0, firstSentAt: 0, flying: false, due: 0,
+        id, bytes: new TextEncoder().encode(text).length, queuedAt: host.wall(), sends: 0, firstSentAt: 0, flying: false, due: 0,
         settle: (outcome) => (outcome instanceof Error ? reject(outcome) : resolve(outcome)),
       };
       const full = (): boolean => entries.length >= maxMessages || bytes + entry.bytes > maxBytes;
@@ -104,12 +108,12 @@ export function createOutbox(
     }),
 
     /** What is to be sent now, in order; it counts as sent. */
-    next(wall: number, steady: number): Record<string, unknown>[] {
+    next(): Record<string, unknown>[] {
       const held = new Set<string>();
       let places = DEFAULTS.PUBLISH_IN_FLIGHT - flying();
       const ready = entries.filter((entry) => {
         // What is behind a message that has to wait, waits with it: the order of a channel is kept.
-        const waits = !entry.flying && (places <= 0 || entry.due > steady || held.has(entry.channel));
+        const waits = !entry.flying && (places <= 0 || entry.due > host.steady() || held.has(entry.channel));
         if (waits) held.add(entry.channel);
         return !entry.flying && !waits && places-- > 0;
       });
@@ -118,19 +122,19 @@ export function createOutbox(
         const { id, channel, type, data, options } = entry;
         entry.flying = true;
         entry.sends++;
-        entry.firstSentAt ||= wall;
-        entry.due = steady + ackMs;
+        entry.firstSentAt ||= host.wall();
+        entry.due = host.steady() + ackMs;
         return { type: 'publish', id, channel, event: type, data, message_id: id, ...options };
       });
     },
 
     /** The server accepted a message, refused it, or asks to come later. */
-    answer({ id, sequence, duplicate }: ServerMessage, error: RealtimeError | undefined, wall: number, steady: number): void {
+    answer({ id, sequence, duplicate }: ServerMessage, error: RealtimeError | undefined): void {
       const entry = entries.find((entry) => entry.id === id);
       if (!entry) return;
       if (error?.retryable) {
         const wait = error.retryMs ?? DEFAULTS.BACKOFF_MIN_MS * 2 ** entry.sends;
-        again(entry, steady + wait, 'retries_exhausted', wall, error);
+        again(entry, host.steady() + wait, 'retries_exhausted', error);
       } else {
         settle(entry, error ?? {
           id: entry.id, sequenceNumber: (sequence as number | undefined) ?? null, duplicate: duplicate === true,
@@ -144,10 +148,10 @@ export function createOutbox(
     },
 
     /** Gives up what is too old and repeats what is overdue. True if an answer is late: is the server there? */
-    tick(wall: number, steady: number): boolean {
-      const late = entries.filter((entry) => entry.flying && entry.due <= steady);
-      for (const entry of late) again(entry, 0, 'no_ack', wall);
-      for (const entry of entries) if (wall - entry.queuedAt > maxAgeMs) give(entry, 'expired', 'it waited for too long');
+    tick(): boolean {
+      const late = entries.filter((entry) => entry.flying && entry.due <= host.steady());
+      for (const entry of late) again(entry, 0, 'no_ack');
+      for (const entry of entries) if (host.wall() - entry.queuedAt > maxAgeMs) give(entry, 'expired', 'it waited for too long');
       return late.length > 0;
     },
 
@@ -170,8 +174,7 @@ export function createOutbox(
 
 /** A UUIDv7 (RFC 9562): its order is that of time. It need not be hard to guess, only unlike others of the same publisher. */
 export function uuid(wall: number): string {
-  const hex = (value: number, digits: number): string => Math.floor(value).toString(16).padStart(digits, '0');
-  const random = (values: number, digits: number, least = 0): string => hex(least + Math.random() * values, digits);
-  return [hex(wall / 65_536, 8), hex(wall % 65_536, 4), random(4_096, 4, 28_672), random(16_384, 4, 32_768), random(2 ** 48, 12)]
-    .join('-');
+  const time = wall.toString(16).padStart(12, '0');
+  return `${time.slice(0, 8)}-${time.slice(8)}-7xxx-8xxx-xxxxxxxxxxxx`
+    .replace(/x/g, () => Math.floor(Math.random() * 16).toString(16));
 }
