@@ -1,5 +1,4 @@
-/** Everything in one: for a page with a script tag, and for who does not mind three kilobytes. */
+/** Everything that most pages need, in one: for a page with a script tag. */
 export * from './index.js';
 export { polling, type PollingOptions } from './polling.js';
-export { indexedDbQueue, sessionQueue } from './queue.js';
-export { sse } from './sse.js';
+export { sessionQueue } from './queue.js';

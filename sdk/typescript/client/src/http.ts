@@ -1,90 +1,64 @@
 import { type ErrorCode, RealtimeError } from './error.js';
-import type { FallbackHost, FallbackSession } from './types.js';
+import type { ChannelOptions, FallbackHost, Position } from './types.js';
 
-/** What every fallback does over HTTP: ask with the token, understand refusals, publish one after the other. */
-export class Http {
-  readonly #host: FallbackHost;
-  readonly #aborter = new AbortController();
-  #last: Promise<unknown> = Promise.resolve();
+/** A channel as a fallback reads it. */
+export interface Wanted {
+  readonly name: string;
+  readonly options: ChannelOptions;
+  readonly position: Position | null;
+}
 
-  constructor(host: FallbackHost) {
-    this.#host = host;
-  }
+/** A refusal, RFC 9457. */
+interface Problem {
+  readonly code?: ErrorCode;
+  readonly message?: string;
+  readonly retryable?: boolean;
+}
 
-  get stopped(): boolean {
-    return this.#aborter.signal.aborted;
-  }
+/** Asks the server over HTTP, with the newest token; a refusal rejects with the server's code. */
+export type Ask = (path: string, body?: object) => Promise<Response>;
 
-  stop(): void {
-    this.#aborter.abort();
-  }
-
-  /** Asks; a refusal rejects with the server's code. */
-  async ask(path: string, body?: unknown): Promise<Response> {
-    const token = this.#host.token();
-    const { fetch, origin } = this.#host;
-    const response = await fetch(origin + path, {
-      signal: this.#aborter.signal,
+export function asker(host: FallbackHost, signal: AbortSignal): Ask {
+  return async (path, body) => {
+    const token = host.token();
+    const response = await host.fetch(host.origin + path, {
+      signal,
       cache: 'no-store',
-      headers: {
-        ...(token === null ? {} : { authorization: `Bearer ${token}` }),
-        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-      },
-      ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
+      headers: { ...(token !== null && { authorization: `Bearer ${token}` }), ...(body && { 'content-type': 'application/json' }) },
+      ...(body && { method: 'POST', body: JSON.stringify(body) }),
     });
     if (response.ok) return response;
-    const { code = 'disconnected', message, retryable } = (await response.json().catch(() => ({}))) as Record<string, unknown>;
-    const after = response.headers.get('retry-after');
-    throw new RealtimeError(code as ErrorCode, String(message ?? response.status), retryable !== false, {
-      retryMs: after === null ? undefined : Number(after) * 1000,
-    });
-  }
+    const { code = 'disconnected', message, retryable } = (await response.json().catch(() => ({}))) as Problem;
+    const retryMs = Number(response.headers.get('retry-after')) * 1000 || undefined;
+    throw new RealtimeError(code, String(message ?? response.status), retryable !== false, { retryMs });
+  };
+}
 
-  /** Publishes in order; the answer is delivered as if it had come over the socket. No answer is none. */
-  publish(message: Record<string, unknown>): void {
-    const { type: _, message_id: __, event, ...rest } = message;
-    this.#last = this.#last
-      .then(() => this.ask('/api/publish', { ...rest, type: event }))
-      .then(async (response) => ({ ...((await response.json()) as object), type: 'ack' }))
+/** Publishes in order. The answer is delivered as if it had come over the socket; no answer is none. */
+export function publisher(host: FallbackHost, ask: Ask): (message: Record<string, unknown>) => void {
+  let last: Promise<unknown> = Promise.resolve();
+  return ({ id, type: _, message_id: __, event: type, ...rest }) => {
+    last = last
+      .then(() => ask('/api/publish', { ...rest, id, type }))
+      .then((response) => response.json())
+      .then((answer: object) => host.deliver({ ...answer, type: 'ack', id: String(id) }))
       .catch((error: unknown) => {
-        if (!(error instanceof RealtimeError)) throw error;
+        if (!(error instanceof RealtimeError)) return;
         const { code, message, retryable, retryMs } = error;
-        return { type: 'error', code, message, retryable, retry_after_ms: retryMs };
-      })
-      .then((answer) => this.#host.deliver({ ...answer, id: message['id'] as string }))
-      .catch(() => undefined);
-  }
+        host.deliver({ type: 'error', id: String(id), code, message, retryable, retry_after_ms: retryMs });
+      });
+  };
 }
 
-/** Whether asking again for this channel is of no use. */
-export function hopeless(error: unknown): error is RealtimeError {
-  return error instanceof RealtimeError && !error.retryable && !error.code.includes('token');
+/** Whether asking again for this channel is of no use; then the application is told. */
+export function isHopeless(host: FallbackHost, name: string, error: unknown): boolean {
+  const hopeless = error instanceof RealtimeError && !error.retryable && !error.code.includes('token');
+  if (hopeless) host.deliver({ type: 'error', code: error.code, message: `${name}: ${error.message}` });
+  return hopeless;
 }
 
-/** Starts a fallback that asks again and again. */
-export function repeat(host: FallbackHost, http: Http, round: () => Promise<number>): FallbackSession {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  let failures = 0;
-  const run = async (): Promise<void> => {
-    let wait = 0;
-    try {
-      wait = await round();
-      failures = 0;
-      if (!http.stopped) host.succeeded();
-    } catch (error) {
-      wait = Math.max(2000 * 2 ** Math.min(failures++, 3) * (0.5 + Math.random() / 2), (error instanceof RealtimeError && error.retryMs) || 0);
-      if (!http.stopped) host.failed(error);
-    }
-    clearTimeout(timer);
-    if (!http.stopped) timer = setTimeout(() => void run(), wait);
-  };
-  void run();
-  return {
-    publish: (message) => http.publish(message),
-    changed: () => undefined,
-    stop() {
-      clearTimeout(timer);
-      http.stop();
-    },
-  };
+/** The part of a path that says which channel and from where on. */
+export function query({ options, position }: Wanted, host: FallbackHost, after: string): string {
+  const tags = Object.entries(options.tags ?? {}).map(([tag, value]) => `&tags=${encodeURIComponent(`${tag}:${value}`)}`);
+  return `?fallback=${host.session}${position ? `&${after}=${position.epoch}:${position.sequence}` : ''}${tags.join('')}`;
 }

@@ -1,6 +1,6 @@
 import { RealtimeError } from './error.js';
-import { hopeless, Http } from './http.js';
-import type { ChannelOptions, Fallback, FallbackHost, Position, ServerMessage } from './types.js';
+import { asker, isHopeless, publisher, query } from './http.js';
+import type { Fallback, ServerMessage } from './types.js';
 
 /**
  * Reads by event streams, one for each channel, and publishes by HTTP. It reads every kind of channel, sooner than polling does, where
@@ -10,86 +10,67 @@ export function sse(): Fallback {
   return {
     transport: 'sse',
     start(host) {
-      const http = new Http(host);
-      const open = new Map<string, AbortController>();
-      const changed = (): void => {
-        const wanted = new Map([...host.channels()].map((channel) => [channel.name, channel]));
-        for (const [name, aborter] of open) if (!wanted.has(name)) aborter.abort();
-        for (const channel of wanted.values()) {
-          if (open.has(channel.name)) continue;
-          const aborter = new AbortController();
-          open.set(channel.name, aborter);
-          void follow(host, http, channel, aborter.signal).finally(() => open.delete(channel.name));
+      const stop = new AbortController();
+      const ask = asker(host, stop.signal);
+      const open = new Set<string>();
+      let retryMs = 2_000;
+
+      const find = (name: string) => [...host.channels()].find((channel) => channel.name === name);
+
+      /** Hands on what a stream says until it ends or is wanted no longer. */
+      async function read(name: string): Promise<void> {
+        const channel = find(name);
+        if (!channel) return;
+        let previous = channel.position?.sequence ?? 0;
+        const { shape } = channel.options;
+        const response = await ask(
+          `/api/channels/${encodeURIComponent(name)}/sse${query(channel, host, 'after')}${shape ? `&shape=${shape}` : ''}`,
+        );
+        host.succeeded();
+        const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+        let text = '';
+        for (;;) {
+          const { value, done } = (await reader?.read()) ?? { value: '', done: true };
+          if (done || stop.signal.aborted || !find(name)) return void reader?.cancel();
+          const blocks = (text + value).split('\n\n');
+          text = blocks.pop() ?? '';
+          for (const block of blocks) {
+            const message = JSON.parse(/^data: (.*)/m.exec(block)?.[1] ?? '{}') as ServerMessage;
+            const [, epoch, sequence] = /^id: (.+):(\d+)/m.exec(block) ?? [];
+            if (message.type === 'close') throw new RealtimeError('kicked', String(message['reason']));
+            if (message.type === 'reconnect') retryMs = Number(message['retry_ms']);
+            else if (message.type !== 'subscribed') host.deliver(message.type === 'event' ? { ...message, previous } : message);
+            if (epoch) host.place(name, { epoch, sequence: (previous = Number(sequence)) });
+          }
         }
-        if (wanted.size === 0) void host.fetch(`${host.origin}/livez`, { mode: 'no-cors' }).then(host.succeeded, host.failed);
+      }
+
+      async function follow(name: string): Promise<void> {
+        open.add(name);
+        while (!stop.signal.aborted && find(name)) {
+          try {
+            await read(name);
+          } catch (error) {
+            // It stays in the list: nobody asks again.
+            if (stop.signal.aborted || isHopeless(host, name, error)) return;
+            host.failed(error);
+          }
+          await new Promise((resolve) => setTimeout(resolve, retryMs * (0.5 + Math.random())));
+        }
+        open.delete(name);
+      }
+
+      const changed = (): void => {
+        const names = [...host.channels()].map(({ name }) => name).filter((name) => !open.has(name));
+        names.forEach(follow);
+        // With nothing to read, reaching the server is all there is to try.
+        if (open.size === 0) {
+          host.fetch(`${host.origin}/livez`, { mode: 'no-cors' })
+            .then(() => stop.signal.aborted || host.succeeded(), (error: unknown) => stop.signal.aborted || host.failed(error));
+        }
       };
       changed();
-      return {
-        publish: (message) => http.publish(message),
-        changed,
-        stop() {
-          http.stop();
-          for (const aborter of open.values()) aborter.abort();
-        },
-      };
+      return { publish: publisher(host, ask), changed, stop: () => stop.abort() };
     },
   };
-}
-
-/** Reads one channel until it is no longer wanted. */
-async function follow(
-  host: FallbackHost, http: Http, { name, options }: { name: string; options: ChannelOptions }, signal: AbortSignal,
-): Promise<void> {
-  let retryMs = 2000;
-  while (!signal.aborted && !http.stopped) {
-    try {
-      const position = [...host.channels()].find((channel) => channel.name === name)?.position ?? null;
-      const query = new URLSearchParams({ fallback: host.session });
-      if (position) query.set('after', `${position.epoch}:${position.sequence}`);
-      if (options.shape) query.set('shape', options.shape);
-      for (const [tag, value] of Object.entries(options.tags ?? {})) query.append('tags', `${tag}:${value}`);
-      const response = await http.ask(`/api/channels/${encodeURIComponent(name)}/sse?${query}`);
-      host.succeeded();
-      retryMs = await read(host, name, position, response, signal, retryMs);
-    } catch (error) {
-      if (signal.aborted || http.stopped) return;
-      if (hopeless(error)) {
-        return host.deliver({ type: 'error', code: error.code, message: `${name}: ${error.message}` });
-      }
-      host.failed(error);
-    }
-    await new Promise((resolve) => setTimeout(resolve, retryMs * (0.5 + Math.random())));
-  }
-}
-
-/** Hands on what a stream says until it ends; gives the time to wait before the next. */
-async function read(
-  host: FallbackHost, name: string, position: Position | null, response: Response, signal: AbortSignal, retryMs: number,
-): Promise<number> {
-  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-  signal.addEventListener('abort', () => void reader?.cancel(), { once: true });
-  let text = '';
-  let previous = position?.sequence ?? 0;
-  for (;;) {
-    const { value, done } = (await reader?.read()) ?? { value: undefined, done: true };
-    if (done || signal.aborted) return retryMs;
-    const blocks = (text + value).split('\n\n');
-    text = blocks.pop() ?? '';
-    for (const block of blocks) {
-      const fields = new Map(block.split('\n').map((line) => line.split(/: ?(.*)/s, 2) as [string, string]));
-      const data = fields.get('data');
-      const [epoch, sequence] = fields.get('id')?.split(':') ?? [];
-      if (fields.has('retry')) retryMs = Number(fields.get('retry'));
-      if (data !== undefined) {
-        const message = JSON.parse(data) as ServerMessage;
-        if (message.type === 'close') throw new RealtimeError('disconnected', String(message['reason']));
-        if (message.type === 'reconnect') retryMs = message['retry_ms'] as number;
-        else if (message.type !== 'subscribed') host.deliver(message.type === 'event' ? { ...message, previous } : message);
-      }
-      if (epoch !== undefined && sequence !== undefined) {
-        previous = Number(sequence);
-        host.place(name, { epoch, sequence: previous });
-      }
-    }
-  }
 }
