@@ -38,6 +38,7 @@ export function sse(): Fallback {
             const message = JSON.parse(/^data: (.*)/m.exec(block)?.[1] ?? '{}') as ServerMessage;
             const [, epoch, sequence] = /^id: (.+):(\d+)/m.exec(block) ?? [];
             if (message.type === 'close') throw new RealtimeError('kicked', String(message['reason']));
+            retryMs = Number(/^retry: (\d+)/m.exec(block)?.[1] ?? retryMs);
             if (message.type === 'reconnect') retryMs = Number(message['retry_ms']);
             else if (message.type !== 'subscribed') host.deliver(message.type === 'event' ? { ...message, previous } : message);
             if (epoch) host.place(name, { epoch, sequence: (previous = Number(sequence)) });
