@@ -12,8 +12,8 @@ use pulsewire_bus::{
     StatePart,
 };
 use pulsewire_protocol::{
-    Attend, ChannelName, CloseCode, Encoding, ErrorCode, Event, Filter, Frame, Gap, Heartbeat, Interval,
-    Position, Replay, RequestId, SampleBatch, Sequence, SessionId, Shape,
+    Attend, ChannelName, ClientReport, CloseCode, Encoding, ErrorCode, Event, Filter, Frame, Gap, Heartbeat,
+    Interval, Position, Replay, RequestId, SampleBatch, Sequence, SessionId, Shape,
 };
 use pulsewire_telemetry::{Current, Transport};
 use serde_json::value::RawValue;
@@ -439,6 +439,15 @@ pub trait Backend: Send + Sync {
     fn request(&self, request: Box<BackendRequest>) -> Result<(), Box<BackendRequest>>;
 }
 
+/// What a client said of itself, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reported {
+    /// What it said.
+    pub report: ClientReport,
+    /// When it came, Unix milliseconds.
+    pub at_ms: i64,
+}
+
 /// One connection or detached session, as the admin endpoints show it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConnectionInfo {
@@ -488,4 +497,6 @@ pub struct ConnectionInfo {
     pub tcp_rtt_us: u32,
     /// TCP segments sent again.
     pub tcp_retransmits: u32,
+    /// What it last said of itself on this connection.
+    pub report: Option<Reported>,
 }

@@ -19,7 +19,7 @@ mod shard;
 pub use admission::{Admission, Refused};
 pub use command::{
     After, Arrival, Authenticated, Backend, BackendRequest, Carried, Command, ConnectWish, ConnectionInfo,
-    Drain, EventAnswer, HistoryPage, HistoryWish, Order, Reply, Resume, SeriesAnswer, Target, Wish,
+    Drain, EventAnswer, HistoryPage, HistoryWish, Order, Reply, Reported, Resume, SeriesAnswer, Target, Wish,
     WishedChannel, Work,
 };
 pub use handle::Hub;

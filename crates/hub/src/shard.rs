@@ -309,6 +309,7 @@ impl<N: Net> Shard<N> {
             subscriptions: SmallVec::new(),
             counters,
             errors: ErrorWindow::default(),
+            report: None,
             detached: None,
         }));
         if lost {

@@ -34,8 +34,8 @@ pub use metric::{
 };
 pub use position::{Epoch, Position, PositionError, Sequence};
 pub use request::{
-    Attend, Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId, Subscribe,
-    Wanted, parse, parse_text, request_from_msgpack,
+    Attend, ClientReport, Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId,
+    Subscribe, Wanted, parse, parse_text, request_from_msgpack,
 };
 pub use session_id::{SessionId, SessionIdError};
 

@@ -6,6 +6,7 @@
 //! and UTF-8 are checked on the bytes, before any parser runs.
 
 mod read;
+mod report;
 
 use std::borrow::Cow;
 
@@ -18,6 +19,8 @@ use crate::metric::{Filter, Interval, SampleBatch, Shape};
 use crate::position::{Position, Sequence};
 use crate::session_id::SessionId;
 use crate::transcode::{TranscodeError, msgpack_to_json};
+
+pub use report::ClientReport;
 
 /// The `id` of a request: the JSON string or number as the client wrote it, echoed verbatim in the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -70,9 +73,9 @@ pub enum Kind<'a> {
     /// Read what a channel said earlier.
     GetHistory(GetHistory<'a>),
     /// Is the server there? Answered by `pong`.
-    Ping { timestamp: Option<f64> },
+    Ping { timestamp: Option<f64>, report: Option<ClientReport> },
     /// Answer to the server's `ping` message.
-    Pong { timestamp: Option<f64> },
+    Pong { timestamp: Option<f64>, report: Option<ClientReport> },
     /// The application has handled this channel up to here.
     Receipt { channel: Cow<'a, str>, sequence: Sequence },
     /// Set or clear one's cursor, or without one: who is there?

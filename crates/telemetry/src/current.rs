@@ -96,6 +96,8 @@ pub struct Current {
     pub kernel_unsent_bytes: u64,
     /// Bytes sent and not acknowledged, at each connection's last sample.
     pub kernel_unacked_bytes: u64,
+    /// Messages that wait in live clients, as each said in its last report.
+    pub client_queued_messages: u64,
     /// Kernel memory of our sockets, estimated from samples, bytes.
     pub kernel_socket_bytes: u64,
     /// By how much a count differs from what it counts, indexed by [`SelfCheck`]; anything but 0 is a bug.
@@ -146,6 +148,7 @@ impl Default for Current {
             memory_bytes: [0; MemoryClass::COUNT],
             kernel_unsent_bytes: 0,
             kernel_unacked_bytes: 0,
+            client_queued_messages: 0,
             kernel_socket_bytes: 0,
             selfcheck_mismatch: [0; SelfCheck::COUNT],
             heap_allocated_bytes: 0,
@@ -210,6 +213,7 @@ impl Current {
         self.presence_channels = self.presence_channels.max(other.presence_channels);
         self.kernel_unsent_bytes += other.kernel_unsent_bytes;
         self.kernel_unacked_bytes += other.kernel_unacked_bytes;
+        self.client_queued_messages += other.client_queued_messages;
         self.kernel_socket_bytes += other.kernel_socket_bytes;
         for (mismatch, more) in self.selfcheck_mismatch.iter_mut().zip(&other.selfcheck_mismatch) {
             *mismatch += more;

@@ -201,6 +201,9 @@ labels! {
         Lagging = "lagging",
     }
 
+    /// Whether the page of a client that reported can be seen.
+    Visibility { Visible = "visible", Hidden = "hidden", Unknown = "unknown" }
+
     /// Why a reader was told of missing events.
     GapReason { Trimmed = "trimmed", Corrupt = "corrupt", Overflow = "overflow" }
 

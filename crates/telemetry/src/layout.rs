@@ -10,7 +10,7 @@ use crate::labels::{
     GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryPart,
     MessageError, MessageType, PresenceDrop, PresenceEvent, PublishOutcome, PublishSource, RateScope,
     ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal,
-    SampleSource, SlowAction, Status, StoreFailure, TlsResult,
+    SampleSource, SlowAction, Status, StoreFailure, TlsResult, Visibility,
 };
 
 /// Upper bounds of buckets, and where to begin the search for a value's bucket.
@@ -123,6 +123,8 @@ pub(crate) const QUEUE_BYTES: Bounds<10> =
 /// Bounds of the number of subscribers an event was sent to.
 pub(crate) const FANOUT: Bounds<12> =
     Bounds::new([0, 1, 2, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000]);
+/// Bounds of the number of messages that wait in a client: 50 is document 003's threshold for an alert.
+pub(crate) const CLIENT_QUEUE: Bounds<10> = Bounds::new([0, 1, 5, 10, 20, 50, 100, 200, 500, 1_000]);
 /// Bounds of the number of events in one commit.
 pub(crate) const BATCH: Bounds<10> = Bounds::new([1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
 /// Bounds of subscriptions per connection: document 001's and 100.
@@ -208,6 +210,10 @@ places! { FIXED @ 0;
     STALE: 1,
     DERIVED_FORGOTTEN: 1,
     REDIS_CONNECTS: 1,
+    CLIENT_REPORTS: Visibility::COUNT,
+    CLIENT_QUEUED: histogram(&CLIENT_QUEUE),
+    CLIENT_HANDLER: histogram(&LATENCY_NS),
+    CLIENT_GAPS_HEALED: 1,
 }
 
 // One row for each event type.
@@ -249,6 +255,7 @@ mod tests {
         check(&QUEUE_BYTES);
         check(&FANOUT);
         check(&BATCH);
+        check(&CLIENT_QUEUE);
         check(&SUBSCRIPTIONS);
     }
 }

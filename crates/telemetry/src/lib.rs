@@ -33,7 +33,7 @@ pub use labels::{
     MemoryPart, MessageError, MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource,
     RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource,
     SampleRefusal, SampleSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure, TlsResult,
-    Transport,
+    Transport, Visibility,
 };
 pub use process::Process;
 pub use protobuf::render_protobuf;

@@ -17,7 +17,7 @@ use crate::labels::{
     HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryPart, MessageError,
     MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
     ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource,
-    SlowAction, Status, StoreFailure, TlsResult, close_code_index,
+    SlowAction, Status, StoreFailure, TlsResult, Visibility, close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 
@@ -351,6 +351,25 @@ impl<W: Writer> Recorder<W> {
         self.add(at::TCP_RETRANSMITS, retransmits_delta);
         self.observe(at::TCP_UNSENT, &at::QUEUE_BYTES, unsent_bytes, 1);
         self.observe(at::TCP_UNACKED, &at::QUEUE_BYTES, unacked_bytes, 1);
+    }
+
+    /// A client said how it is: whether its page can be seen, and, as far as it said so, messages in its queue, the
+    /// slowest handler and holes repaired since its last report.
+    pub fn client_reported(
+        &self,
+        visibility: Visibility,
+        queued: Option<u64>,
+        handler_ns: Option<u64>,
+        gaps_healed: u64,
+    ) {
+        self.add(at::CLIENT_REPORTS + visibility as usize, 1);
+        if let Some(queued) = queued {
+            self.observe(at::CLIENT_QUEUED, &at::CLIENT_QUEUE, queued, 1);
+        }
+        if let Some(handler_ns) = handler_ns {
+            self.observe_ns(at::CLIENT_HANDLER, &at::LATENCY_NS, handler_ns, 1);
+        }
+        self.add(at::CLIENT_GAPS_HEALED, gaps_healed);
     }
 
     // --- keeping ---

@@ -301,6 +301,7 @@ impl<N: Net> Shard<N> {
         let Some(session) = &mut slot.session else { return };
         let until_ns = now.mono_ns + self.settings.resume_window_ms * 1_000_000;
         let id = session.id;
+        session.report = None;
         session.detached =
             Some(Box::new(Detached { until_ns, at_ms: now.wall_ms, parked, messages_sent, bytes_sent }));
         self.detached.push_back((until_ns, index, id));

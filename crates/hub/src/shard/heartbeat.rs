@@ -5,13 +5,13 @@
 //! `timeout` later, finds those that did not answer. A ping's nonce is the time at which it was sent.
 
 use pulsewire_bus::Now;
-use pulsewire_protocol::{Answer, Frame};
-use pulsewire_telemetry::MessageType;
+use pulsewire_protocol::{Answer, ClientReport, Frame};
+use pulsewire_telemetry::{MessageType, Visibility};
 
 use super::queue::{Class, Item, ItemRef, Source};
 use super::slot::{Flags, Phase};
 use super::{Shard, closing};
-use crate::{ConnKey, Net};
+use crate::{ConnKey, Net, Reported};
 use pulsewire_telemetry::Sent;
 
 /// How often [`Shard::tick`] wants to be called, in milliseconds.
@@ -149,6 +149,28 @@ impl<N: Net> Shard<N> {
         } else {
             self.slots[index as usize].flags.clear(Flags::AWAITING_PONG);
         }
+    }
+
+    /// A client said how it is, on a `ping` or a `pong`; whether that was asked for does not matter.
+    pub(super) fn reported(&mut self, index: u32, report: Option<ClientReport>, now: Now) {
+        let Some(report) = report else { return };
+        let Some(session) = &mut self.slots[index as usize].session else { return };
+        let reported = Reported { report, at_ms: now.wall_ms };
+        match &mut session.report {
+            Some(last) => **last = reported,
+            none => *none = Some(Box::new(reported)),
+        }
+        let visibility = match report.visible {
+            Some(true) => Visibility::Visible,
+            Some(false) => Visibility::Hidden,
+            None => Visibility::Unknown,
+        };
+        self.metrics.client_reported(
+            visibility,
+            report.queued.map(u64::from),
+            report.handler_us.map(|us| u64::from(us) * 1_000),
+            report.gaps_healed.map_or(0, u64::from),
+        );
     }
 
     fn answered(&mut self, index: u32, nonce: u64, now: Now) {

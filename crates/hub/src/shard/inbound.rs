@@ -424,8 +424,14 @@ impl<N: Net> Shard<N> {
             Kind::Publish(events) => self.client_publish(key, index, id, events, now),
             Kind::Samples(batch) => self.samples(key, index, batch, id, now),
             Kind::GetHistory(history) => self.history(key, index, &history, id, now),
-            Kind::Ping { timestamp } => self.answer(index, &Answer::Pong { timestamp }, id.as_ref()),
-            Kind::Pong { timestamp } => self.pong_message(index, timestamp, now),
+            Kind::Ping { timestamp, report } => {
+                self.reported(index, report, now);
+                self.answer(index, &Answer::Pong { timestamp }, id.as_ref());
+            }
+            Kind::Pong { timestamp, report } => {
+                self.reported(index, report, now);
+                self.pong_message(index, timestamp, now);
+            }
             Kind::Receipt { channel, sequence } => {
                 let Some(session) = &self.slots[index as usize].session else { return };
                 let channel = session.subscriptions.iter().find_map(|subscription| {

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::feed::Subscription;
 use super::outbox::Outbox;
-use crate::{Carried, ConnKey, Principal};
+use crate::{Carried, ConnKey, Principal, Reported};
 
 /// No node, no item: the end of a list.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -165,6 +165,8 @@ pub(crate) struct Session {
     pub(crate) subscriptions: SmallVec<[Subscription; 1]>,
     pub(crate) counters: Counters,
     pub(crate) errors: ErrorWindow,
+    /// What the client last said of itself on this connection, if it ever did.
+    pub(crate) report: Option<Box<Reported>>,
     /// Present while there is no connection.
     pub(crate) detached: Option<Box<Detached>>,
 }

@@ -8,7 +8,7 @@ use super::feed::{Feed, Listener, Subscription};
 use super::queue::{Class, ItemRef};
 use super::slot::{Detached, Guest, Phase, Session, Slot};
 use super::{Shard, outbox::Outbox};
-use crate::{ConnectionInfo, Net};
+use crate::{ConnectionInfo, Net, Reported};
 
 impl<N: Net> Shard<N> {
     /// Counts everything in this shard.
@@ -34,6 +34,8 @@ impl<N: Net> Shard<N> {
                 if let Some(session) = session {
                     current.kernel_unsent_bytes += u64::from(session.counters.kernel_unsent_bytes);
                     current.kernel_unacked_bytes += u64::from(session.counters.kernel_unacked_bytes);
+                    let queued = session.report.as_ref().and_then(|reported| reported.report.queued);
+                    current.client_queued_messages += u64::from(queued.unwrap_or(0));
                 }
             }
             sessions +=
@@ -132,6 +134,7 @@ impl<N: Net> Shard<N> {
             latency_max_ns: counters.latency_max_ns,
             tcp_rtt_us: counters.tcp_rtt_us,
             tcp_retransmits: counters.tcp_retransmits,
+            report: session.and_then(|session| session.report.as_deref().copied()),
         })
     }
 
@@ -215,6 +218,7 @@ impl<N: Net> Shard<N> {
 
 fn session_bytes(session: &Session) -> usize {
     size_of::<Session>()
+        + session.report.as_ref().map_or(0, |_| size_of::<Reported>())
         + session.detached.as_ref().map_or(0, |detached| {
             size_of::<Detached>() + detached.parked.len() * size_of::<super::feed::Parked>()
         })

@@ -1,7 +1,7 @@
 //! One thing at a time, in a network in which nothing else goes wrong.
 
 use pulsewire_hub::{Drain, HubSettings, Limits, Order, RateDirection, Target, Violated};
-use pulsewire_protocol::CloseCode;
+use pulsewire_protocol::{ClientReport, CloseCode};
 
 use crate::sim::client::{Client, Reading};
 use crate::sim::net::Say;
@@ -518,4 +518,45 @@ fn every_way_to_close_is_counted_once_under_its_code() {
     for (series, count) in [("1000\",initiator=\"client", 25.0), ("1006\",initiator=\"network", 50.0)] {
         assert_eq!(scene.number(&format!("websocket_closes_total{{code=\"{series}\"}}")), count);
     }
+}
+
+/// R52a; row 003-71.
+#[test]
+fn what_a_client_says_of_itself_is_counted_and_shown_until_it_goes() {
+    let mut scene = Scene::new(Limits::default());
+    let (ada, bob) = (scene.join("ada"), scene.join("bob"));
+    scene.say(
+        ada,
+        r#"{"type":"ping","report":{"queued":51,"handler_ms":12.5,"gaps_healed":2,"visible":true}}"#,
+    );
+    assert_eq!(scene.heard(ada), "pong");
+    // Nobody asked for this pong; what it reports counts all the same.
+    scene.say(bob, r#"{"type":"pong","report":{"queued":7}}"#);
+    assert_eq!(scene.heard(bob), "");
+    assert_eq!(scene.number("pulsewire_client_reported_queued_messages"), 58.0);
+    assert_eq!(scene.number("pulsewire_client_reported_queue_depth_sum"), 58.0);
+    assert_eq!(scene.number("pulsewire_client_reported_queue_depth_count"), 2.0);
+    assert_eq!(scene.number("pulsewire_client_reported_handler_seconds_sum"), 0.0125);
+    assert_eq!(scene.number("pulsewire_client_reported_gaps_healed_total"), 2.0);
+    assert_eq!(scene.number("pulsewire_client_reports_total{visibility=\"visible\"}"), 1.0);
+    assert_eq!(scene.number("pulsewire_client_reports_total{visibility=\"unknown\"}"), 1.0);
+    // The last report counts, and one that says nothing takes the last one back.
+    scene.say(ada, r#"{"type":"pong","report":{"queued":4,"visible":false}}"#);
+    scene.say(bob, r#"{"type":"pong","report":{}}"#);
+    assert_eq!(scene.number("pulsewire_client_reported_queued_messages"), 4.0);
+    scene.say(ada, r#"{"type":"ping","report":{"queued":-1}}"#);
+    assert_eq!(scene.heard(ada), "error bad_request");
+    assert_eq!(scene.number("pulsewire_client_reported_queued_messages"), 4.0);
+    // A session that waits for its client has no queue to speak of, and neither has one that came back and said nothing.
+    scene.0.reset(ada);
+    scene.0.settle();
+    assert_eq!(scene.number("pulsewire_sessions_detached"), 1.0);
+    assert_eq!(scene.number("pulsewire_client_reported_queued_messages"), 0.0);
+    assert!(
+        scene
+            .0
+            .list()
+            .iter()
+            .all(|info| info.report.is_none_or(|said| said.report == ClientReport::default()))
+    );
 }

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Attend, Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId, Subscribe, Wanted,
+    Attend, ClientReport, Connect, GetHistory, Heartbeat, Kind, Replay, Request, RequestError, RequestId,
+    Subscribe, Wanted,
 };
 use crate::channel::ChannelName;
 use crate::code::ErrorCode;
@@ -48,14 +49,14 @@ raw_message! {
     heartbeat "heartbeat" channels "channels" channel "channel" tags "tags"
     interval "aggregation_interval" compression "compression" shape "shape" events "events" event "event"
     message_id "message_id" key "key" critical "critical" timestamp "timestamp" since "since" filter "filter"
-    resolution "resolution" samples "samples"
+    resolution "resolution" samples "samples" report "report"
     start_time "start_time" end_time "end_time" limit "limit" sequence "sequence" cursor "cursor"
 }
 
 /// A refusal before the request's id is put to it.
-type Refusal = (ErrorCode, String);
+pub(super) type Refusal = (ErrorCode, String);
 
-fn bad(detail: impl Into<String>) -> Refusal {
+pub(super) fn bad(detail: impl Into<String>) -> Refusal {
     (ErrorCode::BadRequest, detail.into())
 }
 
@@ -101,8 +102,8 @@ fn kind(mut raw: Raw<'_>) -> Result<Kind<'_>, Refusal> {
         "subscribe" => Ok(Kind::Subscribe(subscribe(&raw)?)),
         "unsubscribe" => Ok(Kind::Unsubscribe { channels: names(&raw)? }),
         "get_history" => get_history(&raw),
-        "ping" => Ok(Kind::Ping { timestamp: timestamp(&raw)? }),
-        "pong" => Ok(Kind::Pong { timestamp: timestamp(&raw)? }),
+        "ping" => Ok(Kind::Ping { timestamp: timestamp(&raw)?, report: report(&raw)? }),
+        "pong" => Ok(Kind::Pong { timestamp: timestamp(&raw)?, report: report(&raw)? }),
         "samples" => samples(&raw),
         "presence" => Ok(Kind::Presence { channel: required(raw.channel, "channel")?, cursor: raw.cursor }),
         _ => Ok(Kind::Receipt {
@@ -347,6 +348,10 @@ fn timestamp(raw: &Raw<'_>) -> Result<Option<f64>, Refusal> {
     let number = raw.get().starts_with(|first: char| first == '-' || first.is_ascii_digit());
     let value = raw.get().parse().ok().filter(|value: &f64| number && value.is_finite());
     value.map(Some).ok_or_else(|| bad("`timestamp` is not a number"))
+}
+
+fn report(raw: &Raw<'_>) -> Result<Option<ClientReport>, Refusal> {
+    raw.report.map(ClientReport::read).transpose()
 }
 
 fn count(raw: Option<&RawValue>, name: &str) -> Result<Option<u32>, Refusal> {

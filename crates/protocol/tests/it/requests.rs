@@ -1,8 +1,8 @@
 //! What a client may say, and what it hears when it says it wrong.
 
 use pulsewire_protocol::{
-    ErrorCode, Event, Filter, GetHistory, Heartbeat, Interval, Kind, Position, Replay, RequestId, Shape,
-    parse, request_from_msgpack, transcode,
+    ClientReport, ErrorCode, Event, Filter, GetHistory, Heartbeat, Interval, Kind, Position, Replay,
+    RequestId, Shape, parse, request_from_msgpack, transcode,
 };
 
 fn kind(json: &str) -> Kind<'_> {
@@ -99,6 +99,66 @@ fn an_id_is_a_text_or_a_number_and_comes_back_as_it_was_written() {
     let long = format!("\"{}\"", "x".repeat(127));
     for id in ["null", "true", "[1]", "{}", &long] {
         assert_eq!(refused(&format!(r#"{{"type":"ping","id":{id}}}"#)), ErrorCode::BadRequest, "{id}");
+    }
+}
+
+/// R52a.
+#[test]
+fn a_ping_and_a_pong_may_say_how_the_client_is() {
+    let check = |report: &str, expected: Option<ClientReport>| {
+        for json in [
+            format!(r#"{{"type":"pong","timestamp":1.5{report}}}"#),
+            format!(r#"{{"type":"ping","timestamp":1.5{report}}}"#),
+            format!(r#"{{"type":"pong","data":{{"timestamp":1.5{report}}}}}"#),
+        ] {
+            let (Kind::Ping { timestamp, report } | Kind::Pong { timestamp, report }) = kind(&json) else {
+                panic!("{json}")
+            };
+            assert_eq!((timestamp, report), (Some(1.5), expected), "{json}");
+        }
+    };
+    check("", None);
+    check(r#","report":{}"#, Some(ClientReport::default()));
+    check(r#","report":{"newer":[1]}"#, Some(ClientReport::default()));
+    let all =
+        ClientReport { queued: Some(3), handler_us: Some(12_500), gaps_healed: Some(1), visible: Some(true) };
+    check(r#","report":{"queued":3,"handler_ms":12.5,"gaps_healed":1,"visible":true}"#, Some(all));
+    let most = ClientReport {
+        queued: Some(1_000_000),
+        handler_us: Some(600_000_000),
+        gaps_healed: Some(1_000_000),
+        visible: Some(false),
+    };
+    let report = r#","report":{"queued":1000000,"handler_ms":6e5,"gaps_healed":1000000,"visible":false}"#;
+    check(report, Some(most));
+    let least = ClientReport { queued: Some(0), handler_us: Some(0), gaps_healed: Some(0), visible: None };
+    check(r#","report":{"queued":0,"handler_ms":0,"gaps_healed":0}"#, Some(least));
+}
+
+#[test]
+fn a_report_beyond_its_bounds_is_a_bad_request() {
+    for report in [
+        "null",
+        "[]",
+        "[3,12.5,1,true]",
+        "\"fine\"",
+        r#"{"queued":1000001}"#,
+        r#"{"queued":-1}"#,
+        r#"{"queued":1.5}"#,
+        r#"{"queued":"3"}"#,
+        r#"{"queued":null}"#,
+        r#"{"queued":1,"queued":2}"#,
+        r#"{"handler_ms":-0.1}"#,
+        r#"{"handler_ms":600000.1}"#,
+        r#"{"handler_ms":1e999}"#,
+        r#"{"handler_ms":"NaN"}"#,
+        r#"{"gaps_healed":1000001}"#,
+        r#"{"visible":1}"#,
+    ] {
+        for kind in ["ping", "pong"] {
+            let json = format!(r#"{{"type":"{kind}","report":{report}}}"#);
+            assert_eq!(refused(&json), ErrorCode::BadRequest, "{json}");
+        }
     }
 }
 

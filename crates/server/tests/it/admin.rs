@@ -211,6 +211,33 @@ fn sessions_are_shown_with_document_003s_figures() {
     assert_eq!((unknown.status, &unknown.json()["code"]), (404, &json!("not_found")));
 }
 
+/// R52a; row 003-71.
+#[test]
+fn what_a_client_says_of_itself_is_shown_to_the_operator_while_it_is_there() {
+    let server = Server::start("");
+    let (mut ann, session) = client(&server, "ann", &[]);
+    assert!(get(&server, METRICS)[0]["clientReport"].is_null());
+    ann.say(&json!({ "type": "ping", "report": { "queued": 51, "handler_ms": 12.5, "visible": true } }));
+    assert_eq!(ann.json()["type"], "pong");
+    let report = get(&server, METRICS)[0]["clientReport"].clone();
+    assert!(is_moment(&report["reportedAt"]), "{report}");
+    assert_eq!((&report["queuedMessages"], &report["slowestHandlerMs"]), (&json!(51), &json!(12.5)));
+    assert_eq!((&report["gapsHealed"], &report["visible"]), (&Value::Null, &json!(true)));
+    assert_eq!(server.metric("pulsewire_client_reported_queued_messages"), 51.0);
+    assert_eq!(server.metric("pulsewire_client_reported_queue_depth_bucket{le=\"50\"}"), 0.0);
+    assert_eq!(server.metric("pulsewire_client_reported_queue_depth_count"), 1.0);
+    drop(ann);
+    server.wait_metric("pulsewire_sessions_detached", 1.0);
+    assert!(
+        get(&server, METRICS)[0]["clientReport"].is_null(),
+        "what it said is of a connection that is gone"
+    );
+    let auth = bearer(&server.token("ann", Role::User));
+    let mut ann = server.open(&format!("/ws?session={session}"), &auth);
+    assert_eq!(ann.json()["resumed"], true);
+    assert_eq!(server.metric("pulsewire_client_reported_queued_messages"), 0.0);
+}
+
 /// Rows 003-02 and 003-46: a session that came back is one record.
 #[test]
 fn a_resumed_session_is_one_record_with_its_earlier_connections() {

@@ -8,7 +8,7 @@ use crate::labels::{
     Layer, MemoryClass, MemoryPart, MessageError, PresenceDrop, PresenceEvent, Proof, PublishOutcome,
     PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
     RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure,
-    TlsResult, Transport,
+    TlsResult, Transport, Visibility,
 };
 use crate::layout as at;
 use crate::layout::histogram;
@@ -717,6 +717,44 @@ pub(crate) const FAMILIES: &[Family] = &[
         &[label("cause", PresenceDrop::NAMES)],
         Data::Counters(at::PRESENCE_DROPPED),
         "Members and cursors refused, cursors replaced before they were told, and changes not sent to lagging readers.",
+    ),
+    // --- what clients say of themselves, own ---
+    counter(
+        "pulsewire_client_reports_total",
+        "own",
+        &[label("visibility", Visibility::NAMES)],
+        Data::Counters(at::CLIENT_REPORTS),
+        "Reports that clients sent of themselves, by whether their page could be seen.",
+    ),
+    gauge(
+        "pulsewire_client_reported_queued_messages",
+        "own",
+        &[],
+        Data::Number(|v| v.current.client_queued_messages as f64),
+        "Messages that wait in the queues of live clients, as each said in its last report.",
+    ),
+    spread(
+        "pulsewire_client_reported_queue_depth",
+        "own",
+        &[],
+        plain(&at::CLIENT_QUEUE.upper),
+        Data::Histograms(at::CLIENT_QUEUED),
+        "Messages that waited in a client's queue when it reported. Document 003 warns above 50: all reports without those of the bucket 50.",
+    ),
+    spread(
+        "pulsewire_client_reported_handler_seconds",
+        "own",
+        &[],
+        seconds(&at::LATENCY_NS.upper),
+        Data::Histograms(at::CLIENT_HANDLER),
+        "The slowest run of an application's handler in a client since its report before.",
+    ),
+    counter(
+        "pulsewire_client_reported_gaps_healed_total",
+        "own",
+        &[],
+        Data::Counters(at::CLIENT_GAPS_HEALED),
+        "Holes in channels that clients noticed and repaired by themselves.",
     ),
     // --- network, own ---
     spread(

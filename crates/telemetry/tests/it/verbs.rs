@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use pulsewire_telemetry::{
     AuthFailure, Closed, Codec, ConnectionError, Current, Direction, DisconnectReason, DropCause,
-    EventTypeId, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MemoryPart,
+    EventTypeId, Format, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MemoryPart,
     MessageError, MessageType, Options, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource,
     RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, RepairSource, ShardMetrics,
-    SlowAction, StoreFailure, Telemetry, Transport, numbers,
+    SlowAction, StoreFailure, Telemetry, Transport, Visibility, numbers, render,
 };
 
 fn seen(telemetry: &Telemetry, now: &Current) -> BTreeMap<String, f64> {
@@ -185,6 +185,33 @@ fn presence() {
 }
 
 #[test]
+fn what_clients_say_of_themselves() {
+    check(
+        |m| m.client_reported(Visibility::Hidden, Some(51), Some(12_500_000), 2),
+        "p_client_reported_gaps_healed_total 2 | p_client_reported_handler_seconds_count 1 | \
+         p_client_reported_handler_seconds_sum 0.0125 | p_client_reported_queue_depth_count 1 | \
+         p_client_reported_queue_depth_sum 51 | p_client_reports_total{visibility=hidden} 1",
+    );
+    check(
+        |m| m.client_reported(Visibility::Unknown, None, None, 0),
+        "p_client_reports_total{visibility=unknown} 1",
+    );
+}
+
+/// Row 003-71: "more than 50 waiting" can be asked for.
+#[test]
+fn a_queue_of_more_than_50_is_beyond_the_bucket_of_50() {
+    let telemetry = Telemetry::new(Options::default());
+    for queued in [0, 50, 51] {
+        telemetry.shared().client_reported(Visibility::Visible, Some(queued), None, 0);
+    }
+    let page = render(&telemetry, &Current::default(), Format::Text004);
+    for line in ["bucket{le=\"50\"} 2", "bucket{le=\"+Inf\"} 3"] {
+        assert!(page.contains(&format!("\npulsewire_client_reported_queue_depth_{line}\n")), "{line}");
+    }
+}
+
+#[test]
 fn heartbeat_kernel_hooks_and_collector() {
     check(ShardMetrics::heartbeat_sent, "w_heartbeats_sent_total 1");
     check(
@@ -218,6 +245,7 @@ fn present_quantities_are_what_their_owners_say() {
     shard.memory_bytes[MemoryClass::Sessions as usize] = 300;
     shard.memory_bytes[MemoryClass::Channels as usize] = 9_000;
     shard.subscriptions_by_project.push(("apollo".into(), 3));
+    shard.client_queued_messages = 4;
     (shard.kernel_unsent_bytes, shard.kernel_unacked_bytes, shard.kernel_socket_bytes) = (11, 12, 13);
     let mut now = Current {
         connections_soft_limit: 8,
@@ -229,7 +257,7 @@ fn present_quantities_are_what_their_owners_say() {
     now.merge(&shard);
     assert_eq!(
         moved(&before, &seen(&telemetry, &now)),
-        "o_active_connections 2 | p_channels 2 | p_connection_age_seconds_count 2 | p_connection_age_seconds_sum 3 | \
+        "o_active_connections 2 | p_channels 2 | p_client_reported_queued_messages 8 | p_connection_age_seconds_count 2 | p_connection_age_seconds_sum 3 | \
          p_connections_limit 9 | p_connections{transport=websocket,codec=msgpack} 2 | p_kernel_socket_bytes 26 | \
          p_kernel_unacked_bytes 24 | p_kernel_unsent_bytes 22 | p_memory_bytes{class=channels} 18000 | \
          p_memory_bytes{class=sessions} 600 | p_outbound_queue_bytes_count 2 | p_outbound_queue_bytes_sum 1400 | \

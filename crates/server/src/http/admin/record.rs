@@ -2,7 +2,7 @@
 //!
 //! Names and times are document 003's. What was not measured is `null`, not zero.
 
-use pulsewire_hub::{Closed, ConnectionInfo};
+use pulsewire_hub::{Closed, ConnectionInfo, Reported};
 use pulsewire_protocol::Encoding;
 use pulsewire_telemetry::Transport;
 use serde_json::{Value, json};
@@ -52,6 +52,18 @@ pub(super) fn present(info: &ConnectionInfo) -> Value {
         "queuedBytes": info.queued_bytes,
         "bytesSent": info.bytes_sent,
         "bytesReceived": info.bytes_received,
+        "clientReport": info.report.map(said),
+    })
+}
+
+/// What a client said of itself; `null` where it said nothing.
+fn said(Reported { report, at_ms }: Reported) -> Value {
+    json!({
+        "reportedAt": iso(at_ms),
+        "queuedMessages": report.queued,
+        "slowestHandlerMs": report.handler_us.map(|us| ms(u64::from(us) * 1_000)),
+        "gapsHealed": report.gaps_healed,
+        "visible": report.visible,
     })
 }
 
@@ -139,7 +151,7 @@ fn ms(ns: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use pulsewire_protocol::{ChannelName, SessionId};
+    use pulsewire_protocol::{ChannelName, ClientReport, SessionId};
     use pulsewire_telemetry::{DisconnectReason, Initiator};
 
     use super::*;
@@ -186,6 +198,7 @@ mod tests {
             latency_max_ns: 120_000_000,
             tcp_rtt_us: 250,
             tcp_retransmits: 0,
+            report: None,
         }
     }
 
@@ -267,6 +280,22 @@ mod tests {
             assert!(shown[name].is_null(), "{name}");
         }
         assert_eq!(shown["state"], "authenticating");
+    }
+
+    #[test]
+    fn what_a_client_said_of_itself_is_shown_and_what_it_did_not_say_is_null() {
+        let report = ClientReport { queued: Some(3), handler_us: Some(12_500), ..ClientReport::default() };
+        let reported = Reported { report, at_ms: 1_705_314_600_000 };
+        let shown = present(&ConnectionInfo { report: Some(reported), ..info() });
+        let expected = json!({
+            "reportedAt": "2024-01-15T10:30:00.000Z",
+            "queuedMessages": 3,
+            "slowestHandlerMs": 12.5,
+            "gapsHealed": null,
+            "visible": null,
+        });
+        assert_eq!(shown["clientReport"], expected);
+        assert!(present(&info())["clientReport"].is_null());
     }
 
     #[test]

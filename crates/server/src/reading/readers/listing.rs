@@ -61,6 +61,7 @@ impl Readers {
             latency_max_ns: 0,
             tcp_rtt_us: 0,
             tcp_retransmits: 0,
+            report: None,
         };
         self.seats.lock().taken.values().map(shown).collect()
     }
