@@ -141,7 +141,7 @@ export interface ChannelOptions {
   /** Metric channels: as MessagePack, which needs a codec that reads it (`@pulsewire/client/msgpack`). */
   compression?: boolean;
   /** Metric channels: begin with the past, such as `15m`. */
-  history?: string;
+  history?: string | undefined;
 }
 
 /** What an application asks of a channel's past. */
