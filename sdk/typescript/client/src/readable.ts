@@ -34,3 +34,14 @@ export function writable<T>(initial: T): Writable<T> {
     },
   });
 }
+
+/** A value made from another one; made once for each new value of that. */
+export function derived<T, U>(source: Readable<T>, make: (value: T) => U): Readable<U> {
+  let known: { readonly from: T; readonly to: U } | undefined;
+  const read = (): U => {
+    const from = source();
+    if (!known || !Object.is(known.from, from)) known = { from, to: make(from) };
+    return known.to;
+  };
+  return Object.assign(read, { subscribe: (run: (value: U) => void) => source.subscribe(() => run(read())) });
+}
