@@ -25,8 +25,8 @@ export const entries = [
   { name: 'client/full', file: full, budget: 11264 },
   { name: 'connection-health', file: element, budget: 3072 },
   ...Object.entries({
-    polling: 1024, sse: 820, queue: 820, msgpack: 1332, metrics: 717, collab: 1024, shared: 1229,
-    react: 615, vue: 615, svelte: 615, angular: 615,
+    polling: 1200, sse: 1150, queue: 820, msgpack: 1332, metrics: 1000, collab: 1024, shared: 1229,
+    react: 700, vue: 615, svelte: 615, angular: 615,
   }).map(([name, budget]) => ({ name: `client/${name}`, file: `client/src/${name}.ts`, budget, onTop: true, lazy: lazy[name] })),
 ];
 

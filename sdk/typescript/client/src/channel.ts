@@ -1,9 +1,8 @@
-import { Cursor } from './cursor.js';
+import { createCursor, type Cursor } from './cursor.js';
 import { RealtimeError } from './error.js';
-import { type Readable, type Unsubscribe, writable } from './readable.js';
+import { type Readable, type Unsubscribe, writable, type Writable } from './readable.js';
 import type {
-  Ack, ChannelEvent, ChannelOptions, ClientEvents, HistoryQuery, Json, Position, PublishOptions, ReplayPage,
-  ServerMessage,
+  Ack, Channel, ChannelEvent, ChannelOptions, ClientEvents, Position, PublishOptions, ReplayPage, ServerMessage,
 } from './types.js';
 
 /** What a channel needs of its client. */
@@ -16,13 +15,35 @@ export interface Wire {
   send(message: Record<string, unknown>): boolean;
   request(message: { type: string; [member: string]: unknown }): Promise<ServerMessage>;
   emit<E extends keyof ClientEvents>(event: E, detail: ClientEvents[E]): void;
-  /** A listener ran for so many milliseconds. */
+  /** Listeners ran for so many milliseconds. */
   handled(channel: Stream, sequence: number | undefined, milliseconds: number): void;
+}
+
+type State = 'unsubscribed' | 'subscribing' | 'subscribed';
+
+/** A channel as its client sees it. */
+export interface Stream {
+  readonly channel: Channel;
+  readonly name: string;
+  readonly wanted: boolean;
+  readonly options: ChannelOptions;
+  readonly cursor: Cursor;
+  /** The subscribe request that was not answered yet: what arrives meanwhile belongs to an older one. */
+  pending: unknown;
+  /** Takes options over if nobody listens yet. */
+  configure(options: ChannelOptions | undefined): Channel;
+  /** The server confirmed the subscription. */
+  subscribed(position?: Position): void;
+  /** Nothing comes until it is subscribed again. */
+  lost(): void;
+  /** The server refused it for good. */
+  refused(error: RealtimeError): void;
+  /** A message of the server about this channel. */
+  hear(message: ServerMessage): void;
 }
 
 /** An event of the server, protocol R28. */
 interface EventMessage extends ServerMessage {
-  readonly channel: string;
   readonly event: string;
   readonly sequence?: number;
   readonly previous?: number;
@@ -33,7 +54,7 @@ interface EventMessage extends ServerMessage {
 /** A page of the past, protocol R27. */
 interface Page {
   readonly epoch: string;
-  readonly events: readonly ChannelEvent[];
+  readonly events: readonly EventMessage[];
   readonly gap?: ReplayPage['gap'];
   readonly has_more: boolean;
   readonly next_sequence?: number;
@@ -43,75 +64,38 @@ interface Page {
 type Listener = (event: ChannelEvent | undefined, message: ServerMessage) => unknown;
 
 /** One channel: who listens, where it is, what the server says of it. The schema is a matter of types alone. */
-export class Stream {
-  readonly name: string;
-  readonly wire: Wire;
-  readonly status = writable<'unsubscribed' | 'subscribing' | 'subscribed'>('unsubscribed');
-  /** The subscribe request that was not answered yet: what arrives meanwhile belongs to an older one. */
-  pending: unknown = null;
-  options: ChannelOptions = {};
-  cursor = new Cursor({});
-  readonly #listeners = new Set<Listener>();
+export function createStream(name: string, wire: Wire): Stream {
+  const { emit, publish, request } = wire;
+  const listeners = new Set<Listener>();
+  const state: Writable<State> = writable<State>('unsubscribed');
+  let options: ChannelOptions = {};
+  let cursor = createCursor(options);
 
-  constructor(name: string, wire: Wire) {
-    this.name = name;
-    this.wire = wire;
-  }
+  const sequence = (): number => cursor.position?.sequence ?? 0;
 
-  get wanted(): boolean {
-    return this.#listeners.size > 0;
-  }
-
-  /** Takes options over if nobody listens yet. */
-  configure(options: ChannelOptions | undefined): this {
-    if (options && !this.wanted) this.options = options;
-    return this;
-  }
-
-  get sequence(): number {
-    return this.cursor.position?.sequence ?? 0;
-  }
-
-  get state(): Readable<'unsubscribed' | 'subscribing' | 'subscribed'> {
-    return this.status;
-  }
-
-  subscribe(listener: (event: ChannelEvent) => unknown = () => undefined): Unsubscribe {
-    return this.#join((event) => event && listener(event));
-  }
-
-  on(type: string, listener: (event: ChannelEvent) => unknown): Unsubscribe {
-    return this.subscribe((event) => event.type === type && listener(event));
-  }
-
-  onMessage(listener: (message: ServerMessage) => unknown): Unsubscribe {
-    return this.#join((event, message) => event ?? listener(message));
-  }
-
-  #join(run: Listener): Unsubscribe {
+  function join(run: Listener): Unsubscribe {
     // The same function may listen twice.
     const listener: Listener = (...heard) => run(...heard);
-    const first = !this.wanted;
-    this.#listeners.add(listener);
+    const first = listeners.size === 0;
+    listeners.add(listener);
     if (first) {
-      this.cursor = new Cursor(this.options);
-      this.wire.changed(this);
+      cursor = createCursor(options);
+      wire.changed(stream);
     }
     return () => {
-      if (this.#listeners.delete(listener) && !this.wanted) this.wire.changed(this);
+      if (listeners.delete(listener) && listeners.size === 0) wire.changed(stream);
     };
   }
 
   /** Tells all listeners; what one throws is told and stops nobody else. */
-  #tell(message: ServerMessage, event?: ChannelEvent): void {
+  function tell(message: ServerMessage, event?: ChannelEvent): void {
     const report = (cause: unknown): void => {
-      this.wire.emit('error', new RealtimeError('listener', `${this.name}: ${String(cause)}`, false, { cause }));
+      emit('error', new RealtimeError('listener', `${name}: ${String(cause)}`, false, { cause }));
     };
-    for (const listener of [...this.#listeners]) {
-      // One that has left meanwhile hears nothing more.
-      if (!this.#listeners.has(listener)) continue;
+    for (const listener of [...listeners]) {
       try {
-        const result = listener(event, message);
+        // One that has left meanwhile hears nothing more.
+        const result = listeners.has(listener) && listener(event, message);
         if (result instanceof Promise) result.catch(report);
       } catch (cause) {
         report(cause);
@@ -119,101 +103,113 @@ export class Stream {
     }
   }
 
-  publish(type: string, data: Json, options?: PublishOptions): Promise<Ack> {
-    return this.wire.publish(this.name, type, data, options);
+  function gap(from: number, to: number, reason: ClientEvents['gap']['reason']): void {
+    emit('gap', { channel: name, from, to, reason });
   }
 
-  send(type: string, data: Json): boolean {
-    return this.wire.send({ type: 'publish', channel: this.name, event: type, data });
-  }
-
-  async replay({ fromSequence, limit }: { fromSequence: number; limit?: number }): Promise<ReplayPage> {
-    // A position needs an epoch: ours, or that of whatever the channel has now.
-    const epoch = this.cursor.position?.epoch ?? (await this.#ask({ limit: 1 })).epoch;
-    const since = { epoch, sequence: Math.max(fromSequence - 1, 0) };
-    const { events, gap = null, has_more: hasMore, next_sequence: next } = await this.#ask({ since, limit });
-    const through = next ?? events.at(-1)?.sequenceNumber ?? since.sequence;
-    return { events, nextSequence: through + 1, hasMore, gap };
-  }
-
-  async history({ start, end, limit }: HistoryQuery = {}): Promise<readonly ChannelEvent[]> {
-    return (await this.#ask({ start_time: start, end_time: end, limit })).events;
-  }
-
-  async #ask(query: Record<string, unknown>): Promise<Page> {
-    const page = (await this.wire.request({ type: 'get_history', channel: this.name, ...query })) as Page & ServerMessage;
-    return { ...page, events: page.events.map((event) => this.#event(event as unknown as EventMessage, true)) };
-  }
-
-  /** The server confirmed the subscription. */
-  subscribed(position: Position | undefined): void {
-    this.pending = null;
-    const last = this.sequence;
-    if (this.cursor.subscribed(position)) this.#gap(last + 1, this.sequence, 'epoch');
-    this.status.set('subscribed');
-  }
-
-  /** Nothing comes until it is subscribed again. */
-  lost(): void {
-    this.status.set(this.wanted ? 'subscribing' : 'unsubscribed');
-  }
-
-  /** The server refused it for good. */
-  refused(error: RealtimeError): void {
-    this.pending = null;
-    this.status.set('unsubscribed');
-    this.wire.emit('error', new RealtimeError(error.code, `${this.name}: ${error.message}`));
-  }
-
-  /** A message of the server about this channel. */
-  hear(message: ServerMessage): void {
-    if (this.pending !== null || !this.wanted) return;
-    const { type } = message;
-    const sequence = message['sequence'] as number;
-    switch (type) {
-      case 'event':
-        return this.#hearEvent(message as EventMessage);
-      case 'gap': {
-        const { from, to } = message as unknown as { from: number; to: number };
-        this.#gap(Math.max(from, this.sequence + 1), to, 'expired');
-        return this.cursor.advance(to);
-      }
-      case 'reset': {
-        const last = this.sequence;
-        this.cursor.position = { epoch: String(message['epoch']), sequence };
-        this.cursor.replayed(undefined);
-        return this.#gap(last + 1, sequence, 'epoch');
-      }
-      case 'pos':
-        return this.cursor.advance(sequence);
-      case 'replay_end':
-        return this.cursor.replayed(sequence);
-      case 'dropped':
-        this.#gap(1, message['count'] as number, 'overflow');
-    }
-    this.#tell(message);
-  }
-
-  #hearEvent(message: EventMessage): void {
-    const { sequence, previous } = message;
-    if (sequence !== undefined) {
-      const step = this.cursor.judge(sequence, previous);
-      if (step === 'drop') return;
-      if (step === 'repair') return this.wire.repair(this);
-      if (step !== 'deliver') this.#gap(step.from, step.to, 'expired');
-    }
-    const began = performance.now();
-    this.#tell(message, this.#event(message, this.cursor.replaying));
-    if (sequence !== undefined) this.cursor.advance(sequence);
-    this.wire.handled(this, sequence, performance.now() - began);
-  }
-
-  #event(message: EventMessage, replayed: boolean): ChannelEvent {
+  function toEvent(message: EventMessage, replayed: boolean): ChannelEvent {
     const { event: type, user: userId, critical = false, sequence: sequenceNumber, previous: _, ...rest } = message;
     return { ...rest, type, userId, sequenceNumber, isCritical: critical, replayed } as unknown as ChannelEvent;
   }
 
-  #gap(from: number, to: number, reason: ClientEvents['gap']['reason']): void {
-    this.wire.emit('gap', { channel: this.name, from, to, reason });
+  const past = (page: Page): ChannelEvent[] => page.events.map((event) => toEvent(event, true));
+
+  const ask = (query: object): Promise<Page> =>
+    request({ type: 'get_history', channel: name, ...query }) as Promise<ServerMessage & Page>;
+
+  function hearEvent(message: EventMessage): void {
+    const { sequence, previous } = message;
+    if (sequence !== undefined) {
+      const step = cursor.judge(sequence, previous);
+      if (step === 'drop') return;
+      if (step === 'repair') return wire.repair(stream);
+      if (step !== 'deliver') gap(step.from, step.to, 'expired');
+    }
+    const began = performance.now();
+    tell(message, toEvent(message, cursor.replaying));
+    if (sequence !== undefined) cursor.advance(sequence);
+    wire.handled(stream, sequence, performance.now() - began);
   }
+
+  const channel = {
+    name,
+    get sequence() {
+      return sequence();
+    },
+    state: state as Readable<State>,
+    subscribe: (listener: (event: ChannelEvent) => unknown = () => undefined) => join((event) => event && listener(event)),
+    on: (type: string, listener: (event: ChannelEvent) => unknown) => join((event) => event?.type === type && listener(event)),
+    onMessage: (listener: (message: ServerMessage) => unknown) => join((event, message) => event ?? listener(message)),
+    publish: publish.bind(null, name),
+    send: (type: string, data: unknown) => wire.send({ type: 'publish', channel: name, event: type, data }),
+
+    async replay({ fromSequence, limit }: { fromSequence: number; limit?: number }): Promise<ReplayPage> {
+      // A position needs an epoch: ours, or that of whatever the channel has now.
+      const epoch = cursor.position?.epoch ?? (await ask({ limit: 1 })).epoch;
+      const since = { epoch, sequence: Math.max(fromSequence - 1, 0) };
+      const page = await ask({ since, limit });
+      const through = page.next_sequence ?? page.events.at(-1)?.sequence ?? since.sequence;
+      return { events: past(page), nextSequence: through + 1, hasMore: page.has_more, gap: page.gap ?? null };
+    },
+
+    history: async ({ start, end, limit }: { start?: number; end?: number; limit?: number } = {}) =>
+      past(await ask({ start_time: start, end_time: end, limit })),
+  };
+
+  const stream: Stream = {
+    channel: channel as unknown as Channel,
+    name,
+    pending: null,
+    get wanted() {
+      return listeners.size > 0;
+    },
+    get options() {
+      return options;
+    },
+    get cursor() {
+      return cursor;
+    },
+    configure(given) {
+      if (given && listeners.size === 0) options = given;
+      return stream.channel;
+    },
+    subscribed(position) {
+      const last = sequence();
+      stream.pending = null;
+      if (cursor.subscribed(position)) gap(last + 1, sequence(), 'epoch');
+      state.set('subscribed');
+    },
+    lost: () => state.set(listeners.size > 0 ? 'subscribing' : 'unsubscribed'),
+    refused(error) {
+      stream.pending = null;
+      state.set('unsubscribed');
+      emit('error', new RealtimeError(error.code, `${name}: ${error.message}`));
+    },
+    hear(message) {
+      if (stream.pending !== null || listeners.size === 0) return;
+      const last = sequence();
+      const reached = message['sequence'] as number;
+      switch (message.type) {
+        case 'event':
+          return hearEvent(message as EventMessage);
+        case 'gap': {
+          const { from, to } = message as unknown as { from: number; to: number };
+          gap(Math.max(from, last + 1), to, 'expired');
+          return cursor.advance(to);
+        }
+        case 'reset':
+          cursor.position = { epoch: String(message['epoch']), sequence: reached };
+          cursor.replayed();
+          return gap(last + 1, reached, 'epoch');
+        case 'pos':
+          return cursor.advance(reached);
+        case 'replay_end':
+          return cursor.replayed(reached);
+        case 'dropped':
+          gap(1, message['count'] as number, 'overflow');
+      }
+      tell(message);
+    },
+  };
+  return stream;
 }

@@ -1,4 +1,4 @@
-import { Stream, type Wire } from './channel.js';
+import { createStream, type Stream, type Wire } from './channel.js';
 import { json } from './codec.js';
 import * as DEFAULTS from './defaults.js';
 import { type ErrorCode, RealtimeError, UnauthorizedError } from './error.js';
@@ -143,7 +143,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     lostTold = false;
     connectedSince ??= Date.now();
     if (to === 'connected') connects++;
-    else wanted().forEach((stream) => stream.subscribed(undefined));
+    else wanted().forEach((stream) => stream.subscribed());
     flush();
   }
 
@@ -344,7 +344,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     unsubscribe(all.filter((stream) => !stream.wanted).map((stream) => stream.name));
     groups(joined).forEach(subscribe);
     if (machine.state === 'polling') {
-      for (const stream of joined) stream.subscribed(undefined);
+      for (const stream of joined) stream.subscribed();
       session?.changed();
     }
   }
@@ -548,7 +548,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     },
 
     channel(name: string, options?: ChannelOptions) {
-      const stream = streams.get(name) ?? new Stream(name, wire);
+      const stream = streams.get(name) ?? createStream(name, wire);
       streams.set(name, stream);
       return stream.configure(options);
     },

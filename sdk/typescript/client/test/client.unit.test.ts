@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { RealtimeError, UnauthorizedError } from '../src/error.js';
 import type { ChannelEvent, ConnectionHealth } from '../src/types.js';
-import { clientWith, connected, event, FakeSocket, pass, socket } from './fake.js';
+import { attempt, clientWith, connected, event, FakeSocket, pass, socket } from './fake.js';
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -512,7 +512,7 @@ describe('health', () => {
     await pass(200);
     expect(names()).toContain('lost');
     await pass(60_000);
-    socket().welcome();
+    (await attempt()).welcome();
     const restored = told.find(([name]) => name === 'restored')?.[1] as { afterMs: number };
     expect(restored.afterMs).toBeGreaterThan(60_000);
     expect(client.status()).toBe('connected');

@@ -1,20 +1,20 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Cursor } from '../src/cursor.js';
+import { createCursor, type Cursor } from '../src/cursor.js';
 import type { ChannelOptions } from '../src/types.js';
 
 const at = (sequence: number, epoch = 'e1') => ({ epoch, sequence });
 
 function cursorAt(sequence: number, options: ChannelOptions = {}): Cursor {
-  const cursor = new Cursor(options);
+  const cursor = createCursor(options);
   cursor.subscribed(at(sequence));
   return cursor;
 }
 
 describe('a position', () => {
   it('begins where the application asked, and goes on where it was', () => {
-    expect(new Cursor({}).start()).toEqual({});
-    expect(new Cursor({ last: 3 }).start()).toEqual({ last: 3 });
+    expect(createCursor({}).start()).toEqual({});
+    expect(createCursor({ last: 3 }).start()).toEqual({ last: 3 });
     const cursor = cursorAt(5, { last: 3 });
     expect(cursor.start()).toEqual({ since: at(5) });
     cursor.advance(7);

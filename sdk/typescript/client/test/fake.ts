@@ -80,6 +80,15 @@ export const pass = async (milliseconds = 0): Promise<void> => {
   await vi.advanceTimersByTimeAsync(milliseconds);
 };
 
+/** Waits for an attempt to connect that nobody has answered yet. */
+export const attempt = async (): Promise<FakeSocket> => {
+  for (let waited = 0; socket().readyState !== 0; waited += 50) {
+    if (waited > 600_000) throw new Error('no attempt');
+    await pass(50);
+  }
+  return socket();
+};
+
 const EVENTS: (keyof ClientEvents)[] = ['status', 'lost', 'restored', 'failed', 'gap', 'overflow', 'undeliverable', 'error'];
 
 /** A client whose sockets are fake, and everything it told. */

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { polling } from '../src/polling.js';
 import { sse } from '../src/sse.js';
 import type { ClientOptions } from '../src/types.js';
-import { clientWith, event, FakeSocket, pass, socket } from './fake.js';
+import { attempt, clientWith, event, FakeSocket, pass, socket } from './fake.js';
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -93,9 +93,7 @@ describe('polling', () => {
     await pass(2_100);
     expect(heard).toEqual([8]);
     heal();
-    const attempts = FakeSocket.all.length;
-    while (FakeSocket.all.length === attempts) await pass(100);
-    socket().open();
+    (await attempt()).open();
     expect(socket().last('connect')).toMatchObject({ subscribe: { channels: [{ channel: 'run:1', since: { epoch: 'e1', sequence: 8 } }] } });
     // What a poll brings now, the socket will bring as well.
     await pass(2_100);
