@@ -6,6 +6,7 @@ pub mod body;
 pub mod collaboration;
 pub mod health;
 pub mod metrics;
+pub mod origin;
 pub mod presence;
 pub mod problem;
 pub mod publish;
@@ -18,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
-use axum::routing::{any, get, post};
+use axum::routing::{any, get, options, post};
 use axum::{Extension, Router};
 use pulsewire_protocol::ErrorCode;
 
@@ -32,13 +33,10 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/ws", any(upgrade::websocket))
         .route("/ws/metrics", any(upgrade::websocket))
         .route("/ws/collaboration/{run_id}", any(upgrade::websocket))
-        .route("/api/publish", post(publish::publish))
-        .route("/api/channels/{channel}/events", post(publish::publish_to))
         .route("/api/metrics/custom", post(metrics::custom))
-        .route("/api/metrics/samples", post(samples::publish))
         .route("/api/v1/write", post(samples::remote_write::write))
         .route("/v1/metrics", post(samples::otlp::metrics))
-        .merge(reading_router(app))
+        .merge(page_router(app))
         .merge(operator_router())
         .fallback(|| async { Problem::from(ErrorCode::NotFound) })
         .method_not_allowed_fallback(|| async { Problem::from(ErrorCode::MethodNotAllowed) })
@@ -63,17 +61,21 @@ pub fn internal_router(app: &Arc<App>) -> Router {
         .with_state(app.clone())
 }
 
-fn reading_router(app: &Arc<App>) -> Router<Arc<App>> {
+/// What web pages use, of whatever origin is allowed.
+fn page_router(app: &Arc<App>) -> Router<Arc<App>> {
+    let asked = || options(origin::preflight);
     Router::new()
-        .route("/api/channels/{channel}/events", get(read::events).options(read::preflight))
-        .route("/api/channels/{channel}/history", get(read::history).options(read::preflight))
-        .route("/api/channels/{channel}/poll", get(read::poll).options(read::preflight))
-        .route("/api/channels/{channel}/sse", get(sse::stream).options(read::preflight))
-        .route("/api/channels/{channel}/state", get(read::state).options(read::preflight))
-        .route("/api/channels/{channel}/presence", get(presence::page).options(read::preflight))
-        .route("/api/runs/{run_id}/collaboration/poll", get(collaboration::poll).options(read::preflight))
-        .route("/api/runs/{run_id}/collaboration/replay", get(collaboration::replay).options(read::preflight))
-        .route_layer(axum::middleware::from_fn_with_state(app.clone(), read::cross_origin))
+        .route("/api/publish", asked().post(publish::publish))
+        .route("/api/metrics/samples", asked().post(samples::publish))
+        .route("/api/channels/{channel}/events", asked().get(read::events).post(publish::publish_to))
+        .route("/api/channels/{channel}/history", asked().get(read::history))
+        .route("/api/channels/{channel}/poll", asked().get(read::poll))
+        .route("/api/channels/{channel}/sse", asked().get(sse::stream))
+        .route("/api/channels/{channel}/state", asked().get(read::state))
+        .route("/api/channels/{channel}/presence", asked().get(presence::page))
+        .route("/api/runs/{run_id}/collaboration/poll", asked().get(collaboration::poll))
+        .route("/api/runs/{run_id}/collaboration/replay", asked().get(collaboration::replay))
+        .route_layer(axum::middleware::from_fn_with_state(app.clone(), origin::cross_origin))
 }
 
 fn operator_router() -> Router<Arc<App>> {

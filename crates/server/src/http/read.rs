@@ -10,13 +10,11 @@ mod page;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Extension, Path, Request, State};
-use axum::middleware::Next;
+use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::header;
 use pulsewire_bus::{Channel, ChannelKind, ReadLimit};
 use pulsewire_edge::clock;
-use pulsewire_edge::handshake::OriginPolicy;
 use pulsewire_hub::{Action, Principal};
 use pulsewire_protocol::{ChannelName, CloseCode, Encoding, ErrorCode, Sequence};
 use pulsewire_telemetry::{AuthFailure, Transport};
@@ -24,6 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::access::{self, Caller, Takes};
+use super::origin;
 use super::problem::Problem;
 use super::upgrade::user_agent;
 use crate::agents::Agents;
@@ -72,7 +71,7 @@ pub async fn admit(
     if app.blocks.is_blocked(caller.remote.ip(), clock::now().wall_ms) {
         return Err(Problem::new(ErrorCode::Forbidden, "an operator has shut your address out for a time"));
     }
-    if !permits(&live.origins, &caller.headers) {
+    if !origin::permits(&live.origins, &caller.headers) {
         app.telemetry.shared().auth_failed(AuthFailure::Origin);
         return Err(Problem::new(ErrorCode::OriginRefused, "this page may not read here"));
     }
@@ -98,42 +97,6 @@ pub async fn admit(
         return Err(ErrorCode::UnknownChannel.into());
     }
     Ok(principal)
-}
-
-/// Whether a page may read here. Browsers send no `Origin` with a `GET` of the same origin, but say that it is one.
-fn permits(origins: &OriginPolicy, headers: &HeaderMap) -> bool {
-    let own = headers.get(header::ORIGIN).is_none()
-        && headers.get("sec-fetch-site").is_some_and(|site| site.as_bytes() == b"same-origin");
-    own || origins.permits(headers)
-}
-
-/// Tells browsers that pages of the allowed origins may read the answers, and answers their question before.
-pub async fn cross_origin(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let live = app.live.load_full();
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let origin = origin.filter(|_| live.origins.permits(request.headers()));
-    let asks = request.method() == Method::OPTIONS;
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers.append(header::VARY, HeaderValue::from_static("Origin"));
-    let Some(origin) = origin else { return response };
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
-    if !live.settings.auth.cookie.is_empty() {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    }
-    if asks {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET"));
-        let allowed = HeaderValue::from_static("authorization, last-event-id");
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-    }
-    response
-}
-
-/// The answer to a browser's question before a request of another origin; [`cross_origin`] completes it.
-pub async fn preflight() -> StatusCode {
-    StatusCode::NO_CONTENT
 }
 
 /// A channel's name out of a path.

@@ -15,11 +15,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, PublicKeyData as _
 use serde_json::{Value, json};
 
 use crate::child::Folder;
-use crate::harness::{Answer, SECRET, Server, handshake};
-
-fn bearer(token: &str) -> String {
-    format!("Authorization: Bearer {token}\r\n")
-}
+use crate::harness::{Answer, SECRET, Server, bearer, handshake};
 
 /// Tries a handshake; returns the answer to it.
 fn knock(server: &Server, path: &str, headers: &str) -> Answer {

@@ -6,7 +6,7 @@ use pulsewire::auth::{Actions, KeyId, NewToken, Role, Signer, api_key};
 use pulsewire_edge::clock;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, SECRET, Server, Socket, until};
+use crate::harness::{Answer, SECRET, Server, Socket, bearer, until};
 use crate::support::World;
 
 const CONNECTIONS: &str = "/api/admin/websocket/connections";
@@ -15,10 +15,6 @@ const CLOSED: &str = "/api/admin/websocket/closed";
 const CLEANUP: &str = "/api/admin/websocket/cleanup-stale";
 const DISCONNECT: &str = "/api/admin/websocket/disconnect";
 const REVOKE: &str = "/api/admin/revocations";
-
-fn bearer(token: &str) -> String {
-    format!("Authorization: Bearer {token}\r\n")
-}
 
 fn ask(server: &Server, method: &str, path: &str, body: &str) -> Answer {
     let token = server.token("ops", Role::Admin);

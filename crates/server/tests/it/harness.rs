@@ -274,6 +274,11 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// The header that carries a token or an API key.
+pub(crate) fn bearer(credential: &str) -> String {
+    format!("Authorization: Bearer {credential}\r\n")
+}
+
 /// A good handshake, with further headers.
 pub(crate) fn handshake(path: &str, headers: &str) -> String {
     format!(

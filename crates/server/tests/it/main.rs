@@ -30,6 +30,7 @@ mod memory;
 mod metrics;
 mod msgpack;
 mod nodes;
+mod origins;
 mod postgres;
 mod presence;
 mod proof;
