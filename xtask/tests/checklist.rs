@@ -7,13 +7,14 @@ use xtask::workspace::Workspace;
 /// What stands for a test where there is none, and for the part of a row that no test shows.
 const WITHOUT: [&str; 2] = ["not the server", "not yet: "];
 /// Rows of the fault catalogue that the page must have, section by section.
-const FAULTS: [&str; 7] = [
+const FAULTS: [&str; 8] = [
     "P1 P2 P3 P5 P6 P7 P8 P9 P10 P11 P12 P14 P15 P16 P17 P18 P20 P23 P24 P25 P27",
     "A1 A2 A3 A4 A7 A8 A9 A11 A12 A15 A17 A18 A19 A20",
     "X1 X2 X3 X4 X6 X7 X8 X9 X11 X12 X15 X16",
     "L1 L2 L3 L4 L7 L9",
     "R1 R3 R5 R6 R9 R11 D1 D3 D4 D5 D9 D10 D11 D13 D14 D15 D16 D17 D18 D19 D23 C1 C2",
     "G1 G2 G4 G5 G8",
+    "K1 K2 K3 K4 K7 K8 K11 K12 K13",
     "T1 T2 T3 T5 T6 T8 T9 T12",
 ];
 
@@ -63,18 +64,35 @@ fn wrong_names(workspace: &Workspace, shown: &str) -> Vec<String> {
     if is_reason(shown) {
         return Vec::new();
     }
-    let (tests, rest) = shown.split_once("; ").map_or((shown, None), |(tests, rest)| (tests, Some(rest)));
+    // The names of the SDK's tests are sentences, with commas in them.
+    let end = shown.rfind('`').map_or(0, |end| end + 1);
+    let (tests, rest) = (&shown[..end], shown[end..].strip_prefix("; "));
+    let unclear = (rest.is_none() && end < shown.len()).then(|| format!("not understood: {}", &shown[end..]));
     let unknown = rest.filter(|rest| !is_reason(rest)).map(|rest| format!("no reason: {rest}"));
-    let is_there = |test: &&str| {
-        let named = test.strip_prefix('`').and_then(|test| test.strip_suffix('`'));
-        named.is_some_and(|named| exists(workspace, named))
-    };
-    let absent = tests.split(", ").filter(|test| !is_there(test)).map(|test| format!("no such test: {test}"));
-    absent.chain(unknown).collect()
+    let absent = tests
+        .split("`, `")
+        .map(|test| test.trim_matches('`'))
+        .filter(|test| !exists(workspace, test))
+        .map(|test| format!("no such test: {test}"));
+    absent.chain(unclear).chain(unknown).collect()
 }
 
-/// Whether what is named is in the code: a test, `crate: module::test`, or a scenario, `bench name`.
+/// Whether what is named is in the code: a test, `crate: module::test`, a test of the TypeScript SDK,
+/// `sdk client/outbox.unit: its sentence`, a scenario of both clients, `scenario: its sentence`, or a load scenario,
+/// `bench name`.
 fn exists(workspace: &Workspace, named: &str) -> bool {
+    if let Some((file, sentence)) = named.strip_prefix("sdk ").and_then(|test| test.split_once(": ")) {
+        let path = match file.split_once('/') {
+            Some((package, file)) => format!("sdk/typescript/{package}/test/{file}.test.ts"),
+            None => format!("sdk/typescript/test/{file}.test.ts"),
+        };
+        let code = workspace.read(&path).unwrap_or_default();
+        return ["'", "`"].iter().any(|quote| code.contains(&format!("({quote}{sentence}{quote}, ")));
+    }
+    if let Some(sentence) = named.strip_prefix("scenario: ") {
+        let file = workspace.read("sdk/conformance/scenarios.json").unwrap_or_default();
+        return file.contains(&format!("\"name\": \"{sentence}\""));
+    }
     if let Some(scenario) = named.strip_prefix("bench ") {
         let code = workspace.read("crates/loadtest/src/scenario.rs").unwrap_or_default();
         return code.lines().any(|line| line.trim() == format!("name: \"{scenario}\","));
@@ -147,6 +165,8 @@ fn what_is_not_there_is_noticed() {
         "server: src::auth::attempts::tests::zero_means_no_limit",
         "server: src::hook::tests::options_that_cannot_be_used_are_refused",
         "bench rest",
+        "sdk client/outbox.unit: succeeds on the third attempt under the same id (K2)",
+        "sdk client/client.unit: come once and in order; a hole is asked for, and what is gone is told",
     ] {
         assert!(exists(&workspace, there), "{there}");
         assert_eq!(wrong_names(&workspace, &format!("`{there}`; not yet: more")), [""; 0], "{there}");
@@ -161,6 +181,9 @@ fn what_is_not_there_is_noticed() {
         "server: src::auth::attempts::tests::network_of",
         "bench",
         "bench res",
+        "sdk client/outbox.unit: succeeds on the third attempt",
+        "sdk nowhere: a",
+        "scenario: none of this name",
     ] {
         assert!(!exists(&workspace, absent), "{absent}");
         assert_eq!(wrong_names(&workspace, &format!("`{absent}`")).len(), 1, "{absent}");
