@@ -34,12 +34,14 @@ export interface Stream {
   configure(options: ChannelOptions | undefined): Channel;
   /** The server confirmed the subscription. */
   subscribed(position?: Position): void;
+  /** HTTP has read up to here, and nothing behind it can be missed; null where nothing is kept. */
+  place(position: Position | null): void;
   /** Nothing comes until it is subscribed again. */
   lost(): void;
   /** The server refused it for good. */
   refused(error: RealtimeError): void;
-  /** A message of the server about this channel. */
-  hear(message: ServerMessage): void;
+  /** A message of the server about this channel. While a socket is asked for it, what comes by HTTP counts as before. */
+  hear(message: ServerMessage, http: boolean): void;
 }
 
 /** An event of the server, protocol R28. */
@@ -179,14 +181,18 @@ export function createStream(name: string, wire: Wire): Stream {
       if (cursor.subscribed(position)) gap(last + 1, sequence(), 'epoch');
       state.set('subscribed');
     },
+    place(position) {
+      cursor.position = position ?? cursor.position;
+      if (listeners.size > 0) state.set('subscribed');
+    },
     lost: () => state.set(listeners.size > 0 ? 'subscribing' : 'unsubscribed'),
     refused(error) {
       stream.pending = null;
       state.set('unsubscribed');
       emit('error', new RealtimeError(error.code, `${name}: ${error.message}`));
     },
-    hear(message) {
-      if (stream.pending !== null || listeners.size === 0) return;
+    hear(message, http) {
+      if ((stream.pending !== null && !http) || listeners.size === 0) return;
       const last = sequence();
       const reached = message['sequence'] as number;
       switch (message.type) {

@@ -143,7 +143,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     lostTold = false;
     connectedSince ??= Date.now();
     if (to === 'connected') connects++;
-    else wanted().forEach((stream) => stream.subscribed());
+    else wanted().forEach((stream) => stream.cursor.position && stream.place(null));
     flush();
   }
 
@@ -214,6 +214,8 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
         origin = target.origin.replace('ws', 'http');
         socket = new (options.WebSocket ?? WebSocket)(target.href, codec.protocol);
         socket.binaryType = 'arraybuffer';
+        // What went wrong is said by the close that follows. Without a listener `ws` throws, and never says that it closed.
+        socket.onerror = () => undefined;
         socket.onopen = () => run({ type: 'opened' });
         socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => receive(data);
         socket.onclose = ({ code, reason }) => {
@@ -231,8 +233,12 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
       // Until they are asked for, what comes belongs to the session that may be resumed.
       const all = wanted();
       for (const stream of all) stream.pending = '';
-      const { id: request = ++requests, type: _, ...subscribe } = wish(groups(all)[0]);
-      transmit({ type: 'connect', id: request, heartbeat: 'message', token: lastToken ?? undefined, session: id ?? undefined, subscribe });
+      const [group] = groups(all);
+      const { id: request = ++requests, type: _, ...subscribe } = group ? wish(group) : {};
+      transmit({
+        type: 'connect', id: request, heartbeat: 'message', token: lastToken ?? undefined, session: id ?? undefined,
+        subscribe: group && subscribe,
+      });
     },
 
     ready(): void {
@@ -265,11 +271,8 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
         fetch: options.fetch ?? ((...request) => fetch(...request)),
         token: () => lastToken,
         channels: () => wanted().map(({ name, options, cursor }) => ({ name, options, position: cursor.position })),
-        place(name, position) {
-          const stream = streams.get(name);
-          if (stream?.pending === null) stream.cursor.position = position;
-        },
-        deliver: hear,
+        place: (name, position) => streams.get(name)?.place(position),
+        deliver: (message) => hear(message, true),
         succeeded: () => run({ type: 'poll_ok' }),
         failed(error) {
           fail(error);
@@ -284,12 +287,12 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     },
   };
 
-  /** The socket is nothing to us any more; nobody will answer what was asked. */
+  /** The socket is nothing to us any more; nobody will answer what it was asked. */
   function forget(): WebSocket | null {
     const gone = socket;
     socket = null;
     if (gone) gone.onopen = gone.onmessage = gone.onclose = null;
-    answers.clear();
+    if (!session) answers.clear();
     for (const stream of streams.values()) stream.pending = null;
     return gone;
   }
@@ -343,10 +346,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     const joined = all.filter((stream) => stream.wanted);
     unsubscribe(all.filter((stream) => !stream.wanted).map((stream) => stream.name));
     groups(joined).forEach(subscribe);
-    if (machine.state === 'polling') {
-      for (const stream of joined) stream.subscribed();
-      session?.changed();
-    }
+    if (machine.state === 'polling') session?.changed();
   }
 
   function unsubscribe(channels: string[]): void {
@@ -359,9 +359,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
   }
 
   /** A subscribe message for channels that are narrowed alike. */
-  function wish(group: Stream[] = []): Message {
-    const [first] = group;
-    if (!first) return {};
+  function wish(group: Stream[]): Message {
     const id = ++requests;
     answers.set(id, ({ positions }, error) => {
       const left = group.filter((stream) => stream.pending === id);
@@ -375,7 +373,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
       stream.pending = id;
       return { channel: stream.name, ...split(stream).each, ...stream.cursor.start() };
     });
-    return { type: 'subscribe', id, channels, ...split(first).all };
+    return { type: 'subscribe', id, channels, ...group[0] && split(group[0]).all };
   }
 
   // ---- messages
@@ -392,7 +390,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     if (message && typeof message === 'object') hear(message as ServerMessage);
   }
 
-  function hear(message: ServerMessage): void {
+  function hear(message: ServerMessage, http = false): void {
     const { type, id: request, channel, message: text, retry_after_ms: retryMs } = message;
     const error = type === 'error'
       ? new RealtimeError(message['code'] as ErrorCode, String(text), message['retryable'] === true, { retryMs })
@@ -413,14 +411,15 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
         // A resumed session brings back what is wanted no longer.
         unsubscribe((message['channels'] as string[]).filter((name) => !streams.get(name)?.wanted));
     }
-    const handler = answers.get(request);
-    answers.delete(request);
+    // The id of an event is its publisher's: it may be one of ours, but it answers nothing.
+    const handler = type !== 'event' && answers.get(request);
     if (handler) {
+      answers.delete(request);
       handler(message, error);
       flush();
       update();
     } else if (error) fail(error);
-    else if (channel !== undefined) streams.get(channel)?.hear(message);
+    else if (channel !== undefined) streams.get(channel)?.hear(message, http);
   }
 
   function request(message: { readonly type: string; readonly [member: string]: unknown }): Promise<ServerMessage> {

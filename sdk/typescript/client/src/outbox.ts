@@ -76,7 +76,7 @@ export function createOutbox(
     waiting: () => entries.length - flying(),
 
     /** When {@link tick} or {@link next} has something to do. */
-    deadline: () => Math.min(...entries.map(({ due }) => due || Infinity)),
+    deadline: () => Math.min(...entries.map(({ due, queuedAt }) => Math.min(due || Infinity, host.steady() + queuedAt + maxAgeMs + 1 - host.wall()))),
 
     /** Takes a publish; its promise settles in every case. */
     add: (

@@ -40,7 +40,8 @@ export function sse(): Fallback {
             if (message.type === 'close') throw new RealtimeError('kicked', String(message['reason']));
             retryMs = Number(/^retry: (\d+)/m.exec(block)?.[1] ?? retryMs);
             if (message.type === 'reconnect') retryMs = Number(message['retry_ms']);
-            else if (message.type !== 'subscribed') host.deliver(message.type === 'event' ? { ...message, previous } : message);
+            else if (message.type === 'subscribed') host.place(name, null);
+            else host.deliver(message.type === 'event' ? { ...message, previous } : message);
             if (epoch) host.place(name, { epoch, sequence: (previous = Number(sequence)) });
           }
         }

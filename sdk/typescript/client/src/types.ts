@@ -330,8 +330,8 @@ export interface FallbackHost {
   readonly session: string;
   /** The subscribed channels with what was asked of them and the position that was reached. */
   channels(): Iterable<{ readonly name: string; readonly options: ChannelOptions; readonly position: Position | null }>;
-  /** Says where a channel stands, when nothing that was delivered says it. */
-  place(channel: string, position: Position): void;
+  /** Says where a channel stands; null on one that keeps nothing. From the first time on it is subscribed. */
+  place(channel: string, position: Position | null): void;
   /** Hands on a message as if it had come over the socket. */
   deliver(message: ServerMessage): void;
   /** Service was had: the first one starts the fallback. Nothing may be said any more after `stop()`. */
