@@ -102,6 +102,11 @@ export const EXPECTATIONS: Readonly<Record<string, Expect>> = {
   },
   /** How many sessions it had: one that is resumed is still the same. */
   sessions: (world, step) => count(world, step, (subject) => subject.sessions.length),
+  /** No attempt is under way, and the next one has its time. */
+  waiting: (world, step) => {
+    const { client } = world.subject(step);
+    return { found: client.connectionHealth, holds: () => client.connectionHealth().nextRetryAt !== null };
+  },
   lost: (world, step) => count(world, step, (subject) => subject.lost),
   restored: (world, step) => count(world, step, (subject) => subject.restored),
   /** Why the application was asked for tokens, each time. */

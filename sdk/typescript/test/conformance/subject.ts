@@ -1,15 +1,16 @@
 import WebSocket from 'ws';
 import {
-  type Ack, type Channel, type ChannelEvent, type ChannelOptions, type Client, type ClientEvents, type ClientOptions, createClient,
+  type Ack, type Channel, type ChannelEvent, type ChannelOptions, type Client, type ClientEvents, type ClientOptions, createClient, json,
   type Presence, type RealtimeError, type ServerMessage, type Status, UnauthorizedError,
 } from '@pulsewire/client';
+import { msgpack } from '@pulsewire/client/msgpack';
 import { polling } from '@pulsewire/client/polling';
 import { sse } from '@pulsewire/client/sse';
 import { type Claims, isObject, PATIENCE_MS, sign } from '../gateway.js';
 import { isNumber, Reader } from './scenario.js';
 
 /** What a scenario's client can do; a scenario that needs something else is not run. */
-export const ABLE = ['polling', 'sse', 'presence', 'metrics'];
+export const ABLE = ['polling', 'sse', 'presence', 'metrics', 'msgpack'];
 
 /** One listener and all it heard. */
 export interface Handler {
@@ -115,6 +116,7 @@ export class Subject {
         overflow: queue.text('overflow', 'reject') === 'drop_oldest' ? 'drop-oldest' : 'reject',
       },
       fallback: fallback === 'polling' ? polling({ intervalMs: number('poll_ms') ?? 50 }) : fallback === 'sse' ? sse() : false,
+      codec: reader.text('codec', 'json') === 'msgpack' ? msgpack : json,
       ...given({ receiptEvery: number('receipt_every') }),
     };
     queue.done();
