@@ -53,7 +53,15 @@ const ATTRIBUTES: Readonly<Record<string, keyof HealthInput | ''>> = {
 /** The first three are what a client feeds. */
 const INPUTS = ['health', 'queuedMessages', 'usingFallback', 'client', 'labels'] as const satisfies (keyof Inputs)[];
 
-export interface ConnectionHealthElement extends Inputs {}
+export interface ConnectionHealthElement extends Inputs {
+  addEventListener<K extends keyof ConnectionHealthEventMap>(
+    type: K, listener: (this: ConnectionHealthElement, event: ConnectionHealthEventMap[K]) => unknown, options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener<K extends keyof HTMLElementEventMap>(
+    type: K, listener: (this: HTMLElement, event: HTMLElementEventMap[K]) => unknown, options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(type: string, listener: EventListenerOrEventListenerObject, options?: boolean | AddEventListenerOptions): void;
+}
 
 /**
  * Shows how a connection is: `<connection-health>`. Give it a `client`, or `health`, `queuedMessages` and `usingFallback`, or
@@ -93,7 +101,6 @@ export class ConnectionHealthElement extends Base {
       delete this[name];
       this.#set(name, value);
     }
-    this.#render();
   }
 
   disconnectedCallback(): void {

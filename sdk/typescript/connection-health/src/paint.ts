@@ -31,6 +31,8 @@ export function paint(root: ShadowRoot, retry: () => void): Show {
   const region = make('span');
   texts.push(...lines, warning, button);
   pill.popoverTargetElement = panel;
+  // Neither a panel nor a button that goes away takes the keyboard's place along.
+  panel.onbeforetoggle = () => root.activeElement && pill.focus();
   button.onclick = retry;
   region.role = 'status';
   if (!sheet) (sheet = new CSSStyleSheet()).replaceSync(STYLE);
@@ -41,11 +43,10 @@ export function paint(root: ShadowRoot, retry: () => void): Show {
     const home = bar ? section : panel;
     panel.popover = (pill.disabled = variant === 'panel') ? null : 'auto';
     if (button.parentNode !== home) home.append(button);
-    // A button that goes away does not take the keyboard's place along.
-    if (!said.at(-1) && root.activeElement === button) pill.focus();
     texts.forEach((node, index) => {
       const text = said[index] ?? '';
       if (node.textContent !== text) node.textContent = text;
+      if (!text && root.activeElement === node) pill.focus();
       node.hidden = !text;
     });
     section.className = shape;

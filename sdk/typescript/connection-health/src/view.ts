@@ -1,19 +1,18 @@
 // What is to be seen: everything that is decided about texts and shapes, without a document and without a clock.
 import type { ConnectionHealth, Status } from '@pulsewire/client';
-import { LABELS, type Labels } from './labels.js';
+import type { Labels } from './labels.js';
 
 /** What is known of a connection: document 003's four values are enough. */
 export type HealthInput = { readonly [K in keyof ConnectionHealth]?: ConnectionHealth[K] | undefined };
 
-/** The status. Without one, or with one that there is not, `isHealthy` decides; a fallback that is in use is `polling`. */
+/** The status. Without one `isHealthy` decides, and a fallback that is in use is `polling`. */
 export function statusOf({ status, isHealthy, usingFallback }: HealthInput): Status {
-  const known = status && LABELS[status] ? status : undefined;
-  if (usingFallback && (!known || known === 'connected')) return 'polling';
-  return known ?? (isHealthy ? 'connected' : isHealthy === undefined ? 'idle' : 'disconnected');
+  if (usingFallback && (!status || status === 'connected')) return 'polling';
+  return status ?? (isHealthy ? 'connected' : isHealthy === undefined ? 'idle' : 'disconnected');
 }
 
-/** A number, or a dash if there is none. */
-const write = (value: number | null | undefined, unit = ''): string => ((value ?? -1) >= 0 ? `${value}${unit}` : '–');
+/** A number, or a dash if there is none. The mark in front keeps number and unit in order among letters that run to the left. */
+const write = (value: number | null | undefined, unit = ''): string => ((value ?? -1) >= 0 ? `\u200e${value}${unit}` : '–');
 
 const milliseconds = (value: number | null | undefined): string => write(value && Math.ceil(value), ' ms');
 
@@ -36,7 +35,7 @@ export function viewOf(status: Status, health: HealthInput, reconnected: boolean
   const level = health.level ?? (health.isHealthy === false ? 'poor' : polling ? 'degraded' : 'good');
   const words = labels[reconnected ? 'reconnected' : polling && transport === 'sse' ? transport : status];
   const left = Math.ceil(((nextRetryAt ?? 0) - now) / 1000);
-  const next = left > 0 ? `${left} s` : '–';
+  const next = write(left || -1, ' s');
   const lag = milliseconds(latency);
   return [
     works ? level : status,
