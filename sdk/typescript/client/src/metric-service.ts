@@ -88,8 +88,8 @@ export interface MetricService {
   /** Hears of the connection: at once if there is one, then whenever it is lost and back. */
   onConnectionChange(listener: (connected: boolean) => void): Unsubscribe;
   /**
-   * The newest 1,000 metrics of a channel, or of each, oldest first. What was missed while the connection was away is filled in
-   * from the history as windows, the last of which may still be open; a notice says when.
+   * The newest 1,000 metrics of a channel, or of each, in the order they came. What was missed while the connection was away is
+   * filled in from the history as windows (without an `aggregation_interval` the last may still be open); a notice says when.
    */
   getBufferedMetrics(channel?: string): Metric[];
   /**
@@ -151,6 +151,7 @@ export const metricServices = (load: () => Promise<Codec> | Codec): GetMetricSer
     // It may have been unsubscribed meanwhile.
     if (feeds.get(name) !== feed) return;
     let heard = 0;
+    let newest = 0;
     let leave: Unsubscribe | undefined;
     const listen = (): void => {
       leave?.();
@@ -158,6 +159,10 @@ export const metricServices = (load: () => Promise<Codec> | Codec): GetMetricSer
         const { events = [message] } = message;
         heard = Date.now();
         for (const metric of Array.isArray(events) ? events.filter(isMetric) : []) {
+          const at = Date.parse(metric.timestamp);
+          // The past is of a little before: what is older than the newest is there.
+          if (metric !== message && at < newest) continue;
+          newest = at;
           feed.ring.set(JSON.stringify([metric.timestamp, metric.name, metric.tags]), metric);
           for (const oldest of feed.ring.keys()) if (feed.ring.size > METRICS_KEPT) feed.ring.delete(oldest);
         }
@@ -236,7 +241,7 @@ export const metricServices = (load: () => Promise<Codec> | Codec): GetMetricSer
         if (!next_time) return metrics;
         more = { resolution, start_time: next_time };
       }
-      throw new RealtimeError('limit_exceeded', 'too much at once: ask for less time');
+      throw new RealtimeError('limit_exceeded', 'ask for less time');
     },
   };
   const entry = { url, token, service };

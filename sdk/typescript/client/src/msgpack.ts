@@ -106,7 +106,7 @@ function unpack(frame: ArrayBuffer): Json {
       case 0xd9: case 0xda: case 0xdb: return string(whole(tag - 0xd9 + 0xcc));
       case 0xdc: case 0xdd: return list(whole(tag - 0xdc + 0xcd), deeper(depth));
       case 0xde: case 0xdf: return map(whole(tag - 0xde + 0xcd), deeper(depth));
-      default: return refuse(`a type that JSON does not have, 0x${tag.toString(16)},`);
+      default: return refuse(`no JSON type, 0x${tag.toString(16)},`);
     }
   };
   const message = read(0);

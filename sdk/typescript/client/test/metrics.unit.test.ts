@@ -210,10 +210,11 @@ describe('after a time without a connection', () => {
     for (const second of [1, 2, 3]) server.say(point(second, second));
     await away(300);
     expect(server.wishes()[1]).toMatchObject({ channel: CPU, history: '6s' });
-    server.say({ type: 'history', channel: CPU, resolution: '1s', events: [2, 3, 4].map((second) => point(second, second)), has_more: true });
+    const past = [point(2.5, 99), point(3, 3), point(3, 33, 'memory.percent'), point(4, 4)];
+    server.say({ type: 'history', channel: CPU, resolution: '1s', events: past, has_more: true });
     server.say({ type: 'history', channel: CPU, resolution: '1s', events: [point(5, 5)], has_more: false });
     server.say(point(6, 6));
-    expect(made.getBufferedMetrics(CPU).map((metric) => metric['value'])).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(made.getBufferedMetrics(CPU).map((metric) => metric['value'])).toEqual([1, 2, 3, 33, 4, 5, 6]);
     expect(heard).toEqual([1, 2, 3, 6]);
     expect(notices).toEqual(['history', 'history']);
     await away(300);

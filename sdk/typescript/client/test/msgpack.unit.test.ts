@@ -84,9 +84,9 @@ describe('msgpack', () => {
     ['a list that claims four billion items', frame(0xdd, 255, 255, 255, 255, 0xc0), 'cut short'],
     ['a map that claims four billion members', frame(0xdf, 255, 255, 255, 255), 'cut short'],
     ['a second value', frame(0xc0, 0xc0), 'more than one value'],
-    ['binary', frame(0xc4, 1, 0), 'a type that JSON does not have, 0xc4'],
-    ['an extension', frame(0xd4, 1, 0), 'a type that JSON does not have, 0xd4'],
-    ['the byte that means nothing', frame(0xc1), 'a type that JSON does not have, 0xc1'],
+    ['binary', frame(0xc4, 1, 0), 'no JSON type, 0xc4'],
+    ['an extension', frame(0xd4, 1, 0), 'no JSON type, 0xd4'],
+    ['the byte that means nothing', frame(0xc1), 'no JSON type, 0xc1'],
     ['a key that is a number', frame(0x81, 0x01, 0x02), 'a key that is no text'],
   ])('refuses %s', (_, bytes, why) => {
     expect(() => msgpack.decode(bytes)).toThrow(new RegExp(`^MessagePack: ${why}`));
