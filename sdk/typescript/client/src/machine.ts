@@ -45,7 +45,7 @@ export type Effect =
   | 'ready'
   /** Ask the server for a sign of life. */
   | 'probe'
-  /** Give up the socket or the token that is being asked for. */
+  /** Give up the socket or the token that is being asked for, if there is one. */
   | 'drop'
   /** Try HTTP; it is used once it has worked. */
   | 'poll'
@@ -77,6 +77,8 @@ export interface Machine {
 }
 
 const PLANNED = [1001, 1012, 1013, 4001];
+/** Further failures change nothing. */
+const FAILURES_COUNTED = 99;
 const PROTOCOL = [1002, 1003, 1007, 1008, 1009, 4503, 4509];
 
 /** What follows a close code, by range, so that new codes need no new client. */
@@ -111,8 +113,8 @@ export function createMachine({
   let heartbeatMs: number = DEFAULTS.HEARTBEAT_MS;
   let retryMaxMs = maxMs;
   let adviceMs: number | null = null;
-  /** The wait was advised: only the user may cut it short. */
-  let advised = false;
+  /** Until when the server advised to wait: only the user may cut it short. */
+  let notBefore = -Infinity;
   let poll: 'off' | 'trying' | 'on' = 'off';
   let pollFailures = 0;
   /** When HTTP is to be tried: without service for too long. */
@@ -126,7 +128,10 @@ export function createMachine({
   let random: () => number;
   let out: Effect[];
 
+  /** When HTTP is to be tried if nothing happens before. */
+  const pollDue = (): number => (poll === 'off' && !pollTried ? pollFrom : Infinity);
   const isLive = (): boolean => state === 'live' || state === 'probing';
+  const isOpening = (): boolean => state === 'opening' || state === 'greeting';
   const isOver = (): boolean => state === 'idle' || state === 'closed';
   const isPolling = (): boolean => poll === 'on' && !isOver();
 
@@ -135,15 +140,15 @@ export function createMachine({
     due = now + wait;
   }
 
-  /** Service is missing from now on. */
-  function watch(): void {
-    pollFrom = now + (everLive ? DEFAULTS.FALLBACK_AFTER_MS : DEFAULTS.FALLBACK_FIRST_MS);
+  /** Service is missing from then on. */
+  function watch(from = now): void {
+    pollFrom = from + (everLive ? DEFAULTS.FALLBACK_AFTER_MS : DEFAULTS.FALLBACK_FIRST_MS);
     pollTried = !fallback;
   }
 
   /** A first attempt, after nothing or an end. */
   function begin(): void {
-    ending = adviceMs = null;
+    ending = null;
     failures = rejections = 0;
     watch();
     authorize();
@@ -153,6 +158,7 @@ export function createMachine({
     // Time without a network was nobody's fault.
     if (state === 'offline') watch();
     tokenReason = reason;
+    adviceMs = null;
     enter('authorizing', tokenMs);
     out.push('authorize');
   }
@@ -190,6 +196,8 @@ export function createMachine({
   function expire(): void {
     // A timer that comes far too late says that the page slept, not that the server is gone.
     const slept = now - due > DEFAULTS.LATE_TIMER_MS;
+    // Time asleep was nobody's fault.
+    if (slept && pollFrom < Infinity) watch();
     if (state === 'live' || (state === 'probing' && slept)) suspect();
     else if (state === 'waiting' || state === 'offline') authorize();
     else {
@@ -204,15 +212,15 @@ export function createMachine({
     const stable = wasLive && now - liveSince >= DEFAULTS.STABLE_AFTER_MS;
     const advice = adviceMs;
     const end = endingOf(code);
-    adviceMs = null;
     if (stable) failures = rejections = 0;
     if (wasLive) watch();
     if (end === 'token' && renewable && ++rejections < DEFAULTS.REJECTIONS_MAX) return authorize('rejected');
     if (end) return close(end === 'token' ? 'unauthorized' : end);
-    const planned = advice !== null || PLANNED.includes(code);
-    if (!planned && !stable && online) failures++;
-    advised = advice !== null;
-    const wait = advised ? Math.max(Number(advice), minMs) : poll === 'on' ? probeWait() : backoff();
+    // A server that refuses an attempt may say when to come back: a failure all the same.
+    const planned = PLANNED.includes(code) || (wasLive && advice !== null);
+    if (!planned && !stable && online && failures < FAILURES_COUNTED) failures++;
+    const wait = advice !== null ? Math.max(advice, minMs) : poll === 'on' ? probeWait() : backoff();
+    notBefore = advice === null ? -Infinity : now + wait;
     if (planned && wasLive) pollFrom += wait;
     rest(wait);
     const failed = failures >= DEFAULTS.FALLBACK_FAILURES || now >= pollFrom;
@@ -222,7 +230,7 @@ export function createMachine({
   function rest(wait: number): void {
     if (online) return enter('waiting', wait);
     pollFrom = Infinity;
-    enter('offline', DEFAULTS.OFFLINE_RETRY_MS);
+    enter('offline', Math.max(DEFAULTS.OFFLINE_RETRY_MS, notBefore - now));
   }
 
   function backoff(): number {
@@ -239,14 +247,23 @@ export function createMachine({
       case 'connect':
         if (isOver()) begin();
         break;
-      case 'token_set':
       case 'reconnect':
         if (isOver()) begin();
         else if (state === 'waiting' || state === 'offline') authorize();
-        else if (state === 'live' && input.type === 'reconnect') suspect();
+        else if (state === 'live') suspect();
+        break;
+      case 'token_set':
+        rejections = 0;
+        if (state === 'closed') begin();
+        else if (state === 'waiting' && now >= notBefore) authorize();
+        else if (state === 'authorizing' || isOpening()) {
+          // The attempt was made with a token that nobody wants any more.
+          out.push('drop');
+          authorize();
+        }
         break;
       case 'disconnect':
-        close('client');
+        if (state !== 'closed') close('client');
         break;
       case 'token':
         if (state === 'authorizing') {
@@ -258,7 +275,8 @@ export function createMachine({
         if (state === 'authorizing') lose(0);
         break;
       case 'token_refused':
-        if (state === 'authorizing') close('unauthorized');
+        // Also while the connection lives: a token that was to be renewed.
+        if (state === 'authorizing' || isLive()) close('unauthorized');
         break;
       case 'opened':
         if (state === 'opening') {
@@ -282,10 +300,10 @@ export function createMachine({
         if (isLive()) live();
         break;
       case 'advice':
-        adviceMs = Number(input.retryMs);
+        if (isLive() || isOpening()) adviceMs = Number(input.retryMs);
         break;
       case 'closed':
-        if (isLive() || state === 'opening' || state === 'greeting') lose(input.code);
+        if (isLive() || isOpening()) lose(input.code);
         break;
       case 'suspect':
         if (state === 'live') suspect();
@@ -299,7 +317,13 @@ export function createMachine({
       case 'visible':
         online ||= input.type === 'online';
         if (state === 'live') suspect();
-        else if (state === 'offline' ? online : state === 'waiting' && !advised) authorize();
+        else if (state === 'waiting' || (state === 'offline' && online)) {
+          if (now >= notBefore) authorize();
+          else if (state === 'offline') {
+            watch(notBefore);
+            enter('waiting', notBefore - now);
+          }
+        }
         break;
       case 'poll_ok':
         pollFailures = 0;
@@ -311,14 +335,14 @@ export function createMachine({
       case 'poll_failed':
         if (poll === 'trying' || (poll === 'on' && ++pollFailures >= DEFAULTS.POLL_FAILURES_MAX)) {
           // What was waited for at the pace of polling is waited for no longer than without.
-          if (poll === 'on' && state === 'waiting') due = Math.min(due, now + backoff());
+          if (poll === 'on' && state === 'waiting' && now >= notBefore) due = Math.min(due, now + backoff());
           stopPoll();
           pollTried = true;
         }
         break;
       case 'tick':
         if (due <= now) expire();
-        if (machine.deadline <= now) tryPoll();
+        if (pollDue() <= now) tryPoll();
     }
   }
 
@@ -343,7 +367,7 @@ export function createMachine({
       return state === 'waiting' || state === 'offline' ? due : null;
     },
     get deadline() {
-      return Math.min(due, poll === 'off' && !pollTried ? pollFrom : Infinity);
+      return Math.min(due, pollDue());
     },
     step(input, at, chance) {
       now = at;
