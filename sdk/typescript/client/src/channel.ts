@@ -16,7 +16,7 @@ export interface Wire {
   request(message: { type: string; [member: string]: unknown }): Promise<ServerMessage>;
   emit<E extends keyof ClientEvents>(event: E, detail: ClientEvents[E]): void;
   /** Listeners ran for so many milliseconds. */
-  handled(channel: Stream, sequence: number | undefined, milliseconds: number): void;
+  handled(channel: string, sequence: number | undefined, milliseconds: number): void;
 }
 
 type State = 'unsubscribed' | 'subscribing' | 'subscribed';
@@ -130,7 +130,7 @@ export function createStream(name: string, wire: Wire): Stream {
     const began = performance.now();
     tell(message, toEvent(message, cursor.replaying));
     if (sequence !== undefined) cursor.advance(sequence);
-    wire.handled(stream, sequence, performance.now() - began);
+    wire.handled(name, sequence, performance.now() - began);
   }
 
   const channel = {
@@ -139,7 +139,7 @@ export function createStream(name: string, wire: Wire): Stream {
       return sequence();
     },
     state: state as Readable<State>,
-    subscribe: (listener: (event: ChannelEvent) => unknown = () => undefined) => join((event) => event && listener(event)),
+    subscribe: (listener?: (event: ChannelEvent) => unknown) => join((event) => event && listener?.(event)),
     on: (type: string, listener: (event: ChannelEvent) => unknown) => join((event) => event?.type === type && listener(event)),
     onMessage: (listener: (message: ServerMessage) => unknown) => join((event, message) => event ?? listener(message)),
     publish: publish.bind(null, name),

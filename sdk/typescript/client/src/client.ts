@@ -75,7 +75,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
   // ---- telling
 
   function emit<E extends keyof ClientEvents>(event: E, detail: ClientEvents[E]): void {
-    options.logger?.({ at: Date.now(), message: event, detail });
+    options.logger?.(event, detail);
     for (const [wanted, run] of [...listeners]) {
       try {
         if (wanted === event) run(detail as never);
@@ -125,8 +125,31 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
       usingFallback.set(to === 'polling');
       status.set(to);
       outbox.disconnected();
-      if (to === 'connected' || to === 'polling') serve(to);
-      else interrupt(from, to);
+      if (to === 'connected' || to === 'polling') {
+        lostAlarm(Infinity);
+        if (lostTold) emit('restored', { afterMs: now() - lostSince });
+        lostTold = false;
+        connectedSince ??= Date.now();
+        if (to === 'connected') connects++;
+        else wanted().forEach((stream) => stream.cursor.position && stream.place(null));
+        flush();
+      } else {
+        connectedSince = null;
+        pingAlarm(Infinity);
+        renewAlarm(Infinity);
+        for (const stream of streams.values()) stream.lost();
+        if (to === 'disconnected') {
+          unlisten?.();
+          lostAlarm(Infinity);
+          lostTold = false;
+        } else if (from !== 'connecting') {
+          lostSince = now();
+          lostAlarm(timeouts.lostAfterMs ?? DEFAULTS.LOST_AFTER_MS, () => {
+            lostTold = true;
+            emit('lost', { since: Date.now() - (now() - lostSince) });
+          });
+        }
+      }
       emit('status', { from, to, reason: ending ?? lastError?.message ?? '' });
       if (failed) emit('failed', failed);
     }
@@ -134,36 +157,6 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     const health = measure();
     if (differ(health, connectionHealth())) connectionHealth.set(health);
     machineAlarm(Math.min(machine.deadline, outbox.deadline()) - now(), tick);
-  }
-
-  /** Messages flow, over this way or that. */
-  function serve(to: Status): void {
-    lostAlarm(Infinity);
-    if (lostTold) emit('restored', { afterMs: now() - lostSince });
-    lostTold = false;
-    connectedSince ??= Date.now();
-    if (to === 'connected') connects++;
-    else wanted().forEach((stream) => stream.cursor.position && stream.place(null));
-    flush();
-  }
-
-  /** Nothing flows any more. */
-  function interrupt(from: Status, to: Status): void {
-    connectedSince = null;
-    pingAlarm(Infinity);
-    renewAlarm(Infinity);
-    for (const stream of streams.values()) stream.lost();
-    if (to === 'disconnected') {
-      unlisten?.();
-      lostAlarm(Infinity);
-      lostTold = false;
-    } else if (from !== 'connecting') {
-      lostSince = now();
-      lostAlarm(timeouts.lostAfterMs ?? DEFAULTS.LOST_AFTER_MS, () => {
-        lostTold = true;
-        emit('lost', { since: Date.now() - (now() - lostSince) });
-      });
-    }
   }
 
   // ---- the machine and its effects
@@ -220,7 +213,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
         socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => receive(data);
         socket.onclose = ({ code, reason }) => {
           forget();
-          lastError = new RealtimeError('disconnected', `closed with ${code} ${reason}`, true);
+          lastError = new RealtimeError('disconnected', `closed ${code} ${reason}`, true);
           run({ type: 'closed', code });
         };
       }).catch((error: unknown) => {
@@ -251,7 +244,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     probe(): void {
       const began = now();
       answers.set('rtt', () => meter.roundTrip(now() - began));
-      transmit({ type: 'ping', id: 'rtt', timestamp: began });
+      transmit({ type: 'ping', id: 'rtt' });
       const again = (): void => (hidden() ? pingAlarm(DEFAULTS.RTT_INTERVAL_MS, again) : perform.probe());
       pingAlarm(DEFAULTS.RTT_INTERVAL_MS, again);
     },
@@ -330,11 +323,11 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     send,
     request,
     emit,
-    handled(stream, sequence, milliseconds) {
+    handled(channel, sequence, milliseconds) {
       slowest = Math.max(slowest, milliseconds);
       // A sequence of 0 stands for none.
       if (sequence && sequence % (options.receiptEvery ?? DEFAULTS.RECEIPT_EVERY) === 0) {
-        send({ type: 'receipt', channel: stream.name, sequence });
+        send({ type: 'receipt', channel, sequence });
       }
     },
   };
@@ -431,7 +424,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
         if (error) reject(error);
         else resolve(answer);
       };
-      const timer = setTimeout(() => settle({}, new RealtimeError('timeout', 'no answer in time', true)), requestMs);
+      const timer = setTimeout(() => settle({}, new RealtimeError('timeout', undefined, true)), requestMs);
       questions.set(question, settle);
       call(question, settle);
     });

@@ -24,14 +24,14 @@ export type ErrorCode =
 
 /** Everything that this client rejects with or reports. Act on `code`; `message` is for people. */
 export class RealtimeError extends Error {
-  override readonly name: string = 'RealtimeError';
+  override readonly name = 'RealtimeError';
   readonly code: ErrorCode;
   /** Whether the same thing may work later without being changed. */
   readonly retryable: boolean;
   /** When it may work, if the server said so: in so many milliseconds. */
   readonly retryMs: number | undefined;
 
-  constructor(code: ErrorCode, message: string = code, retryable = false, options: ErrorOptions & { retryMs?: unknown } = {}) {
+  constructor(code: ErrorCode, message: string | undefined = code, retryable = false, options: ErrorOptions & { retryMs?: unknown } = {}) {
     super(message, options);
     this.code = code;
     this.retryable = retryable;
@@ -41,8 +41,6 @@ export class RealtimeError extends Error {
 
 /** Thrown by a token callback: nobody is logged in, stop for good. */
 export class UnauthorizedError extends RealtimeError {
-  override readonly name = 'UnauthorizedError';
-
   constructor(message = 'unauthorized') {
     super('unauthorized', message);
   }

@@ -23,7 +23,6 @@ export function asker(host: FallbackHost, signal: AbortSignal): Ask {
     const token = host.token();
     const response = await host.fetch(host.origin + path, {
       signal,
-      cache: 'no-store',
       headers: { ...(token !== null && { authorization: `Bearer ${token}` }), ...(body && { 'content-type': 'application/json' }) },
       ...(body && { method: 'POST', body: JSON.stringify(body) }),
     });

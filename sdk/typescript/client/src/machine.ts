@@ -242,110 +242,6 @@ export function createMachine({
     return Math.min(DEFAULTS.PROBE_WS_MIN_MS * 2 ** probes++ * (0.75 + random() / 2), DEFAULTS.PROBE_WS_MAX_MS);
   }
 
-  function take(input: Input): void {
-    switch (input.type) {
-      case 'connect':
-        if (isOver()) begin();
-        break;
-      case 'reconnect':
-        if (isOver()) begin();
-        else if (state === 'waiting' || state === 'offline') authorize();
-        else if (state === 'live') suspect();
-        break;
-      case 'token_set':
-        rejections = 0;
-        if (state === 'closed') begin();
-        else if (state === 'waiting' && now >= notBefore) authorize();
-        else if (state === 'authorizing' || isOpening()) {
-          // The attempt was made with a token that nobody wants any more.
-          out.push('drop');
-          authorize();
-        }
-        break;
-      case 'disconnect':
-        if (state !== 'closed') close('client');
-        break;
-      case 'token':
-        if (state === 'authorizing') {
-          enter('opening', connectMs);
-          out.push('open');
-        }
-        break;
-      case 'token_failed':
-        if (state === 'authorizing') lose(0);
-        break;
-      case 'token_refused':
-        // Also while the connection lives: a token that was to be renewed.
-        if (state === 'authorizing' || isLive()) close('unauthorized');
-        break;
-      case 'opened':
-        if (state === 'opening') {
-          state = 'greeting';
-          out.push('greet');
-        }
-        break;
-      case 'welcome':
-        if (state === 'greeting') {
-          heartbeatMs = Number(input.heartbeatMs ?? DEFAULTS.HEARTBEAT_MS);
-          retryMaxMs = Number(input.retryMaxMs ?? maxMs);
-          everLive = true;
-          liveSince = now;
-          live();
-          stopPoll();
-          pollFrom = Infinity;
-          out.push('ready');
-        }
-        break;
-      case 'heard':
-        if (isLive()) live();
-        break;
-      case 'advice':
-        if (isLive() || isOpening()) adviceMs = Number(input.retryMs);
-        break;
-      case 'closed':
-        if (isLive() || isOpening()) lose(input.code);
-        break;
-      case 'suspect':
-        if (state === 'live') suspect();
-        break;
-      case 'offline':
-        online = false;
-        if (state === 'live') suspect();
-        else if (state === 'waiting') rest(0);
-        break;
-      case 'online':
-      case 'visible':
-        online ||= input.type === 'online';
-        if (state === 'live') suspect();
-        else if (state === 'waiting' || (state === 'offline' && online)) {
-          if (now >= notBefore) authorize();
-          else if (state === 'offline') {
-            watch(notBefore);
-            enter('waiting', notBefore - now);
-          }
-        }
-        break;
-      case 'poll_ok':
-        pollFailures = 0;
-        if (poll === 'trying') {
-          poll = 'on';
-          probes = 0;
-        }
-        break;
-      case 'poll_failed':
-        if (poll === 'trying' || (poll === 'on' && ++pollFailures >= DEFAULTS.POLL_FAILURES_MAX)) {
-          // What was waited for at the pace of polling is waited for no longer than without.
-          if (poll === 'on' && state === 'waiting' && now >= notBefore) due = Math.min(due, now + backoff());
-          stopPoll();
-          pollTried = true;
-        }
-        break;
-      case 'tick':
-        if (due <= now) expire();
-        if (pollDue() <= now) tryPoll();
-    }
-  }
-
   const machine: Machine = {
     get state() {
       return isPolling() ? 'polling' : state;
@@ -373,9 +269,108 @@ export function createMachine({
       now = at;
       random = chance;
       out = [];
-      const mine = out;
-      take(input);
-      return mine;
+      switch (input.type) {
+        case 'connect':
+          if (isOver()) begin();
+          break;
+        case 'reconnect':
+          if (isOver()) begin();
+          else if (state === 'waiting' || state === 'offline') authorize();
+          else if (state === 'live') suspect();
+          break;
+        case 'token_set':
+          rejections = 0;
+          if (state === 'closed') begin();
+          else if (state === 'waiting' && now >= notBefore) authorize();
+          else if (state === 'authorizing' || isOpening()) {
+            // The attempt was made with a token that nobody wants any more.
+            out.push('drop');
+            authorize();
+          }
+          break;
+        case 'disconnect':
+          if (state !== 'closed') close('client');
+          break;
+        case 'token':
+          if (state === 'authorizing') {
+            enter('opening', connectMs);
+            out.push('open');
+          }
+          break;
+        case 'token_failed':
+          if (state === 'authorizing') lose(0);
+          break;
+        case 'token_refused':
+          // Also while the connection lives: a token that was to be renewed.
+          if (state === 'authorizing' || isLive()) close('unauthorized');
+          break;
+        case 'opened':
+          if (state === 'opening') {
+            state = 'greeting';
+            out.push('greet');
+          }
+          break;
+        case 'welcome':
+          if (state === 'greeting') {
+            heartbeatMs = Number(input.heartbeatMs ?? DEFAULTS.HEARTBEAT_MS);
+            retryMaxMs = Number(input.retryMaxMs ?? maxMs);
+            everLive = true;
+            liveSince = now;
+            live();
+            stopPoll();
+            pollFrom = Infinity;
+            out.push('ready');
+          }
+          break;
+        case 'heard':
+          if (isLive()) live();
+          break;
+        case 'advice':
+          if (isLive() || isOpening()) adviceMs = Number(input.retryMs);
+          break;
+        case 'closed':
+          if (isLive() || isOpening()) lose(input.code);
+          break;
+        case 'suspect':
+          if (state === 'live') suspect();
+          break;
+        case 'offline':
+          online = false;
+          if (state === 'live') suspect();
+          else if (state === 'waiting') rest(0);
+          break;
+        case 'online':
+        case 'visible':
+          online ||= input.type === 'online';
+          if (state === 'live') suspect();
+          else if (state === 'waiting' || (state === 'offline' && online)) {
+            if (now >= notBefore) authorize();
+            else if (state === 'offline') {
+              watch(notBefore);
+              enter('waiting', notBefore - now);
+            }
+          }
+          break;
+        case 'poll_ok':
+          pollFailures = 0;
+          if (poll === 'trying') {
+            poll = 'on';
+            probes = 0;
+          }
+          break;
+        case 'poll_failed':
+          if (poll === 'trying' || (poll === 'on' && ++pollFailures >= DEFAULTS.POLL_FAILURES_MAX)) {
+            // What was waited for at the pace of polling is waited for no longer than without.
+            if (poll === 'on' && state === 'waiting' && now >= notBefore) due = Math.min(due, now + backoff());
+            stopPoll();
+            pollTried = true;
+          }
+          break;
+        case 'tick':
+          if (due <= now) expire();
+          if (pollDue() <= now) tryPoll();
+      }
+      return out;
     },
   };
   return machine;

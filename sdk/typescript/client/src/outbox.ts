@@ -59,7 +59,7 @@ export function createOutbox(
     if (failed) host.failed({ id, channel, type, data, queuedAt }, outcome);
   }
 
-  function give(entry: Entry, code: ErrorCode, message: string, cause?: RealtimeError): void {
+  function give(entry: Entry, code: ErrorCode, message?: string, cause?: RealtimeError): void {
     settle(entry, new RealtimeError(code, message, true, { cause }));
   }
 
@@ -93,12 +93,12 @@ export function createOutbox(
       let lost = 0;
       for (const oldest of entries) {
         if (overflow !== 'drop-oldest' || !full() || entry.bytes > maxBytes) break;
-        give(oldest, 'queue_full', 'newer messages took its place');
+        give(oldest, 'queue_full');
         lost++;
       }
       if (full()) {
         lost++;
-        reject(new RealtimeError('queue_full', 'the queue is full', true));
+        reject(new RealtimeError('queue_full', undefined, true));
       } else {
         entries.push(entry);
         bytes += entry.bytes;
@@ -151,13 +151,13 @@ export function createOutbox(
     tick(): boolean {
       const late = entries.filter((entry) => entry.flying && entry.due <= host.steady());
       for (const entry of late) again(entry, 0, 'no_ack');
-      for (const entry of entries) if (host.wall() - entry.queuedAt > maxAgeMs) give(entry, 'expired', 'it waited for too long');
+      for (const entry of entries) if (host.wall() - entry.queuedAt > maxAgeMs) give(entry, 'expired');
       return late.length > 0;
     },
 
     /** Gives up everything. */
     clear(): void {
-      for (const entry of entries) give(entry, 'disconnected', 'logged out');
+      for (const entry of entries) give(entry, 'disconnected');
     },
 
     /** As text, for a storage. */

@@ -44,7 +44,7 @@ export function polling({ intervalMs = DEFAULTS.POLL_INTERVAL_MS, waitSeconds = 
         try {
           const wanted = [...host.channels()].filter(({ name }) => !unreadable.has(name));
           // With nothing to read, reaching the server is all there is to try.
-          if (!wanted[0]) await host.fetch(`${host.origin}/livez`, { mode: 'no-cors', signal });
+          if (!wanted[0]) await host.fetch(`${host.origin}/livez`, { mode: 'no-cors' });
           const waits = await Promise.all(wanted.map((channel) => poll(host, ask, signal, channel, waitSeconds).catch((error: unknown) => {
             if (!isHopeless(host, channel.name, error)) throw error;
             unreadable.add(channel.name);

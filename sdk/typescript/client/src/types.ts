@@ -309,13 +309,6 @@ export interface HealthThresholds {
   poorQueued?: number;
 }
 
-/** A line of what the client does, for debugging. */
-export interface LogEntry {
-  readonly at: number;
-  readonly message: string;
-  readonly detail?: unknown;
-}
-
 /** Makes sockets; the browser's `WebSocket` or one for Node. */
 export type WebSocketConstructor = new (url: string, protocols?: string | string[]) => WebSocket;
 
@@ -374,7 +367,8 @@ export interface ClientOptions {
   health?: HealthThresholds;
   /** One event in so many is confirmed with a receipt, which measures the way to the handler. 0: none. Default 100. */
   receiptEvery?: number;
-  logger?: (entry: LogEntry) => void;
+  /** Hears every event of {@link ClientEvents}, for debugging. */
+  logger?: (event: keyof ClientEvents, detail: unknown) => void;
 }
 
 /** A connection to a server and everything that goes over it. */
