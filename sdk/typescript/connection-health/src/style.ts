@@ -1,7 +1,7 @@
 /**
  * The element's looks, compact because nothing shortens them later. Every colour has a value for light and one for dark pages.
- * The shapes are made of borders, which forced colours keep visible. The panel is placed by CSS anchors, and in the middle of
- * the window where there are none or no side has room.
+ * The shapes are made of borders, which forced colours keep visible. The panel is anchored to the button that opens it, below or
+ * above, and moved as far as it must be to be whole; without CSS anchors it is at the top of the window.
  */
 export const STYLE = `:host{display:inline-block;position:relative;font-size:.8rem;line-height:1.4}
 :host([variant=bar]){display:block}
@@ -24,7 +24,7 @@ i{border:.4em solid}
 span,dt{opacity:.8}
 div{padding:.8em}
 [popover],:host([variant=panel]) section{width:20em}
-[popover]{margin:6px;inset:auto;box-shadow:0 4px 16px #0004;position-area:block-end;position-try:block-start}
+[popover]{margin:6px auto;box-shadow:0 4px 16px #0004;position-area:block-end;position-try:block-start}
 dl,dd{margin:0}
 dt{float:inline-start;clear:both}
 dd{text-align:end}

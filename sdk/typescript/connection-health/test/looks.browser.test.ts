@@ -145,25 +145,25 @@ describe('places', () => {
   ] as const;
 
   describe.each([[1000, 800], [320, 568], [568, 320]] as const)('in a window of %i by %i', (width, height) => {
-    it.each(corners)('the panel is whole at the %s', async (_name, css) => {
-      for (const direction of ['ltr', 'rtl']) {
-        const page = await open(`/${direction}.html`, { viewport: { width, height } });
+    it.each(['ltr', 'rtl'])('the panel is whole at every edge, %s', async (direction) => {
+      const page = await open(`/${direction}.html`, { viewport: { width, height } });
+      for (const [name, css] of corners) {
         await page.evaluate((text) => {
           const element = document.createElement('connection-health');
           element.style.cssText = `position:fixed;${text}`;
           element.health = { status: 'polling', level: 'degraded', latency: 84, usingFallback: true, nextRetryAt: Date.now() + 3_600_000 };
-          document.body.append(element);
+          document.querySelector('main')?.replaceChildren(element);
         }, css);
         await page.locator('[part=pill]').click();
         const box = await page.locator('[part=panel]').boundingBox();
-        expect(box).not.toBeNull();
-        if (!box) return;
-        await keep(page, `place-${width}-${direction}-${_name}`);
-        expect(box.x).toBeGreaterThanOrEqual(0);
-        expect(box.y).toBeGreaterThanOrEqual(0);
-        expect(box.x + box.width).toBeLessThanOrEqual(width);
-        expect(box.y + box.height).toBeLessThanOrEqual(height);
-        await expect(page.locator('[part=retry]').click({ trial: true, timeout: 2_000 })).resolves.toBeUndefined();
+        await keep(page, `place-${width}-${direction}-${name}`);
+        expect(box, name).not.toBeNull();
+        if (!box) continue;
+        expect(box.x, name).toBeGreaterThanOrEqual(0);
+        expect(box.y, name).toBeGreaterThanOrEqual(0);
+        expect(box.x + box.width, name).toBeLessThanOrEqual(width);
+        expect(box.y + box.height, name).toBeLessThanOrEqual(height);
+        await page.locator('[part=retry]').click({ trial: true, timeout: 2_000 });
       }
     });
   });
