@@ -1,18 +1,25 @@
 //! The client as an application holds it: a handle to publish and close, and a stream of deliveries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use pulsewire_protocol::{Position, Sequence};
+use pulsewire_protocol::{Position, Sequence, client as defaults};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backoff::Backoff;
+use crate::fallback::Fallback;
+use crate::health::Health;
 use crate::history::{HistoryError, Past, Question, SeriesPage};
+use crate::machine::ms;
 use crate::message::{Ack, Event, Narrow, NewEvent, ServerError};
 use crate::metric::Metric;
+use crate::outbox::{PublishError, QueueOptions};
 use crate::presence::PresenceUpdate;
+use crate::reason::Reason;
 use crate::session::{Command, Session};
-use crate::state::{Reason, State};
+use crate::state::State;
+use crate::token::TokenProvider;
 use crate::tracker::Start;
 use crate::trust::Trust;
 use crate::url::Endpoint;
@@ -22,10 +29,8 @@ use crate::url::Endpoint;
 pub struct Timeouts {
     /// Connecting, upgrading and being welcomed together. Default 5 s.
     pub connect: Duration,
-    /// The server's ping interval, until it says its own. Default 25 s.
-    pub ping_interval: Duration,
-    /// A server silent for longer than its ping interval plus this is probed. Default 10 s.
-    pub ping_grace: Duration,
+    /// Asking a callback for a token. Default 10 s.
+    pub token: Duration,
     /// A probe unanswered for so long ends the connection. Default 3 s.
     pub probe: Duration,
     /// A publish unanswered for so long is sent again with the same id. Default 5 s.
@@ -36,14 +41,12 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Timeouts {
-        let seconds = Duration::from_secs;
         Timeouts {
-            connect: seconds(5),
-            ping_interval: seconds(25),
-            ping_grace: seconds(10),
-            probe: seconds(3),
-            ack: seconds(5),
-            flush: seconds(5),
+            connect: ms(defaults::CONNECT_TIMEOUT_MS),
+            token: ms(defaults::TOKEN_TIMEOUT_MS),
+            probe: ms(defaults::PROBE_TIMEOUT_MS),
+            ack: ms(defaults::ACK_TIMEOUT_MS),
+            flush: Duration::from_secs(5),
         }
     }
 }
@@ -55,14 +58,18 @@ pub struct Options {
     pub endpoint: Endpoint,
     /// Who may vouch for the server's certificate.
     pub trust: Trust,
-    /// The bearer token.
-    pub token: Option<String>,
+    /// Where bearer tokens come from.
+    pub token: TokenProvider,
     /// The channels to subscribe to, with where to begin.
     pub channels: Vec<(String, Start)>,
     /// Tags and roll-up of all of them.
     pub narrow: Narrow,
     /// The wait between attempts.
     pub backoff: Backoff,
+    /// The bounds of the queue of publishes.
+    pub queue: QueueOptions,
+    /// A way besides WebSocket. Default none; this crate ships none.
+    pub fallback: Option<Arc<dyn Fallback>>,
     /// The other times.
     pub timeouts: Timeouts,
 }
@@ -73,10 +80,12 @@ impl Options {
         Options {
             endpoint,
             trust: Trust::default(),
-            token: None,
+            token: TokenProvider::None,
             channels: Vec::new(),
             narrow: Narrow::default(),
             backoff: Backoff::default(),
+            queue: QueueOptions::default(),
+            fallback: None,
             timeouts: Timeouts::default(),
         }
     }
@@ -93,6 +102,8 @@ pub enum Delivery {
         to: State,
         /// Why it ended, when it did.
         reason: Option<Reason>,
+        /// How long until the next attempt, while one is waited for.
+        retry_in: Option<Duration>,
     },
     /// The server accepted a subscription; `position` is where the channel's log stands, if it has one.
     Subscribed {
@@ -182,35 +193,14 @@ pub enum Delivery {
     Refused(ServerError),
 }
 
-/// Why a publish has no acknowledgement.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// The server refused it; nothing was stored.
-    #[error("{0}")]
-    Rejected(ServerError),
-    /// Three attempts got no answer. It may have been stored: publish again with the same id to find out.
-    #[error("no acknowledgement after {attempts} attempts")]
-    NoAck {
-        /// How often it was sent.
-        attempts: u32,
-    },
-    /// 1,000 publishes are waiting for their answer.
-    #[error("more than {} publishes wait for an acknowledgement", PUBLISHES_WAITING_MAX)]
-    QueueFull,
-    /// The client is closed.
-    #[error("the client is closed")]
-    Closed,
-}
-
-/// The most publishes of one client that wait for an answer.
-pub const PUBLISHES_WAITING_MAX: usize = 1_000;
-
 /// A handle to a running client. Cheap to clone; the client ends when it is closed, or when its
-/// [`Deliveries`] are dropped.
+/// [`Deliveries`] are dropped. One that the server has sent away ends with its last handle: until then
+/// [`Client::set_token`] and [`Client::reconnect`] revive it.
 #[derive(Debug, Clone)]
 pub struct Client {
     commands: mpsc::Sender<Command>,
     state: watch::Receiver<State>,
+    health: watch::Receiver<Health>,
 }
 
 /// The deliveries of one client, in order.
@@ -234,14 +224,15 @@ impl Deliveries {
 
 impl Client {
     /// Starts a client on the current tokio runtime. It connects at once and keeps reconnecting until it is closed or
-    /// the server says that coming back is pointless.
+    /// the server says that coming back is pointless. What every client does and when is in `docs/clients.md`.
     pub fn start(options: Options) -> (Client, Deliveries) {
         let (commands, command_receiver) = mpsc::channel(64);
         let (deliveries, receiver) = mpsc::channel(1_024);
         let (state_sender, state) = watch::channel(State::Idle);
-        let session = Session::new(options, command_receiver, deliveries, state_sender);
+        let (health_sender, health) = watch::channel(Health::default());
+        let session = Session::new(options, command_receiver, deliveries, state_sender, health_sender);
         tokio::spawn(session.run());
-        (Client { commands, state }, Deliveries { receiver })
+        (Client { commands, state, health }, Deliveries { receiver })
     }
 
     /// The state now; [`watch::Receiver::changed`] waits for the next.
@@ -249,8 +240,28 @@ impl Client {
         self.state.clone()
     }
 
-    /// Publishes an event and waits for the server's answer. While the connection is down the event waits; after a
-    /// reconnect it is sent again with the same id, which the server answers with the first outcome.
+    /// How the client is doing; [`watch::Receiver::changed`] waits for the next change.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    /// Tries now instead of later, whatever the server has advised. It asks a connection that lives for a sign of life,
+    /// revives a client that was sent away, and does nothing to one that was closed.
+    pub async fn reconnect(&self) {
+        let _ = self.commands.send(Command::Reconnect).await;
+    }
+
+    /// Gives the client another token: at once on a connection that lives, and a client that was sent away comes back
+    /// with it. It takes the place of a fixed one; a callback is asked again when the server refuses it or it runs out.
+    /// `None` logs out: it disconnects, and what waits for an answer fails with [`PublishError::Closed`].
+    pub async fn set_token(&self, token: Option<String>) {
+        let _ = self.commands.send(Command::SetToken(token)).await;
+    }
+
+    /// Publishes an event and waits for the server's answer. While the connection is down, or the server says "later",
+    /// the event waits in a queue in memory ([`QueueOptions`]); it is sent again with the same id, which the server
+    /// answers with the first outcome, three times and for five minutes at most. Up to 16 are on their way at once,
+    /// those of one channel in their order; that order holds while the server accepts.
     ///
     /// # Errors
     ///

@@ -1,13 +1,20 @@
 //! One open WebSocket: bytes in, messages out.
 //!
-//! The read buffer is kept between reads and drained by whole frames, so a dropped read loses nothing.
+//! The read buffer is kept between reads and drained by whole frames, so a dropped read loses nothing. What is to be
+//! written waits in a buffer of its own and goes out beside the reading, so a server that reads nothing does not keep
+//! the client from noticing that it is gone.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::handshake::{Handshake, Refused};
 use crate::http1;
 use crate::random::Random;
-use crate::state::Reason;
+use crate::reason::Reason;
 use crate::stream::{ConnectError, Stream};
 use crate::trust::Trust;
 use crate::url::Endpoint;
@@ -15,6 +22,10 @@ use crate::wire::{self, Assembler, Opcode, WireError};
 
 /// The longest message taken from a server: 16 MiB.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// While more than this waits to be written nothing is read: what is read may have to be answered.
+const OUTPUT_BYTES_MAX: usize = 2 << 20;
+/// How long the last words of a connection may take.
+const LEAVE_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -22,7 +33,12 @@ pub(crate) struct Link {
     input: Vec<u8>,
     read_to: usize,
     assembler: Assembler,
+    output: Vec<u8>,
+    written_to: usize,
 }
+
+/// What opening a connection will give.
+pub(crate) type Opening = Pin<Box<dyn Future<Output = Result<Link, (Reason, RetryAdvice)>> + Send>>;
 
 /// What a frame meant.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,20 +60,20 @@ pub(crate) type RetryAdvice = Option<Duration>;
 impl Link {
     /// Connects and upgrades.
     pub(crate) async fn open(
-        endpoint: &Endpoint,
-        trust: &Trust,
-        token: Option<&str>,
-        random: &mut Random,
+        endpoint: Endpoint,
+        trust: Trust,
+        token: Option<String>,
+        nonce: [u8; 16],
     ) -> Result<Link, (Reason, RetryAdvice)> {
         let unreachable = |error: std::io::Error| {
             (Reason::Unreachable(format!("cannot reach {}: {error}", endpoint.authority())), None)
         };
-        let mut stream = Stream::connect(endpoint, trust).await.map_err(|error| match error {
+        let mut stream = Stream::connect(&endpoint, &trust).await.map_err(|error| match error {
             ConnectError::Io(error) => unreachable(error),
             ConnectError::Tls(why) => (Reason::Tls(why), None),
         })?;
-        let handshake = Handshake::new(random.nonce());
-        stream.write(&handshake.request(endpoint, token)).await.map_err(unreachable)?;
+        let handshake = Handshake::new(nonce);
+        stream.write(&handshake.request(&endpoint, token.as_deref())).await.map_err(unreachable)?;
         let mut input = Vec::with_capacity(4096);
         let head = loop {
             if let Some(head) =
@@ -75,23 +91,44 @@ impl Link {
             }
             Refused::Accept => (Reason::Protocol(refused.to_string()), None),
         })?;
-        Ok(Link { stream, input, read_to: head.len_bytes, assembler: Assembler::default() })
+        Ok(Link {
+            stream,
+            input,
+            read_to: head.len_bytes,
+            assembler: Assembler::default(),
+            output: Vec::new(),
+            written_to: 0,
+        })
     }
 
-    /// Waits for more bytes; `false` at the end of the stream.
+    /// Writes what waits and waits for more bytes; `false` at the end of the stream.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses no byte.
-    pub(crate) async fn fill(&mut self) -> std::io::Result<bool> {
+    pub(crate) async fn turn(&mut self) -> io::Result<bool> {
         if self.read_to > 0 {
             self.input.drain(..self.read_to);
             self.read_to = 0;
         }
-        if self.input.capacity() - self.input.len() < 4096 {
-            self.input.reserve(16 * 1024);
+        std::future::poll_fn(|context| {
+            let blocked = self.poll_write(context)?.is_pending();
+            if blocked && self.output.len() - self.written_to > OUTPUT_BYTES_MAX {
+                return Poll::Pending;
+            }
+            self.stream.poll_read_into(context, &mut self.input).map_ok(|read| read > 0)
+        })
+        .await
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written_to < self.output.len() {
+            let written = ready!(self.stream.poll_write(context, &self.output[self.written_to..]))?;
+            self.written_to += written;
         }
-        Ok(self.stream.read_into(&mut self.input).await? > 0)
+        self.output.clear();
+        self.written_to = 0;
+        self.stream.poll_flush(context)
     }
 
     /// The next whole message or control frame among the bytes read so far.
@@ -117,18 +154,40 @@ impl Link {
         Ok(None)
     }
 
-    pub(crate) async fn text(&mut self, text: &str, random: &mut Random) -> std::io::Result<()> {
-        self.send(Opcode::Text, text.as_bytes(), random).await
+    /// Queues a text message.
+    pub(crate) fn text(&mut self, text: &str, random: &mut Random) {
+        self.send(Opcode::Text, text.as_bytes(), random);
     }
 
-    pub(crate) async fn send(
-        &mut self,
-        opcode: Opcode,
-        payload: &[u8],
-        random: &mut Random,
-    ) -> std::io::Result<()> {
-        let mut frame = Vec::with_capacity(payload.len() + 14);
-        wire::encode(opcode, payload, random.mask(), &mut frame);
-        self.stream.write(&frame).await
+    /// Queues a frame.
+    pub(crate) fn send(&mut self, opcode: Opcode, payload: &[u8], random: &mut Random) {
+        wire::encode(opcode, payload, random.mask(), &mut self.output);
+    }
+
+    /// Writes what waits and a close frame, whoever goes on meanwhile. It takes a second at most.
+    pub(crate) fn leave(mut self, payload: &[u8], random: &mut Random) {
+        self.send(Opcode::Close, payload, random);
+        tokio::spawn(async move {
+            let written = std::future::poll_fn(|context| self.poll_write(context));
+            let _ = timeout(LEAVE_WAIT, written).await;
+        });
+    }
+
+    /// Writes what waits and a close frame with 1000, and waits for the server's. It takes a second at most.
+    pub(crate) async fn say_goodbye(mut self, random: &mut Random) {
+        self.send(Opcode::Close, &wire::close_payload(1000, ""), random);
+        let answered = async {
+            loop {
+                match self.next() {
+                    Ok(Some(Read::Close { .. })) | Err(_) => return,
+                    Ok(Some(_)) => {}
+                    Ok(None) => match self.turn().await {
+                        Ok(true) => {}
+                        Ok(false) | Err(_) => return,
+                    },
+                }
+            }
+        };
+        let _ = timeout(LEAVE_WAIT, answered).await;
     }
 }

@@ -80,12 +80,15 @@ pub struct Ack {
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Welcome { client_id: Option<String> },
-    Connected { session: Option<String>, heartbeat_ms: Option<u64> },
+    Connected(Connected),
+    Refreshed { expires_at: Option<i64> },
+    TokenExpiring,
     Subscribed { channels: Vec<String>, positions: BTreeMap<String, Position> },
     Event { event: Event, previous: Option<Sequence> },
     Ack { id: Option<String>, acks: Vec<Ack> },
     Error { id: Option<String>, error: ServerError },
     Ping { timestamp: Option<Box<RawValue>> },
+    Pong { id: Option<String> },
     Gap { channel: String, from: Sequence, to: Sequence, reason: String },
     Reset { channel: String, position: Position },
     Dropped { channel: String, count: u64 },
@@ -99,6 +102,17 @@ pub(crate) enum Incoming {
     Stale { channel: String, since_ms: i64 },
     Quiet,
     Other { kind: String, channel: Option<String> },
+}
+
+/// What a server says when it welcomes a session.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    pub(crate) session: Option<String>,
+    pub(crate) heartbeat_ms: Option<u64>,
+    /// The longest wait between attempts.
+    pub(crate) retry_max_ms: Option<u64>,
+    /// When the token runs out, in milliseconds since 1970.
+    pub(crate) expires_at: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -130,6 +144,10 @@ struct Wire<'a> {
     session: Option<String>,
     #[serde(default)]
     heartbeat_ms: Option<u64>,
+    #[serde(default)]
+    retry_max_ms: Option<u64>,
+    #[serde(default)]
+    expires_at: Option<i64>,
     #[serde(default)]
     channel: Option<String>,
     #[serde(default)]
@@ -197,8 +215,12 @@ pub(crate) fn read(text: &str) -> Option<Incoming> {
     Some(match &*wire.kind {
         "welcome" => Incoming::Welcome { client_id: wire.client_id },
         "connected" => {
-            Incoming::Connected { session: wire.session.or(wire.client_id), heartbeat_ms: wire.heartbeat_ms }
+            let session = wire.session.or(wire.client_id);
+            let Wire { heartbeat_ms, retry_max_ms, expires_at, .. } = wire;
+            Incoming::Connected(Connected { session, heartbeat_ms, retry_max_ms, expires_at })
         }
+        "refreshed" => Incoming::Refreshed { expires_at: wire.expires_at },
+        "token_expiring" => Incoming::TokenExpiring,
         "subscribed" => {
             let positions = wire.positions.into_iter();
             let positions =
@@ -247,7 +269,8 @@ pub(crate) fn read(text: &str) -> Option<Incoming> {
             },
         },
         "ping" => Incoming::Ping { timestamp: wire.timestamp.map(ToOwned::to_owned) },
-        "pong" | "unsubscribed" => Incoming::Quiet,
+        "pong" => Incoming::Pong { id },
+        "unsubscribed" => Incoming::Quiet,
         "gap" => Incoming::Gap {
             channel: wire.channel?,
             from: Sequence(wire.from?),
@@ -500,6 +523,20 @@ pub(crate) fn write_publish(id: &str, event: &NewEvent) -> String {
         critical: *critical,
     };
     serde_json::to_string(&publish).unwrap_or_default()
+}
+
+/// Asks for a sign of life.
+pub(crate) fn write_ping(id: &str) -> String {
+    format!(r#"{{"type":"ping","id":"{id}"}}"#)
+}
+
+/// Another token for the connection that lives.
+pub(crate) fn write_refresh(id: &str, token: &str) -> String {
+    #[derive(Serialize)]
+    struct Token<'a> {
+        token: &'a str,
+    }
+    write("refresh", id, Token { token })
 }
 
 /// Asks who is in a channel, or puts the cursor somewhere.

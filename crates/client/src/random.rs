@@ -34,17 +34,14 @@ impl Random {
         (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A message id: unique without coordination, 26 characters.
-    pub fn message_id(&mut self) -> String {
-        const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-        let mut bits = u128::from(self.next_u64()) << 64 | u128::from(self.next_u64());
-        (0..26)
-            .map(|_| {
-                let character = ALPHABET[(bits & 31) as usize] as char;
-                bits >>= 5;
-                character
-            })
-            .collect()
+    /// A message id: a UUID of version 7 (RFC 9562 §5.7), which sorts by its time, in milliseconds since 1970.
+    pub fn message_id(&mut self, unix_ms: u64) -> String {
+        let time = (unix_ms & 0xffff_ffff_ffff) << 16;
+        let high = time | 0x7000 | (self.next_u64() & 0x0fff);
+        let low = 0x8000_0000_0000_0000 | (self.next_u64() >> 2);
+        let bits = u128::from(high) << 64 | u128::from(low);
+        let hex = format!("{bits:032x}");
+        [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
     }
 }
 
@@ -61,10 +58,16 @@ mod tests {
     }
 
     #[test]
-    fn message_ids_do_not_repeat() {
+    fn message_ids_are_uuids_that_sort_by_time_and_do_not_repeat() {
         let mut random = Random::default();
-        let ids: std::collections::HashSet<String> = (0..10_000).map(|_| random.message_id()).collect();
-        assert_eq!(ids.len(), 10_000);
-        assert!(ids.iter().all(|id| id.len() == 26 && id.bytes().all(|byte| byte.is_ascii_alphanumeric())));
+        let ids: Vec<String> = (0..10_000).map(|ms| random.message_id(1_763_000_000_000 + ms)).collect();
+        assert!(ids.is_sorted());
+        let same: std::collections::HashSet<String> = (0..10_000).map(|_| random.message_id(7)).collect();
+        assert_eq!(same.len(), 10_000);
+        for id in same {
+            let parts: Vec<usize> = id.split('-').map(str::len).collect();
+            assert_eq!(parts, [8, 4, 4, 4, 12], "{id}");
+            assert!(id.starts_with("00000000-0007-7") && "89ab".contains(&id[19..20]), "{id}");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! A connection to a server, with TLS if its URL asks for it.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -67,6 +69,30 @@ impl Stream {
     /// Dropping the future loses no byte.
     pub(crate) async fn read_into(&mut self, input: &mut Vec<u8>) -> io::Result<usize> {
         self.0.read_buf(input).await
+    }
+
+    /// Appends what has come; 0 at the end.
+    pub(crate) fn poll_read_into(
+        &mut self,
+        context: &mut Context<'_>,
+        input: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        let mut chunk = [const { std::mem::MaybeUninit::uninit() }; 16 * 1024];
+        let mut chunk = ReadBuf::uninit(&mut chunk);
+        Pin::new(&mut self.0).poll_read(context, &mut chunk).map_ok(|()| {
+            input.extend_from_slice(chunk.filled());
+            chunk.filled().len()
+        })
+    }
+
+    /// Writes some; how much.
+    pub(crate) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    /// Writes what was taken down to the kernel.
+    pub(crate) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
     }
 
     /// Writes everything, down to the kernel.

@@ -50,12 +50,14 @@ pub(crate) enum Step {
 }
 
 /// What to do about an accepted subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Subscribed {
     /// Nothing.
     Settled,
     /// Subscribe again, from the cursor.
     Ask,
+    /// The channel has another history than before, which goes on after this position: tell the application.
+    Reset(Position),
 }
 
 #[derive(Debug)]
@@ -64,7 +66,11 @@ struct Cursor {
     epoch: Option<Epoch>,
     sequence: Option<Sequence>,
     replaying: bool,
+    /// The critical events that were asked for have not all come: they are asked for again.
+    critical: bool,
     repair: Repair,
+    /// A reset that was told before the server said it.
+    told_reset: Option<Position>,
 }
 
 /// How far the repair of a hole is.
@@ -90,7 +96,16 @@ impl Tracker {
             Start::After(sequence) => (None, Some(*sequence)),
             _ => (None, None),
         };
-        let cursor = Cursor { start, epoch, sequence, replaying: true, repair: Repair::None };
+        let critical = start == Start::Critical;
+        let cursor = Cursor {
+            start,
+            epoch,
+            sequence,
+            replaying: true,
+            critical,
+            repair: Repair::None,
+            told_reset: None,
+        };
         self.cursors.insert(channel, cursor);
     }
 
@@ -108,6 +123,7 @@ impl Tracker {
         for cursor in self.cursors.values_mut() {
             cursor.replaying = true;
             cursor.repair = Repair::None;
+            cursor.told_reset = None;
         }
     }
 
@@ -124,6 +140,13 @@ impl Tracker {
             cursor.repair = Repair::Asked;
             return Subscribed::Ask;
         }
+        if cursor.epoch.as_ref().is_some_and(|known| *known != position.epoch) {
+            // A server that was asked for a position says `reset` too, but the connection may break before that comes;
+            // one that was not asked for one does not. Either way all that is known of the channel is void.
+            cursor.begin_again(position);
+            cursor.told_reset = Some(position.clone());
+            return Subscribed::Reset(position.clone());
+        }
         if cursor.repair == Repair::Asked {
             cursor.repair = Repair::Answered;
         }
@@ -137,9 +160,18 @@ impl Tracker {
         Subscribed::Settled
     }
 
-    pub(crate) fn event(&mut self, channel: &str, sequence: Sequence, previous: Option<Sequence>) -> Step {
+    /// An event came; `critical` is what it says of itself.
+    pub(crate) fn event(
+        &mut self,
+        channel: &str,
+        sequence: Sequence,
+        previous: Option<Sequence>,
+        critical: bool,
+    ) -> Step {
         let Some(cursor) = self.cursors.get_mut(channel) else { return Step::Deliver { replayed: false } };
         let replayed = cursor.replaying;
+        // Where only critical events come, any other one is behind them: from there on a position is enough.
+        cursor.critical &= critical;
         let Some(last) = cursor.sequence else {
             cursor.sequence = Some(sequence);
             return Step::Deliver { replayed };
@@ -184,18 +216,34 @@ impl Tracker {
         }
     }
 
-    /// The log is a new one.
-    pub(crate) fn reset(&mut self, channel: &str, position: Position) {
-        if let Some(cursor) = self.cursors.get_mut(channel) {
-            cursor.epoch = Some(position.epoch);
-            cursor.sequence = Some(position.sequence);
-            cursor.repair = Repair::None;
+    /// The log is a new one; whether that is news.
+    pub(crate) fn reset(&mut self, channel: &str, position: &Position) -> bool {
+        let Some(cursor) = self.cursors.get_mut(channel) else { return true };
+        let known = cursor.told_reset.take().is_some_and(|told| told == *position);
+        if !known {
+            cursor.begin_again(position);
+            cursor.critical = false;
         }
+        !known
+    }
+
+    /// The events of this range are gone; what of it the application has not been told of, if anything.
+    pub(crate) fn gap(
+        &mut self,
+        channel: &str,
+        from: Sequence,
+        to: Sequence,
+    ) -> Option<(Sequence, Sequence)> {
+        let known = self.cursors.get(channel).and_then(|cursor| cursor.sequence);
+        self.advance(channel, to);
+        let from = known.map_or(from, |last| from.max(last.next()));
+        (from <= to).then_some((from, to))
     }
 
     pub(crate) fn replay_end(&mut self, channel: &str) {
         if let Some(cursor) = self.cursors.get_mut(channel) {
             cursor.replaying = false;
+            cursor.critical = false;
         }
     }
 
@@ -207,7 +255,17 @@ impl Tracker {
 }
 
 impl Cursor {
+    /// Another history begins after this position.
+    fn begin_again(&mut self, position: &Position) {
+        self.epoch = Some(position.epoch.clone());
+        self.sequence = Some(position.sequence);
+        self.repair = Repair::None;
+    }
+
     fn next_start(&self) -> Start {
+        if self.critical {
+            return Start::Critical;
+        }
         match (&self.epoch, self.sequence) {
             (Some(epoch), Some(sequence)) => Start::Since(Position { epoch: epoch.clone(), sequence }),
             // The epoch of `After` comes with the answer to a live subscription.
@@ -226,7 +284,7 @@ mod tests {
     }
 
     fn event(tracker: &mut Tracker, sequence: u64) -> Step {
-        tracker.event("c", Sequence(sequence), None)
+        tracker.event("c", Sequence(sequence), None, false)
     }
 
     fn at(sequence: u64) -> Position {
@@ -273,7 +331,10 @@ mod tests {
     #[test]
     fn an_announced_skip_is_no_hole() {
         let mut tracker = live_at(7);
-        assert_eq!(tracker.event("c", Sequence(12), Some(Sequence(7))), Step::Deliver { replayed: false });
+        assert_eq!(
+            tracker.event("c", Sequence(12), Some(Sequence(7)), false),
+            Step::Deliver { replayed: false }
+        );
         tracker.advance("c", Sequence(20));
         assert_eq!(event(&mut tracker, 21), Step::Deliver { replayed: false });
         tracker.advance("c", Sequence(3));
@@ -330,8 +391,78 @@ mod tests {
     #[test]
     fn a_reset_starts_over_in_the_new_epoch() {
         let mut tracker = live_at(700);
-        tracker.reset("c", in_epoch("e2", 0));
+        assert!(tracker.reset("c", &in_epoch("e2", 0)));
         assert_eq!(event(&mut tracker, 1), Step::Deliver { replayed: false });
         assert_eq!(tracker.position("c"), Some(in_epoch("e2", 1)));
+    }
+
+    #[test]
+    fn another_epoch_on_resume_is_a_reset_and_told_once() {
+        let mut tracker = live_at(7);
+        tracker.reconnecting();
+        let position = in_epoch("e2", 3);
+        assert_eq!(tracker.subscribed("c", Some(&position)), Subscribed::Reset(position.clone()));
+        // If the connection breaks here, the new history is asked for and nothing of the old one.
+        assert_eq!(tracker.next_start("c"), Start::Since(position.clone()));
+        assert!(!tracker.reset("c", &position), "the server says what has been told");
+        assert_eq!(event(&mut tracker, 4), Step::Deliver { replayed: true });
+        assert!(tracker.reset("c", &in_epoch("e3", 0)));
+        assert_eq!(tracker.subscribed("c", Some(&in_epoch("e3", 0))), Subscribed::Settled);
+    }
+
+    fn critical() -> Tracker {
+        let mut tracker = Tracker::default();
+        tracker.want("c".to_owned(), Start::Critical);
+        assert_eq!(tracker.subscribed("c", Some(&at(0))), Subscribed::Settled);
+        tracker
+    }
+
+    fn critical_event(tracker: &mut Tracker, sequence: u64, previous: u64) -> Step {
+        tracker.event("c", Sequence(sequence), Some(Sequence(previous)), true)
+    }
+
+    #[test]
+    fn critical_events_are_asked_for_again_until_they_have_all_come() {
+        let mut tracker = critical();
+        assert_eq!(critical_event(&mut tracker, 3, 0), Step::Deliver { replayed: true });
+        assert_eq!(critical_event(&mut tracker, 9, 3), Step::Deliver { replayed: true });
+        tracker.reconnecting();
+        assert_eq!(tracker.next_start("c"), Start::Critical, "it broke before the end");
+        tracker.subscribed("c", Some(&at(0)));
+        assert_eq!(critical_event(&mut tracker, 3, 0), Step::Drop);
+        assert_eq!(critical_event(&mut tracker, 9, 3), Step::Drop);
+        assert_eq!(critical_event(&mut tracker, 14, 9), Step::Deliver { replayed: true });
+        tracker.advance("c", Sequence(20));
+        tracker.replay_end("c");
+        assert_eq!(tracker.next_start("c"), Start::Since(at(20)));
+    }
+
+    #[test]
+    fn critical_events_are_behind_a_client_that_hears_others() {
+        let mut tracker = critical();
+        assert_eq!(critical_event(&mut tracker, 1, 0), Step::Deliver { replayed: true });
+        assert_eq!(event(&mut tracker, 2), Step::Deliver { replayed: true });
+        assert_eq!(tracker.next_start("c"), Start::Since(at(2)));
+    }
+
+    #[test]
+    fn critical_events_of_another_history_all_come_after_a_reset() {
+        let mut tracker = critical();
+        critical_event(&mut tracker, 9, 0);
+        tracker.reconnecting();
+        let position = in_epoch("e2", 0);
+        assert_eq!(tracker.subscribed("c", Some(&position)), Subscribed::Reset(position));
+        assert_eq!(critical_event(&mut tracker, 2, 0), Step::Deliver { replayed: true });
+        assert_eq!(tracker.next_start("c"), Start::Critical);
+    }
+
+    #[test]
+    fn a_gap_is_told_as_far_as_it_is_news() {
+        let mut tracker = live_at(7);
+        let range = |from, to| (Sequence(from), Sequence(to));
+        assert_eq!(tracker.gap("c", Sequence(1), Sequence(5)), None);
+        assert_eq!(tracker.gap("c", Sequence(5), Sequence(9)), Some(range(8, 9)));
+        assert_eq!(tracker.gap("c", Sequence(10), Sequence(12)), Some(range(10, 12)));
+        assert_eq!(event(&mut tracker, 13), Step::Deliver { replayed: false });
     }
 }

@@ -2,8 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod connection;
+mod machine;
 mod metrics;
+mod publishes;
+mod resuming;
 mod server;
+mod tokens;
 
 use std::time::Duration;
 
@@ -17,9 +22,9 @@ use server::{Peer, Server};
 
 fn options(server: &Server) -> Options {
     let mut options = Options::new(Endpoint::parse(&server.url()).unwrap());
-    options.token = Some("secret".to_owned());
+    options.token = "secret".to_owned().into();
     options.channels = vec![("run:1".to_owned(), Start::Live)];
-    options.backoff = Backoff { floor: Duration::ZERO, step: Duration::ZERO, cap: Duration::ZERO };
+    options.backoff = Backoff { min: Duration::ZERO, max: Duration::ZERO, factor: 1.0 };
     options
 }
 
@@ -47,7 +52,7 @@ async fn heard(deliveries: &mut Deliveries, done: usize) -> Vec<String> {
             }
             Delivery::Gap { from, to, reason, .. } => words.push(format!("gap {from}-{to} {reason}")),
             Delivery::Reset { position, .. } => words.push(format!("reset {}", position.epoch)),
-            Delivery::State { to: State::Waiting { .. }, reason: Some(reason), .. } => {
+            Delivery::State { to: State::Waiting, reason: Some(reason), .. } => {
                 words.push(reason.to_string());
             }
             _ => {}
@@ -179,14 +184,11 @@ async fn a_refused_publish_says_why() {
     let request =
         serde_json::from_str::<serde_json::Value>(&peer.read_text().await).unwrap()["id"].to_string();
     peer.text(&format!(
-        r#"{{"type":"error","id":{request},"code":"rate_limited","message":"Rate limit exceeded","retryable":true,"retry_after_ms":50}}"#
+        r#"{{"type":"error","id":{request},"code":"forbidden","message":"Forbidden","retryable":false}}"#
     ))
     .await;
     let Err(PublishError::Rejected(error)) = publishing.await.unwrap() else { panic!("not refused") };
-    assert_eq!(
-        (error.code.as_str(), error.retryable, error.retry_after_ms),
-        ("rate_limited", true, Some(50))
-    );
+    assert_eq!((error.code.as_str(), error.retryable), ("forbidden", false));
 }
 
 #[tokio::test]
@@ -215,8 +217,8 @@ async fn the_wait_after_a_drain_is_the_servers() {
     peer.text(r#"{"type":"reconnect","retry_ms":123456,"reason":"draining","code":4001}"#).await;
     peer.frame(8, &4001_u16.to_be_bytes()).await;
     loop {
-        if let Delivery::State { to: State::Waiting { wait }, .. } = deliveries.next().await.unwrap() {
-            break assert_eq!(wait, Duration::from_millis(123_456));
+        if let Delivery::State { to: State::Waiting, retry_in, .. } = deliveries.next().await.unwrap() {
+            break assert_eq!(retry_in, Some(Duration::from_millis(123_456)));
         }
     }
 }
@@ -229,9 +231,9 @@ async fn a_refused_token_ends_the_client_and_a_full_server_does_not() {
         server.refuse(answer).await;
         let outcome = loop {
             match deliveries.next().await {
-                Some(Delivery::State { to: State::Waiting { wait }, .. }) => break Some(wait),
+                Some(Delivery::State { to: State::Waiting, retry_in, .. }) => break retry_in,
+                Some(Delivery::State { to: State::Closed, .. }) | None => break None,
                 Some(_) => {}
-                None => break None,
             }
         };
         assert_eq!(outcome, (!end).then_some(Duration::from_secs(77)), "{answer}");
@@ -245,7 +247,7 @@ async fn a_mute_server_is_given_up_after_five_seconds() {
     let _mute = server.accept().await;
     tokio::time::pause();
     let reason = loop {
-        if let Delivery::State { to: State::Waiting { .. }, reason, .. } = deliveries.next().await.unwrap() {
+        if let Delivery::State { to: State::Waiting, reason, .. } = deliveries.next().await.unwrap() {
             break reason;
         }
     };
@@ -264,12 +266,14 @@ async fn a_server_that_falls_silent_is_probed_and_then_left() {
         }
     }
     tokio::time::pause();
-    while !matches!(states.last(), Some(State::Waiting { .. })) {
+    while !matches!(states.last(), Some(State::Waiting)) {
         if let Delivery::State { to, .. } = deliveries.next().await.unwrap() {
             states.push(to);
         }
     }
     assert_eq!(states[states.len() - 2], State::Probing);
+    // It has measured the round trip in vain before.
+    assert!(peer.read_text().await.starts_with(r#"{"type":"ping","id":""#));
     assert_eq!(peer.read().await, (9, b"probe".to_vec()));
 }
 

@@ -63,7 +63,7 @@ async fn told(deliveries: &mut pulsewire_client::Deliveries, count: usize) -> Ve
             }
             Delivery::Stale { since_ms, .. } => words.push(format!("stale {since_ms}")),
             Delivery::Dropped { count, .. } => words.push(format!("dropped {count}")),
-            Delivery::State { to: State::Waiting { .. }, .. } => words.push("lost".to_owned()),
+            Delivery::State { to: State::Waiting, .. } => words.push("lost".to_owned()),
             _ => {}
         }
     }

@@ -147,7 +147,7 @@ mod tests {
 
     fn resolve(url: Option<&str>, token: Option<&str>, dev: Option<&str>) -> Result<(String, String), Exit> {
         let folder = std::env::temp_dir()
-            .join(format!("pulsewire-connection-{}", pulsewire_client::Random::default().message_id()));
+            .join(format!("pulsewire-connection-{}", pulsewire_client::Random::default().message_id(0)));
         fs::create_dir_all(&folder).unwrap();
         let file = folder.join("dev.json");
         if let Some(dev) = dev {

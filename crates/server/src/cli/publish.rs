@@ -188,7 +188,7 @@ async fn over_socket(
 ) -> Result<Exit, Exit> {
     let mut options = Options::new(connection.endpoint.clone());
     options.trust = connection.trust.clone();
-    options.token = Some(connection.token);
+    options.token = connection.token.into();
     let (client, mut deliveries) = Client::start(options);
     let mut pace = command.pace();
     let mut tally = Tally::new(&events);
@@ -202,7 +202,7 @@ async fn over_socket(
             tokio::select! {
                 outcome = &mut publishing => break outcome,
                 delivery = deliveries.next() => match delivery {
-                    Some(Delivery::State { to: State::Waiting { .. } | State::Closed, reason, .. }) => {
+                    Some(Delivery::State { to: State::Waiting | State::Closed, reason, .. }) => {
                         let reason = reason.unwrap_or(Reason::Client);
                         return Err(report(&reason, &connection.endpoint, terminal));
                     }

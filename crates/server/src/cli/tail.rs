@@ -144,7 +144,7 @@ impl Tail {
         };
         let mut options = Options::new(connection.endpoint.clone());
         options.trust = connection.trust.clone();
-        options.token = Some(connection.token.clone());
+        options.token = connection.token.clone().into();
         options.channels = self.channels.iter().map(|channel| (channel.clone(), start.clone())).collect();
         options.narrow = Narrow {
             tags: self.tags.iter().cloned().collect(),
@@ -233,7 +233,9 @@ impl<'c> Following<'c> {
             return Some(not_written(path, &error, terminal));
         }
         match delivery {
-            Delivery::State { to, reason, .. } => return self.state(to, reason, terminal),
+            Delivery::State { to, reason, retry_in, .. } => {
+                return self.state(to, reason, retry_in, terminal);
+            }
             Delivery::Refused(error) => {
                 self.view.close();
                 terminal.say(format_args!("error: {error}"));
@@ -330,7 +332,13 @@ impl<'c> Following<'c> {
         }
     }
 
-    fn state(&mut self, to: State, reason: Option<Reason>, terminal: &mut Terminal<'_>) -> Option<Exit> {
+    fn state(
+        &mut self,
+        to: State,
+        reason: Option<Reason>,
+        retry_in: Option<Duration>,
+        terminal: &mut Terminal<'_>,
+    ) -> Option<Exit> {
         match (to, reason) {
             (State::Live, _) => {
                 if !self.was_live && self.command.live {
@@ -344,12 +352,15 @@ impl<'c> Following<'c> {
                     self.view.say(terminal, text);
                 }
             }
-            (State::Waiting { wait }, Some(reason)) if self.was_live => {
+            (State::Waiting, Some(reason)) if self.was_live => {
                 self.lost_at.get_or_insert_with(Instant::now);
-                let text = format_args!("-- {reason}, retrying in {:.1} s …", wait.as_secs_f64());
+                let text = format_args!(
+                    "-- {reason}, retrying in {:.1} s …",
+                    retry_in.unwrap_or_default().as_secs_f64()
+                );
                 self.view.say(terminal, text);
             }
-            (State::Waiting { .. } | State::Closed, Some(reason)) => {
+            (State::Waiting | State::Closed, Some(reason)) => {
                 self.view.close();
                 return Some(report(&reason, &self.connection.endpoint, terminal));
             }

@@ -141,13 +141,13 @@ impl Secure {
     fn refusal(&self, host: &str, trust: Trust) -> Option<Reason> {
         let mut options = Options::new(self.endpoint(host));
         options.trust = trust;
-        options.token = Some(self.server.token("ann", Role::User));
+        options.token = self.server.token("ann", Role::User).into();
         self.server.block_on(async {
             let (_client, mut deliveries) = Client::start(options);
             while let Some(delivery) = deliveries.next().await {
                 match delivery {
                     Delivery::State { to: State::Live, .. } => return None,
-                    Delivery::State { to: State::Waiting { .. } | State::Closed, reason, .. } => {
+                    Delivery::State { to: State::Waiting | State::Closed, reason, .. } => {
                         return reason;
                     }
                     _ => {}
@@ -446,7 +446,7 @@ fn the_client_subscribes_and_publishes_over_wss() {
     let secure = Secure::start("");
     let mut options = Options::new(secure.endpoint("localhost"));
     options.trust = secure.trust();
-    options.token = Some(secure.server.token("ann", Role::Publisher));
+    options.token = secure.server.token("ann", Role::Publisher).into();
     options.channels.push(("run:1".to_owned(), Start::Live));
     let event = NewEvent {
         channel: "run:1".to_owned(),

@@ -83,7 +83,10 @@ impl<W: io::Write> Record<W> {
             Delivery::Dropped { channel, count } => {
                 json!({"type": "dropped", "channel": channel, "count": count})
             }
-            Delivery::State { from: State::Live, .. } => {
+            // A connection that is probed is there still.
+            Delivery::State { from: State::Live | State::Probing, to, .. }
+                if !matches!(to, State::Live | State::Probing) =>
+            {
                 self.begun = true;
                 json!({"type": "disconnected"})
             }
@@ -94,9 +97,22 @@ impl<W: io::Write> Record<W> {
 
 #[cfg(test)]
 mod tests {
-    use pulsewire_client::Sequence;
+    use pulsewire_client::{Reason, Sequence};
 
     use super::*;
+
+    #[test]
+    fn a_connection_is_gone_when_it_ends_and_not_when_it_is_probed() {
+        let mut history =
+            Record { file: Vec::new(), reader: "ada".to_owned(), tags: json!({}), begun: false };
+        let states = [State::Live, State::Probing, State::Live, State::Probing, State::Waiting];
+        for pair in states.windows(2) {
+            let reason = (pair[1] == State::Waiting).then_some(Reason::Silent);
+            history.told(&Delivery::State { from: pair[0], to: pair[1], reason, retry_in: None }).unwrap();
+        }
+        let text = String::from_utf8(history.file).unwrap();
+        assert_eq!(text.matches("disconnected").count(), 1, "{text}");
+    }
 
     #[test]
     fn the_last_part_of_the_values_stands_for_all_changes_before() {
