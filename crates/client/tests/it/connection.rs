@@ -52,12 +52,14 @@ async fn the_round_trip_is_measured_every_fifteen_seconds() {
 #[tokio::test]
 async fn a_server_that_stops_reading_does_not_keep_the_client_from_noticing() {
     let server = Server::start().await;
-    let (client, mut deliveries) = Client::start(options(&server));
+    let mut options = options(&server);
+    options.queue.bytes_max = 64 << 20;
+    let (client, mut deliveries) = Client::start(options);
     let _mute = greet(&server, 0).await;
-    // More than both kernels buffer: it can only be written if somebody reads.
+    // More than the kernel buffers: it can only be written if somebody reads.
     for _ in 0..16 {
         let client = client.clone();
-        let data = format!("\"{}\"", "x".repeat(60_000));
+        let data = format!("\"{}\"", "x".repeat(2 << 20));
         tokio::spawn(async move { client.publish(crate::event(&data)).await });
     }
     client.health().wait_for(|health| health.queued == 16).await.unwrap();
