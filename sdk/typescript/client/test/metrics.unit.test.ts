@@ -143,6 +143,14 @@ describe('a metric service', () => {
     expect(made.getBufferedMetrics('unknown')).toEqual([]);
   });
 
+  it('keeps a window of a series that comes late', async () => {
+    const made = service();
+    made.subscribe({ channels: [CPU], aggregation_interval: '1s' });
+    await settle();
+    for (const second of [2, 1]) server.say(point(second, second));
+    expect(made.getBufferedMetrics(CPU).map((metric) => metric['value'])).toEqual([2, 1]);
+  });
+
   it('tells of silence and of what was dropped, and not as metrics', async () => {
     const notices: unknown[] = [];
     const metrics: unknown[] = [];
