@@ -46,8 +46,8 @@ export function viewOf(status: Status, health: HealthInput, reconnected: boolean
       labels.status, works && level !== 'good' ? `${words}, ${labels[level]}` : words,
       labels.latency, lag,
       labels.p95, milliseconds(health.latencyP95),
-      // Rounded down, so that one lost message is never "100 %".
-      labels.delivery, write(messageDeliveryRate && Math.floor(messageDeliveryRate * 1000) / 10, ' %'),
+      // Rounded down, so that one lost message is never "100%".
+      labels.delivery, write(messageDeliveryRate && Math.floor(messageDeliveryRate * 1000) / 10, '%'),
       labels.reconnects, write(health.reconnectionCount),
       labels.queued, write(queuedMessages),
       labels.transport, transport ? labels[transport] : '–',

@@ -328,7 +328,7 @@ describe('plain HTML', () => {
     lab.serve('/attributes.html', html('<connection-health status="connected" latency="40" delivery-rate="0.99" reconnects="2" queued="3" fallback></connection-health>'));
     const page = await open('/attributes.html');
     expect(await pill(page)).toBe('HTTP polling 40 ms 3 queued');
-    expect([await line(page, 'Delivery'), await line(page, 'Reconnects')]).toEqual(['99 %', '2']);
+    expect([await line(page, 'Delivery'), await line(page, 'Reconnects')]).toEqual(['99%', '2']);
     await page.evaluate(() => {
       const element = document.querySelector('connection-health');
       element?.removeAttribute('fallback');
@@ -355,7 +355,7 @@ describe("document 003's tag", () => {
       document.body.append(element);
     });
     expect(await pill(page, 'app-connection-health')).toBe('Connected 45 ms 5 queued');
-    expect([await line(page, 'Delivery'), await line(page, 'Reconnects'), await line(page, 'Queued')]).toEqual(['98 %', '2', '5']);
+    expect([await line(page, 'Delivery'), await line(page, 'Reconnects'), await line(page, 'Queued')]).toEqual(['98%', '2', '5']);
     const update = (change: Parameters<typeof Object.assign>[1]): Promise<void> =>
       page.evaluate((values) => void Object.assign(document.querySelector('app-connection-health') ?? {}, values), change);
     await update({ usingFallback: true });

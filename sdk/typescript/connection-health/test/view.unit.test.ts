@@ -62,7 +62,7 @@ describe('the view', () => {
       shape: 'degraded',
       pill: ['HTTP polling', '84 ms', '3 queued'],
       lines: {
-        Status: 'HTTP polling, degraded', Latency: '84 ms', 'Latency p95': '140 ms', Delivery: '99.9 %', Reconnects: '2', Queued: '3',
+        Status: 'HTTP polling, degraded', Latency: '84 ms', 'Latency p95': '140 ms', Delivery: '99.9%', Reconnects: '2', Queued: '3',
         Transport: 'HTTP polling', 'Retry in': '4 s',
       },
       warning: LABELS.fallback,
@@ -75,7 +75,7 @@ describe('the view', () => {
     const { pill, lines, warning, button } = see({ latency: 12, reconnectionCount: 0, messageDeliveryRate: 1, isHealthy: true });
     expect(pill).toEqual(['Connected', '12 ms', '']);
     expect(lines).toEqual({
-      Status: 'Connected', Latency: '12 ms', 'Latency p95': '–', Delivery: '100 %', Reconnects: '0', Queued: '–', Transport: '–', 'Retry in': '–',
+      Status: 'Connected', Latency: '12 ms', 'Latency p95': '–', Delivery: '100%', Reconnects: '0', Queued: '–', Transport: '–', 'Retry in': '–',
     });
     expect([warning, button]).toEqual(['', '']);
   });
