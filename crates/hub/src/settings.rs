@@ -1,5 +1,7 @@
 //! What the hub is told by its operator.
 
+use pulsewire_protocol::client::BACKOFF_MAX_MS;
+
 /// Bounds of one session or connection. Each has a counter and a documented answer
 /// (`docs/settings.md`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +76,9 @@ pub struct HubSettings {
     pub heartbeat_timeout_ms: u64,
     /// How long a session outlives its connection, in milliseconds. Default 2 min.
     pub resume_window_ms: u64,
+    /// The longest that a client should wait between attempts to come back, in milliseconds. Default 10 s, which goes
+    /// without saying.
+    pub retry_max_ms: u64,
     /// The event types a client may send as messages of their own (document 000's five by default).
     pub client_events: Box<[Box<str>]>,
 }
@@ -85,6 +90,7 @@ impl Default for HubSettings {
             heartbeat_interval_ms: 30_000,
             heartbeat_timeout_ms: 10_000,
             resume_window_ms: 120_000,
+            retry_max_ms: BACKOFF_MAX_MS,
             client_events: ["task_assign", "draft_approve", "draft_reject", "message_send", "state_sync"]
                 .map(Into::into)
                 .into(),

@@ -81,6 +81,9 @@ pub struct Connected<'a> {
     pub expires_at_ms: Option<i64>,
     /// How often the server sends a heartbeat.
     pub heartbeat_ms: u32,
+    /// The longest that the client should wait between attempts to come back, where that is not
+    /// [`BACKOFF_MAX_MS`](crate::client::BACKOFF_MAX_MS).
+    pub retry_max_ms: Option<u32>,
     /// The server's incarnation: when it changes, sessions and in-memory history are new.
     pub epoch: Option<&'a str>,
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use pulsewire_bus::{Bus, ChannelKind, Namespace, Now, Variant};
+use pulsewire_protocol::client::BACKOFF_MAX_MS;
 use pulsewire_protocol::{
     Answer, ChannelName, Connected, Encoding, ErrorAnswer, ErrorCode, GetHistory, Heartbeat, History, Kind,
     Request, RequestError, RequestId, SessionId, Shape, Subscribe, parse, request_from_msgpack,
@@ -375,6 +376,9 @@ impl<N: Net> Shard<N> {
                 user: &principal.sub,
                 expires_at_ms: principal.expires_at_ms,
                 heartbeat_ms: u32::try_from(self.settings.heartbeat_interval_ms).unwrap_or(u32::MAX),
+                retry_max_ms: Some(self.settings.retry_max_ms)
+                    .filter(|retry_max_ms| *retry_max_ms != BACKOFF_MAX_MS)
+                    .and_then(|retry_max_ms| u32::try_from(retry_max_ms).ok()),
                 epoch: None,
             };
             self.answer(index, &Answer::Connected(connected), wish.id.as_ref());

@@ -174,6 +174,9 @@ fn write_connected(connected: &Connected<'_>, object: &mut Object<'_>) {
         object.shown("expires_at", expires_at_ms);
     }
     object.shown("heartbeat_ms", connected.heartbeat_ms);
+    if let Some(retry_max_ms) = connected.retry_max_ms {
+        object.shown("retry_max_ms", retry_max_ms);
+    }
     if let Some(epoch) = connected.epoch {
         object.text("epoch", epoch);
     }

@@ -165,6 +165,7 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
             user: value["user"].as_str()?,
             expires_at_ms: value["expires_at"].as_i64(),
             heartbeat_ms: number("heartbeat_ms")? as u32,
+            retry_max_ms: number("retry_max_ms").map(|ms| ms as u32),
             epoch: value["epoch"].as_str(),
         }),
         "refreshed" => Answer::Refreshed { expires_at_ms: value["expires_at"].as_i64() },

@@ -173,6 +173,8 @@ section! {
     resume_window: Span = "2m", range("0s", "1h"), reloadable();
     /// Sessions that wait at the same time; the oldest is dropped for a new one.
     detached_max: Count = "10000", reloadable();
+    /// The longest that a client should wait between two attempts to come back, from its next connection on. Longer spreads more clients thinner after an outage.
+    retry_max: Span = "10s", range("1s", "10m"), reloadable();
 }
 
 section! {

@@ -579,3 +579,24 @@ fn heartbeats_come_as_the_endpoint_or_the_client_says() {
     assert!(server.metric("pulsewire_heartbeat_rtt_seconds_count") >= 4.0);
     assert_eq!(server.metric("websocket_heartbeat_timeouts_total"), 0.0);
 }
+
+/// R17, R72.
+#[test]
+fn how_long_clients_wait_at_most_is_said_only_where_it_is_not_ten_seconds() {
+    for (settings, said) in [
+        ("", json!(null)),
+        ("[session]\nretry_max = \"10s\"\n", json!(null)),
+        ("[session]\nretry_max = \"10m\"\n", json!(600_000)),
+        ("[session]\nretry_max = \"1s\"\n", json!(1_000)),
+    ] {
+        let server = Server::start(settings);
+        let token = server.token("ada", Role::User);
+        let mut socket = server.open("/ws", "");
+        let connected = socket.ask(&json!({ "type": "connect", "id": 1, "token": token }));
+        assert_eq!(
+            (&connected["type"], &connected["retry_max_ms"]),
+            (&json!("connected"), &said),
+            "{settings}"
+        );
+    }
+}

@@ -217,6 +217,7 @@ fn other_values() -> Vec<(&'static str, &'static str)> {
         ("heartbeat.timeout", "6s"),
         ("session.resume_window", "3m"),
         ("session.detached_max", "9"),
+        ("session.retry_max", "9s"),
         ("limits.connections_max", "20000"),
         ("limits.connections_soft", "7"),
         ("limits.connections_per_address", "9"),
