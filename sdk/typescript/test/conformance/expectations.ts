@@ -102,10 +102,10 @@ export const EXPECTATIONS: Readonly<Record<string, Expect>> = {
   },
   /** How many sessions it had: one that is resumed is still the same. */
   sessions: (world, step) => count(world, step, (subject) => subject.sessions.length),
-  /** No attempt is under way, and the next one has its time. */
+  /** No attempt to connect is under way. */
   waiting: (world, step) => {
-    const { client } = world.subject(step);
-    return { found: client.connectionHealth, holds: () => client.connectionHealth().nextRetryAt !== null };
+    const { connectionHealth } = world.subject(step).client;
+    return { found: connectionHealth, holds: () => connectionHealth().nextRetryAt !== null || connectionHealth().transport === 'websocket' };
   },
   lost: (world, step) => count(world, step, (subject) => subject.lost),
   restored: (world, step) => count(world, step, (subject) => subject.restored),

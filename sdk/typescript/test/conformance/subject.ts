@@ -10,7 +10,10 @@ import { type Claims, isObject, PATIENCE_MS, sign } from '../gateway.js';
 import { isNumber, Reader } from './scenario.js';
 
 /** What a scenario's client can do; a scenario that needs something else is not run. */
-export const ABLE = ['polling', 'sse', 'presence', 'metrics', 'msgpack'];
+export const ABLE = [
+  'polling', 'sse', 'presence', 'metrics', 'msgpack', 'subscribe_later', 'unsubscribe', 'handlers', 'filters', 'disconnect', 'volatile', 'lost',
+  'sessions',
+];
 
 /** One listener and all it heard. */
 export interface Handler {
