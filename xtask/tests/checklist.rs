@@ -65,16 +65,17 @@ fn wrong_names(workspace: &Workspace, shown: &str) -> Vec<String> {
         return Vec::new();
     }
     // The names of the SDK's tests are sentences, with commas in them.
-    let end = shown.rfind('`').map_or(0, |end| end + 1);
-    let (tests, rest) = (&shown[..end], shown[end..].strip_prefix("; "));
-    let unclear = (rest.is_none() && end < shown.len()).then(|| format!("not understood: {}", &shown[end..]));
+    let (tests, rest) = match shown.split_once("`; ") {
+        Some((tests, rest)) => (tests, Some(rest)),
+        None => (shown, None),
+    };
     let unknown = rest.filter(|rest| !is_reason(rest)).map(|rest| format!("no reason: {rest}"));
     let absent = tests
         .split("`, `")
         .map(|test| test.trim_matches('`'))
         .filter(|test| !exists(workspace, test))
         .map(|test| format!("no such test: {test}"));
-    absent.chain(unclear).chain(unknown).collect()
+    absent.chain(unknown).collect()
 }
 
 /// Whether what is named is in the code: a test, `crate: module::test`, a test of the TypeScript SDK,
