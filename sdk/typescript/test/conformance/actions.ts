@@ -96,7 +96,6 @@ export const ACTIONS: Readonly<Record<string, Action>> = {
   send_away: async (world, step) => {
     await world.gateway.ask('/api/admin/websocket/disconnect', { user: step.text('user'), code: step.number('code') });
   },
-  forgive: (world, step) => step.texts('codes').forEach((code) => world.forgiven.add(code)),
 };
 
 /** A position may be given as a sequence alone: of the history that the channel has now. */

@@ -10,8 +10,6 @@ export class World implements AsyncDisposable {
   readonly publishes = new Map<string, Publish>();
   /** The newest sequence of each log channel, as far as somebody was told. */
   readonly heads = new Map<string, number>();
-  /** What is expected to go wrong besides. */
-  readonly forgiven = new Set<string>();
   readonly #subjects: ReadonlyMap<string, Subject>;
 
   private constructor(gateway: Gateway, network: Network, scenario: Scenario) {
@@ -62,7 +60,7 @@ export class World implements AsyncDisposable {
         check(name, handler, subject);
       }
       for (const { code, message } of subject.errors) {
-        if (['listener', 'protocol', 'storage'].includes(code) && !this.forgiven.has(code)) throw new Error(`an error nobody expects: ${message}`);
+        if (['listener', 'protocol', 'storage'].includes(code)) throw new Error(`an error nobody expects: ${message}`);
       }
     }
   }
