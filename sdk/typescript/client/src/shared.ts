@@ -169,7 +169,8 @@ function leader(say: Hear, watch: (tab: string, gone: () => void) => void, isOwn
     };
     real.onmessage = ({ data }: MessageEvent<string>) => {
       const message = JSON.parse(data) as ServerMessage;
-      const [, socket, id] = /^(\S+) (.+)$/.exec(String(message.id ?? '')) ?? [];
+      // The id of an event is its publisher's.
+      const [, socket, id] = (message.type !== 'event' && /^(\S+) (.+)$/.exec(String(message.id))) || [];
       if (socket === undefined || id === undefined) return frame(null, message);
       frame(socket, { ...message, id: JSON.parse(id) as string });
       if (message.type === 'connected') {
