@@ -299,7 +299,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
   }
 
   function send(message: Message): boolean {
-    const can = status() === 'connected' && socket !== null && (message['id'] !== undefined || socket.bufferedAmount < SOCKET_FULL);
+    const can = status() === 'connected' && (message['id'] !== undefined || Number(socket?.bufferedAmount) < SOCKET_FULL);
     if (can) transmit(message);
     return can;
   }
@@ -432,15 +432,15 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
 
   /** How this client was since the last report. */
   function report(): Message {
-    const said = { queued: outbox.waiting(), handler_ms: Math.round(slowest * 10) / 10, gaps_healed: healed, visible: !hidden() };
+    const said = { queued: outbox.waiting(), handler_ms: Math.round(slowest), gaps_healed: healed, visible: !hidden() };
     slowest = healed = 0;
     return said;
   }
 
   // ---- tokens
 
-  function expires(at: unknown = Infinity): void {
-    // At 80 % of what is left, a little sooner or later.
+  function expires(at: unknown): void {
+    // At 80 % of what is left, a little sooner or later; never if nothing was said.
     renewAlarm((Number(at) - Date.now()) * (0.75 + Math.random() / 10), renew);
   }
 
@@ -448,7 +448,10 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     if (typeof token !== 'function') return;
     token({ reason: 'expiring', signal: AbortSignal.timeout(tokenMs) })
       .then((given) => (given === null ? undefined : refresh(given)))
-      .catch((error: unknown) => fail(error));
+      .catch((error: unknown) => {
+        fail(error);
+        if (error instanceof UnauthorizedError) run({ type: 'token_refused' });
+      });
   }
 
   async function refresh(given: string): Promise<void> {
@@ -595,7 +598,7 @@ function groups(streams: Stream[]): Stream[][] {
 
 /** Hears of the network and of the page's coming and going, where there are such things. */
 function listenToPage(run: (type: 'online' | 'offline' | 'visible') => void, hide: () => void): Unsubscribe | undefined {
-  if (typeof document === 'undefined') return undefined;
+  if (!globalThis.document) return undefined;
   const stop = new AbortController();
   const hear = ({ type }: Event): void => {
     if (type === 'pagehide') hide();

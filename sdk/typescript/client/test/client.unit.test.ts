@@ -198,6 +198,22 @@ describe('tokens', () => {
     expect(FakeSocket.all).toHaveLength(1);
   });
 
+  it('ends the client when it is to be renewed and nobody is logged in any more', async () => {
+    const { client, told } = clientWith({
+      token: async ({ reason }) => {
+        if (reason === 'expiring') throw new UnauthorizedError();
+        return 't';
+      },
+    });
+    client.connect();
+    await pass();
+    socket().welcome();
+    socket().receive({ type: 'token_expiring', expires_in_ms: 60_000 });
+    await pass();
+    expect(client.status()).toBe('disconnected');
+    expect(told.at(-1)).toMatchObject(['failed', { code: 'unauthorized' }]);
+  });
+
   it('revives a client that was refused, and a logout gives up what was queued', async () => {
     const { client, told } = await connected({ token: 'old' });
     socket().end(4501);
