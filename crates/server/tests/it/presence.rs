@@ -269,6 +269,7 @@ fn a_connection_that_breaks_keeps_its_member_for_the_grace() {
     server.wait_metric("websocket_active_connections", 1.0);
     // Back with its session, which is a member again without a word.
     let mut ada = resumed(&server, "ada", &session);
+    assert_eq!(ada.json()["type"], "replay_end", "there was nothing to read again");
     let told = ada.json();
     assert_eq!(told["members"], json!(watcher.members.values().collect::<Vec<_>>()), "and sees what it saw");
     until("the page says what the watcher knows", || watcher.agrees(&server));
