@@ -55,9 +55,15 @@ async fn a_refused_token_is_replaced_twice_and_then_it_ends() {
 
     // Another token revives it.
     client.set_token(Some("fresh".to_owned())).await;
-    let peer = greet(&server, 0).await;
+    let mut peer = greet(&server, 0).await;
     assert!(peer.request.contains("\r\nAuthorization: Bearer fresh\r\n"), "{}", peer.request);
     until(&mut deliveries, State::Live).await;
+
+    // When that is refused, too, the callback is asked again.
+    peer.frame(8, &4501_u16.to_be_bytes()).await;
+    let peer = greet(&server, 0).await;
+    assert!(peer.request.contains("\r\nAuthorization: Bearer t4\r\n"), "{}", peer.request);
+    assert_eq!(asked.lock().unwrap().last(), Some(&TokenReason::Rejected));
 }
 
 #[tokio::test]
