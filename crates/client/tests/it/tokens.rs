@@ -108,8 +108,9 @@ async fn a_callback_that_fails_is_asked_once_an_attempt_and_one_that_says_nobody
 }
 
 /// K12.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_callback_that_hangs_is_given_up_after_ten_seconds() {
+    tokio::time::pause();
     let mut options = Options::new(pulsewire_client::Endpoint::parse("ws://127.0.0.1:9").unwrap());
     options.backoff = Backoff::default();
     options.token = TokenProvider::callback(|_| std::future::pending());
