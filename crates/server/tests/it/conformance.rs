@@ -137,9 +137,9 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
 /// Whether a value has at least what is expected: objects may have more members, lists not more items.
 fn matches(value: &Value, expected: &Value) -> bool {
     match (value, expected) {
-        (Value::Object(value), Value::Object(expected)) => expected
-            .iter()
-            .all(|(name, expected)| matches(value.get(name).unwrap_or(&Value::Null), expected)),
+        (Value::Object(value), Value::Object(expected)) => {
+            expected.iter().all(|(name, expected)| matches(value.get(name).unwrap_or(&Value::Null), expected))
+        }
         (Value::Array(value), Value::Array(expected)) => {
             value.len() == expected.len()
                 && value.iter().zip(expected).all(|(one, other)| matches(one, other))

@@ -9,6 +9,7 @@ mod auth;
 mod bench;
 mod child;
 mod cli;
+mod conformance;
 mod conversation;
 #[path = "../../../bus/tests/it/database.rs"]
 mod database;

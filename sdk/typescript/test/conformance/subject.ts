@@ -12,7 +12,7 @@ import { isNumber, Reader } from './scenario.js';
 /** What a scenario's client can do; a scenario that needs something else is not run. */
 export const ABLE = [
   'polling', 'sse', 'presence', 'metrics', 'msgpack', 'subscribe_later', 'unsubscribe', 'handlers', 'filters', 'disconnect', 'volatile', 'lost',
-  'sessions', 'levels',
+  'sessions', 'levels', 'queue_after_end', 'refused_alone',
 ];
 
 /** One listener and all it heard. */

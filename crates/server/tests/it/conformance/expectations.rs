@@ -41,7 +41,8 @@ impl World {
                     let _ = wanted.next_if(|it| *it == status);
                 }
                 let never = step.names("never");
-                let holds = wanted.peek().is_none() && !statuses.iter().any(|it| never.iter().any(|no| no == it));
+                let holds =
+                    wanted.peek().is_none() && !statuses.iter().any(|it| never.iter().any(|no| no == it));
                 (holds, json!(statuses))
             }
             "health" => some(vec![self.subject(step).health()], &number("has")),
@@ -56,7 +57,11 @@ impl World {
             "subscription" => {
                 let subject = self.subject(step);
                 let heard = subject.heard.lock().unwrap();
-                let state = if heard.subscribed.contains(step.text("channel")) { "subscribed" } else { "unsubscribed" };
+                let state = if heard.subscribed.contains(step.text("channel")) {
+                    "subscribed"
+                } else {
+                    "unsubscribed"
+                };
                 equal(json!(state), number("is"))
             }
             "events" | "event" => {
@@ -66,7 +71,8 @@ impl World {
                 if let Some(wanted) = step.get("has") {
                     return some(events, wanted);
                 }
-                let sequences: Vec<u64> = events.iter().filter_map(|it| it["sequenceNumber"].as_u64()).collect();
+                let sequences: Vec<u64> =
+                    events.iter().filter_map(|it| it["sequenceNumber"].as_u64()).collect();
                 let holds = step.sequences("sequences").is_none_or(|wanted| wanted == sequences)
                     && step.number("count").is_none_or(|count| count == events.len() as u64)
                     && step.get("all").is_none_or(|all| events.iter().all(|it| matches(it, all)));
@@ -94,7 +100,8 @@ impl World {
             "refused" => {
                 let publishes = self.publishes.lock().unwrap();
                 let code = step.text("code");
-                let outcomes: Vec<_> = step.names("of").iter().map(|name| publishes[name].outcome.clone()).collect();
+                let outcomes: Vec<_> =
+                    step.names("of").iter().map(|name| publishes[name].outcome.clone()).collect();
                 let holds = outcomes.iter().all(|it| matches!(it, Some(Err(refused)) if refused == code));
                 (holds, json!(format!("{outcomes:?}")))
             }
@@ -102,8 +109,8 @@ impl World {
             "overflow" => self.failed(step, |code| code == "queue_full"),
             "stored" => {
                 let history = self.history(step.text("channel"));
-                let ids: Vec<&str> =
-                    history["events"].as_array().unwrap().iter().filter_map(|it| it["id"].as_str()).collect();
+                let events = history["events"].as_array().unwrap();
+                let ids: Vec<&str> = events.iter().map(|it| it["id"].as_str().unwrap_or_default()).collect();
                 let holds = step.number("count").is_none_or(|count| count == ids.len() as u64)
                     && (step.get("ids").is_none() || step.names("ids") == ids);
                 (holds, json!(ids))

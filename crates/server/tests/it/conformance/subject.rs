@@ -7,8 +7,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use pulsewire_client::{
-    Backoff, Client, Delivery, Endpoint, Event, NewEvent, Options, Overflow, PublishError, Start, State, TokenError,
-    TokenProvider,
+    Backoff, Client, Delivery, Endpoint, Event, NewEvent, Options, Overflow, PublishError, Start, State,
+    TokenError, TokenProvider,
 };
 use pulsewire_loadtest::proxy::{Fault, Proxy};
 use serde_json::value::RawValue;
@@ -68,7 +68,8 @@ impl Heard {
                 self.events.entry(event.channel).or_default().push(shown);
             }
             Delivery::Gap { channel, from, to, .. } => {
-                self.gaps.push(json!({ "channel": channel, "from": from.0, "to": to.0, "reason": "expired" }));
+                self.gaps
+                    .push(json!({ "channel": channel, "from": from.0, "to": to.0, "reason": "expired" }));
             }
             Delivery::Reset { channel, position } => {
                 let before = self.events.get(&channel).map_or(0, Vec::len);
@@ -129,7 +130,8 @@ impl Subject {
             *time = ms(name).unwrap_or(*time);
         }
         let queue = &wanted["queue"];
-        let bound = |name: &str| queue.get(name).and_then(Value::as_u64).map(|it| usize::try_from(it).unwrap());
+        let bound =
+            |name: &str| queue.get(name).and_then(Value::as_u64).map(|it| usize::try_from(it).unwrap());
         options.queue.messages_max = bound("messages").unwrap_or(options.queue.messages_max);
         options.queue.bytes_max = bound("bytes").unwrap_or(options.queue.bytes_max);
         if queue["overflow"] == "drop_oldest" {
@@ -161,16 +163,17 @@ impl Subject {
         let _inside = self.runtime.enter();
         let (client, mut deliveries) = Client::start(options);
         self.client = Some(client.clone());
-        let (heard, proxy, resets) =
-            (Arc::clone(&self.heard), Arc::clone(&self.proxy), self.resets.clone());
+        let (heard, proxy, resets) = (Arc::clone(&self.heard), Arc::clone(&self.proxy), self.resets.clone());
         self.runtime.spawn(async move {
             while let Some(delivery) = deliveries.next().await {
-                let of = if let Delivery::Event(event) = &delivery { Some(event.channel.clone()) } else { None };
+                let of =
+                    if let Delivery::Event(event) = &delivery { Some(event.channel.clone()) } else { None };
                 let mut heard = heard.lock().unwrap();
                 heard.take(delivery);
                 let count = of.as_ref().and_then(|channel| heard.events.get(channel)).map_or(0, Vec::len);
                 drop(heard);
-                if of.and_then(|channel| resets.get(&channel)).is_some_and(|it| it.contains(&(count as u64))) {
+                if of.and_then(|channel| resets.get(&channel)).is_some_and(|it| it.contains(&(count as u64)))
+                {
                     proxy.apply(Fault::Reset);
                 }
             }

@@ -36,7 +36,11 @@ impl World {
         let folder = Folder::new();
         let file = folder.write("settings.toml", &scenario.server.settings);
         let mut arguments = vec!["--config".to_owned(), file.to_str().unwrap().to_owned()];
-        let own = [format!("auth.secret={SECRET}"), "collector.enabled=false".to_owned(), "server.shards=1".to_owned()];
+        let own = [
+            format!("auth.secret={SECRET}"),
+            "collector.enabled=false".to_owned(),
+            "server.shards=1".to_owned(),
+        ];
         for pair in own.iter().chain(&scenario.server.set) {
             arguments.extend(["--set".to_owned(), pair.clone()]);
         }
@@ -165,9 +169,10 @@ impl World {
         let channel = step.text("channel").to_owned();
         let options = step.get("options").cloned().unwrap_or_default();
         let since = match &options["since"] {
-            Value::Number(sequence) => {
-                Some((self.history(&channel)["epoch"].as_str().unwrap().to_owned(), sequence.as_u64().unwrap()))
-            }
+            Value::Number(sequence) => Some((
+                self.history(&channel)["epoch"].as_str().unwrap().to_owned(),
+                sequence.as_u64().unwrap(),
+            )),
             Value::Object(since) => {
                 Some((since["epoch"].as_str().unwrap().to_owned(), since["sequence"].as_u64().unwrap()))
             }
@@ -208,7 +213,8 @@ impl World {
                         let events = heard.events.get(channel).into_iter().flatten();
                         let events = events.filter_map(|event| event["sequenceNumber"].as_u64());
                         let gaps = heard.gaps.iter().filter(|gap| gap["channel"] == **channel);
-                        events.chain(gaps.filter_map(|gap| gap["to"].as_u64())).any(|it| it >= head) || head == 0
+                        events.chain(gaps.filter_map(|gap| gap["to"].as_u64())).any(|it| it >= head)
+                            || head == 0
                     })?;
                 }
                 check(subject, channel, whole)?;
@@ -278,7 +284,12 @@ pub(super) fn token(wanted: &Value) -> String {
         return sign("ada", "user", 3_600, None) + "x";
     }
     let ttl = wanted["ttl_seconds"].as_i64().unwrap_or(3_600);
-    sign(wanted["user"].as_str().unwrap(), wanted["role"].as_str().unwrap_or("user"), ttl, wanted.get("grants"))
+    sign(
+        wanted["user"].as_str().unwrap(),
+        wanted["role"].as_str().unwrap_or("user"),
+        ttl,
+        wanted.get("grants"),
+    )
 }
 
 fn sign(user: &str, role: &str, ttl_seconds: i64, grants: Option<&Value>) -> String {
