@@ -241,7 +241,7 @@ export const metricServices = (load: () => Promise<Codec> | Codec): GetMetricSer
         if (!next_time) return metrics;
         more = { resolution, start_time: next_time };
       }
-      throw new RealtimeError('limit_exceeded', 'ask for less time');
+      throw new RealtimeError('limit_exceeded');
     },
   };
   const entry = { url, token, service };

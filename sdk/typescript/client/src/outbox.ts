@@ -91,7 +91,8 @@ export function createOutbox(
       };
       const full = (): boolean => entries.length >= maxMessages || bytes + entry.bytes > maxBytes;
       let lost = 0;
-      for (const oldest of entries) {
+      // What is on its way may be stored already: it stays.
+      for (const oldest of entries.filter((entry) => !entry.flying)) {
         if (overflow !== 'drop-oldest' || !full() || entry.bytes > maxBytes) break;
         give(oldest, 'queue_full');
         lost++;
@@ -151,7 +152,7 @@ export function createOutbox(
     tick(): boolean {
       const late = entries.filter((entry) => entry.flying && entry.due <= host.steady());
       for (const entry of late) again(entry, 0, 'no_ack');
-      for (const entry of entries) if (host.wall() - entry.queuedAt > maxAgeMs) give(entry, 'expired');
+      for (const entry of entries) if (host.wall() - entry.queuedAt > maxAgeMs) give(entry, entry.sends ? 'no_ack' : 'expired');
       return late.length > 0;
     },
 

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { Codec } from './codec.js';
 import type { RealtimeError } from './error.js';
 import type { Readable, Unsubscribe } from './readable.js';

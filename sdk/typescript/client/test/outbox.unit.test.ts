@@ -55,6 +55,28 @@ describe('the queue', () => {
     expect(sent()).toEqual(['c', 'd', 'e']);
   });
 
+  it('never drops what is on its way: it may be stored already', async () => {
+    const { settled, publish, sent } = outboxAt({ maxMessages: 2, overflow: 'drop-oldest' });
+    publish('a');
+    sent();
+    publish('b');
+    publish('c');
+    await flush();
+    expect(settled).toEqual({ b: 'queue_full' });
+    expect(sent()).toEqual(['c']);
+  });
+
+  it('says no_ack, not expired, of what waited for too long but was sent', async () => {
+    const { outbox, settled, publish, sent, pass } = outboxAt({ maxAgeMs: 1_000 });
+    publish('a');
+    sent();
+    outbox.disconnected();
+    pass(1_001);
+    outbox.tick();
+    await flush();
+    expect(settled).toEqual({ a: 'no_ack' });
+  });
+
   it('counts bytes as well, and never makes room for what can never fit', async () => {
     const { settled, publish, outbox, sent } = outboxAt({ maxBytes: 150, overflow: 'drop-oldest' });
     publish('a');
