@@ -560,6 +560,9 @@ pub(crate) fn write_pong(timestamp: Option<&RawValue>) -> String {
 }
 
 #[cfg(test)]
+mod golden;
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
