@@ -213,7 +213,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
         socket.onmessage = ({ data }: MessageEvent<string | ArrayBuffer>) => receive(data);
         socket.onclose = ({ code, reason }) => {
           forget();
-          lastError = new RealtimeError('disconnected', `closed ${code} ${reason}`, true);
+          lastError = new RealtimeError('disconnected', `${code} ${reason}`, true);
           run({ type: 'closed', code });
         };
       }).catch((error: unknown) => {
@@ -472,7 +472,8 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
 
   /** Sends what may be sent. */
   function flush(): void {
-    const over = status() === 'connected' ? transmit : machine.state === 'polling' && session?.publish;
+    // While the server is asked whether it is there, nothing goes out.
+    const over = machine.state === 'live' ? transmit : machine.state === 'polling' && session?.publish;
     if (loading || !over) return;
     for (const message of outbox.next()) {
       answers.set(message['id'], outbox.answer);
