@@ -104,6 +104,12 @@ export class Gateway implements AsyncDisposable {
     });
   }
 
+  /** How it ended although nobody told it to; empty as it should be. */
+  get died(): string {
+    const { exitCode = null, signalCode = null } = this.#process ?? {};
+    return exitCode === null && signalCode === null ? '' : `the server ended with ${exitCode ?? signalCode}:\n${this.#log}`;
+  }
+
   get running(): boolean {
     return this.#process !== null;
   }
@@ -181,6 +187,12 @@ export class Network implements AsyncDisposable {
     const { address } = parsed((await lines.next()).value);
     if (typeof address !== 'string') throw new Error('the proxy does not say where it listens');
     return new Network(address, child, lines);
+  }
+
+  /** As of {@link Gateway.died}. */
+  get died(): string {
+    const { exitCode, signalCode } = this.#process;
+    return exitCode === null && signalCode === null ? '' : `the proxy ended with ${exitCode ?? signalCode}`;
   }
 
   /** Misbehaves as told: a `Fault` of `pulsewire_loadtest`. */

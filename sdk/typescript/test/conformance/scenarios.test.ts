@@ -13,7 +13,8 @@ async function run(scenario: Scenario): Promise<void> {
     try {
       await perform(world, step);
     } catch (cause) {
-      throw new Error(`step ${at + 1}, ${step.toString()}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+      const why = [cause instanceof Error ? cause.message : String(cause), world.gateway.died, world.network.died].filter(Boolean);
+      throw new Error(`step ${at + 1}, ${step.toString()}: ${why.join('\n')}`, { cause });
     }
   }
   await world.judge();
