@@ -1,5 +1,7 @@
 //! `cargo xtask test`: sets up what the tests need, runs all of them and adds up the results.
 //!
+//! The SDK's tests wait for browsers most of the time, so they run beside the stages that compute; each line says whose it is.
+//!
 //! The last line is always `N passed, N failed` with `, N skipped` behind it where something could not run. What is
 //! skipped is said with its reason, and under `CI=true` it is a failure: a test that quietly does not run proves
 //! nothing.
@@ -25,6 +27,8 @@ type Stage = (&'static str, fn(&Workspace, &mut Results) -> Result<()>);
 
 const STAGES: [Stage; 4] =
     [("cargo", cargo), ("sdk", sdk::run), ("fuzz", fuzz::run), ("budgets", budgets::measure)];
+/// The stage that runs beside those after it; what it needs is built by the one before it.
+const BESIDE: usize = 1;
 
 /// Runs the named stages, or all.
 ///
@@ -35,11 +39,30 @@ pub fn run(workspace: &Workspace, names: &[String]) -> Result<ExitCode> {
     if let Some(unknown) = names.iter().find(|name| STAGES.iter().all(|(stage, _)| stage != name)) {
         bail!("no stage `{unknown}`; there are {}", STAGES.map(|(stage, _)| stage).join(", "));
     }
-    let mut results = Results::default();
     for package in setup::ensure() {
         println!("setup: without {} these are SKIPPED: {}", package.name, package.needed_for);
     }
-    for (stage, run) in STAGES {
+    let mut results = stages(workspace, names, &STAGES[..BESIDE]);
+    let (beside, after) = std::thread::scope(|scope| {
+        let beside = scope.spawn(|| stages(workspace, names, &STAGES[BESIDE..=BESIDE]));
+        let after = stages(workspace, names, &STAGES[BESIDE + 1..]);
+        (beside.join(), after)
+    });
+    results.merge(after);
+    results.merge(beside.map_err(|_| anyhow::anyhow!("a stage ended without a result, see above"))?);
+    let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    for reason in &results.skipped {
+        println!("SKIPPED{}: {reason}", if in_ci { " (an error in CI)" } else { "" });
+    }
+    println!("{results}");
+    let good = results.failed == 0 && (results.skipped.is_empty() || !in_ci);
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs those of the stages that are asked for, one after the other.
+fn stages(workspace: &Workspace, names: &[String], stages: &[Stage]) -> Results {
+    let mut results = Results::default();
+    for (stage, run) in stages {
         if !names.is_empty() && names.iter().all(|name| name != stage) {
             continue;
         }
@@ -51,13 +74,7 @@ pub fn run(workspace: &Workspace, names: &[String]) -> Result<ExitCode> {
         }
         println!("== {stage}: {}", seconds(started.elapsed()));
     }
-    let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
-    for reason in &results.skipped {
-        println!("SKIPPED{}: {reason}", if in_ci { " (an error in CI)" } else { "" });
-    }
-    println!("{results}");
-    let good = results.failed == 0 && (results.skipped.is_empty() || !in_ci);
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    results
 }
 
 /// All tests of the workspace, documentation examples included.

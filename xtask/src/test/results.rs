@@ -23,6 +23,13 @@ impl Results {
         }
     }
 
+    /// Adds what others counted.
+    pub fn merge(&mut self, others: Self) {
+        self.passed += others.passed;
+        self.failed += others.failed;
+        self.skipped.extend(others.skipped);
+    }
+
     /// Says that something could not run, and why.
     pub fn skip(&mut self, reason: impl Into<String>) {
         self.skipped.push(reason.into());
@@ -74,6 +81,8 @@ mod tests {
         }
         results.add(true);
         assert_eq!(results.to_string(), "5 passed, 2 failed, 1 skipped");
+        results.merge(Results { passed: 1, failed: 2, skipped: vec!["no browser".to_owned()] });
+        assert_eq!(results.to_string(), "6 passed, 4 failed, 2 skipped");
     }
 
     #[test]
