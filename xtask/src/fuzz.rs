@@ -13,7 +13,7 @@ use crate::test::Results;
 use crate::workspace::Workspace;
 
 /// Seconds per target where `PULSEWIRE_FUZZ_SECONDS` does not say otherwise: the corpus is replayed within the first.
-const SECONDS: &str = "5";
+const SECONDS: &str = "3";
 
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 

@@ -21,7 +21,7 @@ use crate::{budgets, fuzz, sdk, setup};
 pub use results::Results;
 
 /// Schedules per simulation test where `PULSEWIRE_SIM_SEEDS` does not say otherwise.
-const SIM_SEEDS: &str = "2000";
+const SIM_SEEDS: &str = "1000";
 
 type Stage = (&'static str, fn(&Workspace, &mut Results) -> Result<()>);
 

@@ -54,8 +54,8 @@ const keep = async (page: Page, name: string): Promise<void> => {
 };
 
 describe.each(['light', 'dark'] as const)('on a %s page', (colorScheme) => {
-  describe.each([1000, 320])('%i pixels wide', (width) => {
-    it.each(['ltr', 'rtl'])('every state of every variant passes axe, %s', async (direction) => {
+  describe.each([[1000, 'ltr'], [320, 'rtl']] as const)('%i pixels wide, %s', (width, direction) => {
+    it('every state of every variant passes axe', async () => {
       for (const variant of ['', 'dot', 'bar', 'panel']) {
         const page = await open(`/${direction}.html`, { colorScheme, viewport: { width, height: 800 } });
         await fill(page, variant);
@@ -68,7 +68,7 @@ describe.each(['light', 'dark'] as const)('on a %s page', (colorScheme) => {
       }
     });
 
-    it.each(['ltr', 'rtl'])('an open panel passes axe, %s', async (direction) => {
+    it('an open panel passes axe', async () => {
       const page = await open(`/${direction}.html`, { colorScheme, viewport: { width, height: 800 } });
       await fill(page, '');
       for (const index of [2, 5, 6, 8]) {
