@@ -168,6 +168,11 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     if (input.type !== 'heard' || before !== machine.status) update();
   }
 
+  /** Whoever wants something wants a connection. */
+  function wake(): void {
+    if (machine.state === 'idle') run({ type: 'connect' });
+  }
+
   function tick(): void {
     run({ type: 'tick' });
     if (outbox.tick()) run({ type: 'suspect' });
@@ -313,7 +318,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
       if (changed.size === 0) queueMicrotask(synchronise);
       changed.add(stream);
       stream.lost();
-      if (stream.wanted && machine.state === 'idle') run({ type: 'connect' });
+      if (stream.wanted) wake();
     },
     repair(stream) {
       healed++;
@@ -464,7 +469,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
 
   async function publish(...message: Parameters<Wire['publish']>): ReturnType<Wire['publish']> {
     const settled = outbox.add(...message);
-    if (machine.state === 'idle') run({ type: 'connect' });
+    wake();
     flush();
     update();
     return settled;
@@ -520,6 +525,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
 
     async ready({ signal }: { signal?: AbortSignal } = {}) {
       let stop: Unsubscribe | undefined;
+      wake();
       await new Promise<void>((resolve, reject) => {
         stop = status.subscribe((now) => {
           if (now === 'connected' || now === 'polling') resolve();

@@ -1,10 +1,13 @@
-/** One file for a script tag: the client, polling, a queue that survives a reload, MessagePack and document 004's metric service. */
+/**
+ * One file for a script tag: the client, polling, a queue that survives a reload, document 004's metric service, and
+ * what reads its compressed metrics.
+ */
 import { metricServices } from './metric-service.js';
 import { compressed } from './msgpack.js';
 
 export * from './index.js';
 export type * from './metric-service.js';
-export { compressed, msgpack } from './msgpack.js';
+export { compressed } from './msgpack.js';
 export { polling, type PollingOptions } from './polling.js';
 export { sessionQueue } from './queue.js';
 

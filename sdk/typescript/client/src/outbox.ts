@@ -2,6 +2,9 @@ import * as DEFAULTS from './defaults.js';
 import { type ErrorCode, RealtimeError } from './error.js';
 import type { Ack, PublishOptions, QueuedMessage, QueueOptions, ServerMessage, Timeouts } from './types.js';
 
+/** The server's default limit of a message, less what the message has around what was published. */
+const MESSAGE_BYTES_MAX = 65_000;
+
 /** A publish as it is kept: what was asked for, and how far it got. */
 interface Entry extends QueuedMessage {
   readonly options: PublishOptions;
@@ -38,6 +41,7 @@ export type Outbox = ReturnType<typeof createOutbox>;
 export function createOutbox(
   {
     maxMessages = DEFAULTS.QUEUE_MESSAGES_MAX, maxBytes = DEFAULTS.QUEUE_BYTES_MAX, maxAgeMs = DEFAULTS.QUEUE_AGE_MAX_MS, overflow,
+    maxMessageBytes = MESSAGE_BYTES_MAX,
     ackMs = DEFAULTS.ACK_TIMEOUT_MS,
   }: QueueOptions & Pick<Timeouts, 'ackMs'>,
   host: OutboxHost,
@@ -93,11 +97,15 @@ export function createOutbox(
       let lost = 0;
       // What is on its way may be stored already: it stays.
       for (const oldest of entries.filter((entry) => !entry.flying)) {
-        if (overflow !== 'drop-oldest' || !full() || entry.bytes > maxBytes) break;
+        if (overflow !== 'drop-oldest' || !full() || entry.bytes > Math.min(maxBytes, maxMessageBytes)) break;
         give(oldest, 'queue_full');
         lost++;
       }
-      if (full()) {
+      // The server closes on what is larger than its limit, and every attempt would end the same way.
+      const tooLarge = entry.bytes > maxMessageBytes;
+      if (tooLarge) {
+        reject(new RealtimeError('too_large'));
+      } else if (full()) {
         lost++;
         reject(new RealtimeError('queue_full', undefined, true));
       } else {

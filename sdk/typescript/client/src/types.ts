@@ -266,6 +266,11 @@ export interface QueueOptions {
   maxMessages?: number;
   /** Bytes of JSON. Default 1 MiB. */
   maxBytes?: number;
+  /**
+   * Bytes of JSON of one message; larger ones are refused with `too_large`. Default 65,000, for the server's default of 64 KiB
+   * (`limits.message_bytes_max`), which closes the connection on more.
+   */
+  maxMessageBytes?: number;
   /** Milliseconds. Default 24 hours. */
   maxAgeMs?: number;
   /** What gives way when the queue is full. Default `reject`: the new message. */
@@ -380,7 +385,7 @@ export interface Client<S extends Schema = AnySchema> extends AsyncDisposable {
   readonly connectionHealth: Readable<ConnectionHealth>;
   readonly queuedMessageCount: Readable<number>;
   readonly usingFallback: Readable<boolean>;
-  /** Begins. Subscribing and publishing do so too. */
+  /** Begins. Subscribing, publishing and `ready()` do so too. */
   connect(): void;
   /** Ends: subscriptions and queued messages stay for the next `connect()`. */
   disconnect(): void;

@@ -44,7 +44,6 @@ describe('connecting', () => {
 
   it('is ready when it is welcomed, and not before', async () => {
     const { client } = clientWith();
-    client.connect();
     let ready = false;
     void client.ready().then(() => (ready = true));
     await pass();

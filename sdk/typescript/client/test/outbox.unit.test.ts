@@ -221,6 +221,13 @@ describe('the queue', () => {
     expect(() => after.outbox.load('{"not":"a queue"}')).toThrow();
   });
 
+  it('refuses what the server would close on, and drops nothing for it', async () => {
+    const { outbox, publish, sent } = outboxAt({ overflow: 'drop-oldest', maxMessages: 1 });
+    publish('a');
+    await expect(outbox.add('run:1', 'note', 'x'.repeat(66_000))).rejects.toMatchObject({ code: 'too_large', retryable: false });
+    expect(sent()).toEqual(['a']);
+  });
+
   it('refuses data that is no JSON', async () => {
     const { outbox } = outboxAt();
     await expect(outbox.add('run:1', 'note', 1n)).rejects.toBeInstanceOf(Error);
