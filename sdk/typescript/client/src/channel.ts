@@ -92,7 +92,7 @@ export function createStream(name: string, wire: Wire): Stream {
   /** Tells all listeners; what one throws is told and stops nobody else. */
   function tell(message: ServerMessage, event?: ChannelEvent): void {
     const report = (cause: unknown): void => {
-      emit('error', new RealtimeError('listener', `${name}: ${String(cause)}`, false, { cause }));
+      emit('error', new RealtimeError('listener', `${name}: ${cause}`, false, { cause }));
     };
     for (const listener of [...listeners]) {
       try {

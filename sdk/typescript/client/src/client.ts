@@ -75,7 +75,6 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
   // ---- telling
 
   function emit<E extends keyof ClientEvents>(event: E, detail: ClientEvents[E]): void {
-    options.logger?.(event, detail);
     for (const [wanted, run] of [...listeners]) {
       try {
         if (wanted === event) run(detail as never);
@@ -108,7 +107,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
       usingFallback,
       connectedSince,
       lastMessageAt,
-      nextRetryAt: nextRetryAt && Math.round(Date.now() + nextRetryAt - now()),
+      nextRetryAt: nextRetryAt && Date.now() + nextRetryAt - now(),
       lastError,
     });
   }
@@ -232,11 +231,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
       const all = wanted();
       for (const stream of all) stream.pending = '';
       const [group] = groups(all);
-      const { id: request = ++requests, type: _, ...subscribe } = group ? wish(group) : {};
-      transmit({
-        type: 'connect', id: request, heartbeat: 'message', token: lastToken ?? undefined, session: id ?? undefined,
-        subscribe: group && subscribe,
-      });
+      hello(group && wish(group));
     },
 
     ready(): void {
@@ -356,12 +351,24 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     if (status() === 'connected') transmit(wish(group));
   }
 
+  /** Greets the server, with a subscribe message in the same breath. */
+  function hello({ id: request = ++requests, type: _, ...subscribe }: Message = {}): void {
+    transmit({
+      type: 'connect', id: request, heartbeat: 'message', token: lastToken ?? undefined, session: id ?? undefined,
+      subscribe: subscribe['channels'] && subscribe,
+    });
+  }
+
   /** A subscribe message for channels that are narrowed alike. */
   function wish(group: Stream[]): Message {
     const id = ++requests;
     answers.set(id, ({ positions }, error) => {
       const left = group.filter((stream) => stream.pending === id);
-      if (!error) left.forEach((stream) => stream.subscribed((positions as Record<string, Position> | undefined)?.[stream.name]));
+      // What cannot be asked for must not keep the client from connecting: it is asked for again behind the welcome.
+      if (error && machine.state === 'greeting') {
+        left.forEach((stream) => (stream.pending = ''));
+        hello();
+      } else if (!error) left.forEach((stream) => stream.subscribed((positions as Record<string, Position> | undefined)?.[stream.name]));
       else if (error.retryable) setTimeout(() => left.forEach(wire.changed), error.retryMs ?? DEFAULTS.BACKOFF_MAX_MS);
       // One channel refuses all that were asked for with it, so they are asked for alone.
       else if (left.length > 1) left.forEach((stream) => subscribe([stream]));
@@ -437,7 +444,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
 
   /** How this client was since the last report. */
   function report(): Message {
-    const said = { queued: outbox.waiting(), handler_ms: Math.round(slowest), gaps_healed: healed, visible: !hidden() };
+    const said = { queued: outbox.waiting(), handler_ms: slowest, gaps_healed: healed, visible: !hidden() };
     slowest = healed = 0;
     return said;
   }
@@ -491,17 +498,13 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     saving = true;
     queueMicrotask(() => {
       saving = false;
-      attempt(() => (loading ? undefined : storage.save(outbox.save()))).catch(unstored);
+      attempt(() => (loading ? undefined : storage.save(outbox.save()))).catch((cause: unknown) => fail(cause, 'storage'));
     });
-  }
-
-  function unstored(cause: unknown): void {
-    fail(cause, 'storage');
   }
 
   attempt(() => storage?.load())
     .then((text) => text && outbox.load(text))
-    .catch(unstored)
+    .catch((cause: unknown) => fail(cause, 'storage'))
     .then(() => {
       loading = false;
       save();

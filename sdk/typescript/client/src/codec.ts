@@ -11,5 +11,5 @@ export interface Codec {
 export const json: Codec = {
   protocol: 'pulsewire.json',
   encode: (message) => JSON.stringify(message),
-  decode: (frame) => JSON.parse(String(frame)) as unknown,
+  decode: (frame) => JSON.parse(frame as string) as unknown,
 };

@@ -41,7 +41,6 @@ export type Outbox = ReturnType<typeof createOutbox>;
 export function createOutbox(
   {
     maxMessages = DEFAULTS.QUEUE_MESSAGES_MAX, maxBytes = DEFAULTS.QUEUE_BYTES_MAX, maxAgeMs = DEFAULTS.QUEUE_AGE_MAX_MS, overflow,
-    maxMessageBytes = MESSAGE_BYTES_MAX,
     ackMs = DEFAULTS.ACK_TIMEOUT_MS,
   }: QueueOptions & Pick<Timeouts, 'ackMs'>,
   host: OutboxHost,
@@ -95,17 +94,16 @@ export function createOutbox(
       };
       const full = (): boolean => entries.length >= maxMessages || bytes + entry.bytes > maxBytes;
       let lost = 0;
+      // The server closes on what is larger than its limit, and every attempt would end the same way.
+      const tooLarge = entry.bytes > Math.min(maxBytes, MESSAGE_BYTES_MAX);
       // What is on its way may be stored already: it stays.
       for (const oldest of entries.filter((entry) => !entry.flying)) {
-        if (overflow !== 'drop-oldest' || !full() || entry.bytes > Math.min(maxBytes, maxMessageBytes)) break;
+        if (tooLarge || overflow !== 'drop-oldest' || !full()) break;
         give(oldest, 'queue_full');
         lost++;
       }
-      // The server closes on what is larger than its limit, and every attempt would end the same way.
-      const tooLarge = entry.bytes > maxMessageBytes;
-      if (tooLarge) {
-        reject(new RealtimeError('too_large'));
-      } else if (full()) {
+      if (tooLarge) reject(new RealtimeError('too_large'));
+      else if (full()) {
         lost++;
         reject(new RealtimeError('queue_full', undefined, true));
       } else {

@@ -264,13 +264,8 @@ export interface QueueStorage {
 export interface QueueOptions {
   /** Default 1,000. */
   maxMessages?: number;
-  /** Bytes of JSON. Default 1 MiB. */
+  /** Bytes of JSON of all messages. Default 1 MiB. One of more than 65,000, which the server closes on, is refused with `too_large`. */
   maxBytes?: number;
-  /**
-   * Bytes of JSON of one message; larger ones are refused with `too_large`. Default 65,000, for the server's default of 64 KiB
-   * (`limits.message_bytes_max`), which closes the connection on more.
-   */
-  maxMessageBytes?: number;
   /** Milliseconds. Default 24 hours. */
   maxAgeMs?: number;
   /** What gives way when the queue is full. Default `reject`: the new message. */
@@ -373,8 +368,6 @@ export interface ClientOptions {
   health?: HealthThresholds;
   /** One event in so many is confirmed with a receipt, which measures the way to the handler. 0: none. Default 100. */
   receiptEvery?: number;
-  /** Hears every event of {@link ClientEvents}, for debugging. */
-  logger?: (event: keyof ClientEvents, detail: unknown) => void;
 }
 
 /** A connection to a server and everything that goes over it. */

@@ -347,6 +347,26 @@ describe('events', () => {
     expect(told.at(-1)).toMatchObject(['error', { code: 'forbidden', message: 'secret: Forbidden' }]);
   });
 
+  it('connects although the server cannot read what one channel asks for, and tells that one', async () => {
+    const { client, told } = clientWith();
+    client.channel('run:1').subscribe();
+    client.channel('run:2', { last: -1 }).subscribe();
+    await pass();
+    socket().open();
+    const refuse = (type: string): void =>
+      socket().receive({ type: 'error', id: socket().last(type).id, code: 'bad_request', message: 'no', retryable: false });
+    refuse('connect');
+    expect(socket().last('connect')).not.toHaveProperty('subscribe');
+    socket().receive({ type: 'connected', id: socket().last('connect').id, session: 's1', heartbeat_ms: 30_000 });
+    expect(client.status()).toBe('connected');
+    refuse('subscribe');
+    const [one, two] = socket().sent.filter(({ type }) => type === 'subscribe').slice(1);
+    socket().receive({ type: 'subscribed', id: one?.id, channels: ['run:1'], positions: { 'run:1': at(0) } });
+    socket().receive({ type: 'error', id: two?.id, code: 'bad_request', message: 'no', retryable: false });
+    expect(client.channel('run:1').state()).toBe('subscribed');
+    expect(told.filter(([name]) => name === 'error')).toMatchObject([['error', { code: 'bad_request', message: 'run:2: no' }]]);
+  });
+
   it('are asked for again when the server could not say just now', async () => {
     const { client } = await connected();
     client.channel('run:1').subscribe();

@@ -84,7 +84,7 @@ describe('the queue', () => {
     publish('c');
     await flush();
     expect(settled).toEqual({ a: 'queue_full' });
-    await expect(outbox.add('run:1', 'note', 'x'.repeat(200))).rejects.toMatchObject({ code: 'queue_full' });
+    await expect(outbox.add('run:1', 'note', 'x'.repeat(200))).rejects.toMatchObject({ code: 'too_large' });
     expect(sent()).toEqual(['b', 'c']);
   });
 
