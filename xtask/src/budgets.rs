@@ -3,14 +3,21 @@
 //! The counting is done by `pulsewire bench`, which starts servers of its own and prints a report. Only counts are
 //! held here, never times: they come out the same on a busy machine.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use crate::generated;
 use crate::setup;
+use crate::steps::quietly;
 use crate::test::Results;
 use crate::workspace::Workspace;
+
+/// How the workspace's own crates are built.
+const PROFILE: &str = "xtask/budgets.toml";
 
 /// One figure that is held.
 struct Held {
@@ -70,10 +77,7 @@ pub fn run(workspace: &Workspace) -> Result<ExitCode> {
 ///
 /// When something needed for counting cannot be built or run.
 pub fn measure(workspace: &Workspace, results: &mut Results) -> Result<()> {
-    // Instructions are counted in what is shipped, not in a test build.
-    let built = workspace.cargo(["build", "--release", "--quiet", "--package", "pulsewire"]).status()?;
-    ensure!(built.success(), "pulsewire does not build in release mode");
-    let program = workspace.metadata()?.target_directory.join("release/pulsewire");
+    let program = build(workspace)?;
     for Scenario { arguments, figures } in SCENARIOS {
         let output = workspace
             .command(&program)
@@ -101,6 +105,23 @@ pub fn measure(workspace: &Workspace, results: &mut Results) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Builds the server optimised as it is shipped, and says where it is.
+///
+/// Instructions are counted in what is shipped, not in a test build. The folder is that of the tests all the same, so
+/// that their dependencies are not built once more.
+fn build(workspace: &Workspace) -> Result<PathBuf> {
+    let target = workspace.metadata()?.target_directory;
+    let kept = target.join("budgets");
+    let mut cargo = workspace.cargo(["build", "--quiet", "--profile=test", "--package=pulsewire", "--bins"]);
+    quietly(cargo.args(["--config", PROFILE])).context("pulsewire does not build as it is shipped")?;
+    fs::create_dir_all(&kept)?;
+    let program = kept.join("pulsewire");
+    fs::copy(target.join("debug/pulsewire"), &program).context("cannot keep the program that was built")?;
+    // What the tests run is put back in its place; nothing is compiled.
+    generated::build(workspace)?;
+    Ok(program)
 }
 
 /// The part of a bench report we look at.
@@ -145,7 +166,10 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::workspace::Package;
 
     const REPORT: &str = r#"{"version": "0", "outcomes": [{"scenario": "counts", "figures": [
         {"name": "a", "value": 240.5, "unit": "", "budget": {"bound": "<=", "limit": 250}},
@@ -154,6 +178,29 @@ mod tests {
     fn judged(held: &Held) -> String {
         let report = serde_json::from_str(REPORT).unwrap();
         held.judge(&report).unwrap_or_else(|error| format!("{error}!"))
+    }
+
+    /// The settings of every package in the profile of the tests.
+    fn packages(text: &str) -> BTreeMap<String, toml::Table> {
+        let file: toml::Table = text.parse().unwrap();
+        let packages = file["profile"]["dev"]["package"].as_table().unwrap().clone();
+        packages.into_iter().map(|(name, settings)| (name, settings.as_table().unwrap().clone())).collect()
+    }
+
+    #[test]
+    fn every_crate_of_ours_is_tested_with_its_assertions_and_counted_as_it_is_shipped() {
+        let workspace = Workspace::find().unwrap();
+        let tested = packages(&workspace.read("Cargo.toml").unwrap());
+        let counted = packages(&workspace.read(PROFILE).unwrap());
+        let shipped = "opt-level = 3\ncodegen-units = 16\ndebug-assertions = false\noverflow-checks = false";
+        let shipped: toml::Table = shipped.parse().unwrap();
+        for Package { name, .. } in
+            workspace.metadata().unwrap().packages.iter().filter(|it| it.source.is_none())
+        {
+            assert_eq!(tested[name]["debug-assertions"].as_bool(), Some(true), "{name}");
+            assert_eq!(tested[name]["overflow-checks"].as_bool(), Some(true), "{name}");
+            assert!(counted.get(name) == Some(&shipped) || name == "xtask", "{name}");
+        }
     }
 
     #[test]

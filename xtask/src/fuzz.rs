@@ -5,6 +5,7 @@
 //! temporary folder, so a run never changes the corpus; a crashing input is kept in `fuzz/artifacts`.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -30,7 +31,7 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
 pub fn run(workspace: &Workspace, results: &mut Results) -> Result<()> {
     let targets = targets(workspace)?;
     let folder = workspace.metadata()?.target_directory.join("fuzz");
-    build(workspace, &folder)?;
+    quietly(&mut build(workspace, &folder)).context("the fuzz targets do not build")?;
     let seconds = std::env::var("PULSEWIRE_FUZZ_SECONDS").unwrap_or_else(|_| SECONDS.into());
     for target in targets {
         let program = folder.join(PLATFORM).join("release").join(&target);
@@ -42,6 +43,26 @@ pub fn run(workspace: &Workspace, results: &mut Results) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Begins to build the targets with what time the processors have left: their folder is no other's, so nothing waits for
+/// it but the stage itself, which says what does not build.
+///
+/// # Errors
+///
+/// When they do not build, or there is no `nice`: the stage builds what is left.
+pub fn begin(workspace: &Workspace) -> Result<()> {
+    let folder = workspace.metadata()?.target_directory.join("fuzz");
+    let cargo = build(workspace, &folder);
+    let mut nice = workspace.command("nice");
+    nice.args(["-n", "19"]).arg(cargo.get_program()).args(cargo.get_args());
+    for (name, value) in cargo.get_envs() {
+        match value {
+            Some(value) => nice.env(name, value),
+            None => nice.env_remove(name),
+        };
+    }
+    quietly(&mut nice)
 }
 
 /// The names of the programs in `fuzz/fuzz_targets`.
@@ -57,13 +78,13 @@ fn targets(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn build(workspace: &Workspace, folder: &Path) -> Result<()> {
+fn build(workspace: &Workspace, folder: &Path) -> Command {
     let mut cargo = workspace.cargo(["build", "--release", "--locked", "--quiet", "--target", PLATFORM]);
     cargo
         .args(["--manifest-path", "fuzz/Cargo.toml"])
         .env("CARGO_TARGET_DIR", folder)
         .env("RUSTFLAGS", FLAGS);
-    quietly(&mut cargo).context("the fuzz targets do not build")
+    cargo
 }
 
 fn fuzz(workspace: &Workspace, target: &str, program: &Path, seconds: &str) -> Result<String> {

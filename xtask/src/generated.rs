@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -19,10 +20,10 @@ struct Generated {
     arguments: &'static [&'static str],
 }
 
-const FILES: [Generated; 5] = [
+const FILES: [Generated; 22] = [
     Generated { path: "docs/codes.md", program: "examples/codes_markdown", arguments: &[] },
     Generated { path: "docs/metrics.md", program: "examples/metrics_markdown", arguments: &[] },
-    Generated { path: "docs/settings.md", program: "pulsewire", arguments: &["config", "doc"] },
+    printed("docs/settings.md", &["config", "doc"]),
     Generated {
         path: "sdk/typescript/client/src/defaults.ts",
         program: "examples/sdk_typescript",
@@ -33,7 +34,66 @@ const FILES: [Generated; 5] = [
         program: "examples/sdk_typescript",
         arguments: &["codes"],
     },
+    Generated {
+        path: "dashboard/src/generated/figures.ts",
+        program: "examples/figures_typescript",
+        arguments: &[],
+    },
+    Generated { path: "deploy/checks/src/catalogue.json", program: "examples/metrics_json", arguments: &[] },
+    printed(
+        "deploy/prometheus/rules/recording.yml",
+        &["rules", "generate", "recording", "--config=/dev/null"],
+    ),
+    printed("deploy/prometheus/rules/alerts.yml", &["rules", "generate", "alerts", "--config=/dev/null"]),
+    printed(
+        "deploy/prometheus/rules/collaboration.yml",
+        &["rules", "generate", "collaboration", "--config=/dev/null"],
+    ),
+    printed(
+        "deploy/prometheus/rules/upstreams.yml",
+        &["rules", "generate", "upstreams", "--config=/dev/null"],
+    ),
+    printed("deploy/prometheus/rules/slo.yml", &["rules", "generate", "slo", "--config=/dev/null"]),
+    printed("deploy/prometheus/rules/meta.yml", &["rules", "generate", "meta", "--config=/dev/null"]),
+    printed(
+        "deploy/prometheus/tests/seed-literal.yml",
+        &["rules", "generate", "--profile=seed-literal", "--config=/dev/null"],
+    ),
+    printed(
+        "deploy/kubernetes/monitoring/prometheusrule.yaml",
+        &["rules", "generate", "--form=kubernetes", "--config=/dev/null"],
+    ),
+    printed("docs/operate/alerts.md", &["rules", "doc", "--config=/dev/null"]),
+    printed(
+        "deploy/grafana/dashboards/websocket-connections.json",
+        &["dashboards", "generate", "connections", "--config=/dev/null"],
+    ),
+    printed(
+        "deploy/grafana/dashboards/events-and-delivery.json",
+        &["dashboards", "generate", "delivery", "--config=/dev/null"],
+    ),
+    printed(
+        "deploy/grafana/dashboards/grafana-websocket-dashboard.json",
+        &["dashboards", "generate", "collaboration", "--config=/dev/null"],
+    ),
+    printed(
+        "deploy/grafana/dashboards/grafana-dashboard.json",
+        &["dashboards", "generate", "upstreams", "--config=/dev/null"],
+    ),
+    printed(
+        "deploy/grafana/dashboards/metrics-streaming.json",
+        &["dashboards", "generate", "streaming", "--config=/dev/null"],
+    ),
+    printed(
+        "deploy/grafana/dashboards/node-and-runtime.json",
+        &["dashboards", "generate", "node", "--config=/dev/null"],
+    ),
 ];
+
+/// What the server's own program prints of its default settings, whatever settings are around.
+const fn printed(path: &'static str, arguments: &'static [&'static str]) -> Generated {
+    Generated { path, program: "pulsewire", arguments }
+}
 
 /// Compares every generated file with what the code prints today.
 ///
@@ -41,7 +101,7 @@ const FILES: [Generated; 5] = [
 ///
 /// One line per file that is missing or old.
 pub fn check(workspace: &Workspace) -> Result<String> {
-    let programs = build(workspace)?;
+    let programs = programs(workspace)?;
     let mut old = Vec::new();
     for file in &FILES {
         let current = std::fs::read_to_string(workspace.path(file.path)).unwrap_or_default();
@@ -61,7 +121,7 @@ pub fn check(workspace: &Workspace) -> Result<String> {
 ///
 /// When a program does not build or run, or a file cannot be written.
 pub fn write(workspace: &Workspace) -> Result<ExitCode> {
-    let programs = build(workspace)?;
+    let programs = programs(workspace)?;
     for file in &FILES {
         let text = file.print(workspace, &programs)?;
         std::fs::write(workspace.path(file.path), text)
@@ -69,6 +129,20 @@ pub fn write(workspace: &Workspace) -> Result<ExitCode> {
         println!("wrote {}", file.path);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The folder with every program and example of the workspace, which are built when it is first asked for.
+///
+/// # Errors
+///
+/// What the compiler says.
+pub fn programs(workspace: &Workspace) -> Result<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(programs) = BUILT.get() {
+        return Ok(programs.clone());
+    }
+    let programs = build(workspace)?;
+    Ok(BUILT.get_or_init(|| programs).clone())
 }
 
 /// Builds every program and example of the workspace as the tests are, and returns the folder they are in.

@@ -5,10 +5,14 @@
 
 pub mod budgets;
 pub mod check;
+pub mod dashboard;
 pub mod dependencies;
 pub mod fuzz;
 pub mod generated;
 pub mod links;
+pub mod mutants;
+pub mod npm;
+pub mod operations;
 pub mod proofs;
 pub mod sdk;
 pub mod setup;

@@ -14,8 +14,11 @@ pub struct Package {
     pub needed_for: &'static str,
 }
 
+/// Browsers for tests, of which any will do. The shell is Chromium without windows: it needs half the CPU time.
+pub const CHROMIUM: [&str; 2] = ["chromium-headless-shell", "chromium"];
+
 /// Everything any test needs.
-pub const PACKAGES: [Package; 7] = [
+pub const PACKAGES: [Package; 16] = [
     Package {
         name: "valgrind",
         program: "valgrind",
@@ -37,9 +40,14 @@ pub const PACKAGES: [Package; 7] = [
         needed_for: "cargo: samples from Redis; its tests FAIL, or are left out with PULSEWIRE_WITHOUT_REDIS=1",
     },
     Package {
-        name: "chromium",
-        program: "chromium",
-        needed_for: "sdk: the TypeScript SDK and the health element in a browser",
+        name: "tmux",
+        program: "tmux",
+        needed_for: "cargo: `pulsewire top` on a terminal; its test FAILS without",
+    },
+    Package {
+        name: CHROMIUM[0],
+        program: CHROMIUM[0],
+        needed_for: "sdk, dashboard: the TypeScript SDK, the health element and the dashboard in a browser, unless there is another Chromium",
     },
     Package {
         name: "nodejs",
@@ -48,6 +56,42 @@ pub const PACKAGES: [Package; 7] = [
     },
     // Where Node comes from elsewhere it brings its own npm, beside which Debian's cannot be installed.
     Package { name: "npm", program: "node", needed_for: "sdk: everything about the TypeScript SDK" },
+    Package {
+        name: "prometheus",
+        program: "promtool",
+        needed_for: "operations: rules, their tests and their mutants; cargo: the pipeline from load to receiver",
+    },
+    Package {
+        name: "prometheus-alertmanager",
+        program: "amtool",
+        needed_for: "operations: routes and texts of alerts; cargo: the pipeline from load to receiver",
+    },
+    Package {
+        name: "kubernetes-client",
+        program: "kubectl",
+        needed_for: "operations: the manifests as Kustomize builds them",
+    },
+    Package {
+        name: "python3-venv",
+        program: "python3",
+        needed_for: "operations: schemas of Compose and Kubernetes, the Dockerfile",
+    },
+    Package { name: "systemd", program: "systemd-analyze", needed_for: "operations: the systemd unit" },
+    Package {
+        name: "nginx-light",
+        program: "nginx",
+        needed_for: "cargo: the server behind nginx; its test FAILS, or is left out with PULSEWIRE_WITHOUT_PROXIES=1",
+    },
+    Package {
+        name: "haproxy",
+        program: "haproxy",
+        needed_for: "cargo: the server behind HAProxy; its test FAILS, or is left out with PULSEWIRE_WITHOUT_PROXIES=1",
+    },
+    Package {
+        name: "caddy",
+        program: "caddy",
+        needed_for: "cargo: the server behind Caddy; its test FAILS, or is left out with PULSEWIRE_WITHOUT_PROXIES=1",
+    },
 ];
 
 /// Installs what is missing where that is possible, and returns what is missing still.
@@ -67,11 +111,13 @@ pub fn ensure() -> Vec<&'static Package> {
     missing.into_iter().filter(|package| !installed(package.program)).collect()
 }
 
-/// Whether a program is found on the path, or where Debian keeps those of PostgreSQL's server.
+/// Whether a program is found on the path, where Debian keeps those of PostgreSQL's server, or among the system's.
 pub fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let servers = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut folders = std::env::split_paths(&path).chain(servers.map(|version| version.path().join("bin")));
+    let mut folders = std::env::split_paths(&path)
+        .chain(servers.map(|version| version.path().join("bin")))
+        .chain(["/usr/sbin".into()]);
     folders.any(|folder| folder.join(program).is_file())
 }
 

@@ -16,19 +16,36 @@ use anyhow::{Context, Result, bail};
 
 use crate::steps::seconds;
 use crate::workspace::Workspace;
-use crate::{budgets, fuzz, sdk, setup};
+use crate::{budgets, dashboard, fuzz, operations, sdk, setup};
 
 pub use results::Results;
 
 /// Schedules per simulation test where `PULSEWIRE_SIM_SEEDS` does not say otherwise.
 const SIM_SEEDS: &str = "1000";
 
+/// Tests at a time for each core where `RUST_TEST_THREADS` does not say otherwise: those of the server wait for timers,
+/// databases and other processes most of the time.
+const TESTS_PER_CORE: usize = 2;
+
 type Stage = (&'static str, fn(&Workspace, &mut Results) -> Result<()>);
 
-const STAGES: [Stage; 4] =
-    [("cargo", cargo), ("sdk", sdk::run), ("fuzz", fuzz::run), ("budgets", budgets::measure)];
-/// The stage that runs beside those after it; what it needs is built by the one before it.
-const BESIDE: usize = 1;
+const STAGES: [Stage; 6] = [
+    ("cargo", cargo),
+    ("sdk", sdk::run),
+    ("dashboard", dashboard::test),
+    ("operations", operations::run),
+    ("fuzz", fuzz::run),
+    ("budgets", budgets::measure),
+];
+/// The stages that run beside those after them; what they need is built by the one before them.
+const BESIDE: std::ops::Range<usize> = 1..4;
+
+/// Installs the packages that a stage needs.
+type Fetch = fn(&Workspace) -> Result<()>;
+
+/// What stages need of the network.
+const PACKAGES: [(&str, Fetch); 3] =
+    [("sdk", sdk::packages), ("dashboard", dashboard::packages), ("operations", operations::packages)];
 
 /// Runs the named stages, or all.
 ///
@@ -42,11 +59,16 @@ pub fn run(workspace: &Workspace, names: &[String]) -> Result<ExitCode> {
     for package in setup::ensure() {
         println!("setup: without {} these are SKIPPED: {}", package.name, package.needed_for);
     }
-    let mut results = stages(workspace, names, &STAGES[..BESIDE]);
-    let (beside, after) = std::thread::scope(|scope| {
-        let beside = scope.spawn(|| stages(workspace, names, &STAGES[BESIDE..=BESIDE]));
-        let after = stages(workspace, names, &STAGES[BESIDE + 1..]);
-        (beside.join(), after)
+    let (mut results, beside, after) = std::thread::scope(|scope| {
+        let fetching = scope.spawn(|| fetch(workspace, names));
+        if names.is_empty() {
+            scope.spawn(|| fuzz::begin(workspace));
+        }
+        let first = stages(workspace, names, &STAGES[..BESIDE.start]);
+        let _ = fetching.join();
+        let beside = scope.spawn(|| stages(workspace, names, &STAGES[BESIDE]));
+        let after = stages(workspace, names, &STAGES[BESIDE.end..]);
+        (first, beside.join(), after)
     });
     results.merge(after);
     results.merge(beside.map_err(|_| anyhow::anyhow!("a stage ended without a result, see above"))?);
@@ -57,6 +79,15 @@ pub fn run(workspace: &Workspace, names: &[String]) -> Result<ExitCode> {
     println!("{results}");
     let good = results.failed == 0 && (results.skipped.is_empty() || !in_ci);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Gets packages over the network while the first stage computes. What fails is tried again by its stage, which says so.
+fn fetch(workspace: &Workspace, names: &[String]) {
+    for (stage, packages) in PACKAGES {
+        if names.is_empty() || names.iter().any(|name| name == stage) {
+            let _ = packages(workspace);
+        }
+    }
 }
 
 /// Runs those of the stages that are asked for, one after the other.
@@ -82,6 +113,10 @@ fn cargo(workspace: &Workspace, results: &mut Results) -> Result<()> {
     let mut command = workspace.cargo(["test", "--workspace", "--no-fail-fast"]);
     if std::env::var_os("PULSEWIRE_SIM_SEEDS").is_none() {
         command.env("PULSEWIRE_SIM_SEEDS", SIM_SEEDS);
+    }
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        command.env("RUST_TEST_THREADS", (cores * TESTS_PER_CORE).to_string());
     }
     let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
     let output = child.stdout.take().context("cargo test has no output")?;

@@ -21,11 +21,12 @@ const FAULTS: [&str; 8] = [
 /// Every row that the page must have, in the order of the tables.
 fn wanted() -> Vec<String> {
     let mut rows = Vec::new();
-    for (document, last) in [("000", 49), ("001", 117), ("003", 76), ("004", 74)] {
+    for (document, last) in [("000", 49), ("001", 117), ("002", 40), ("003", 76), ("004", 74)] {
         for number in 1..=last {
             let parts: &[&str] = match (document, number) {
                 ("001", 85) => &["", "b"],
                 ("001", 88 | 114 | 115) => &["a", "b", "c"],
+                ("002", 19) => &["", "b"],
                 _ => &[""],
             };
             rows.extend(parts.iter().map(|part| format!("{document}-{number:02}{part}")));
@@ -79,16 +80,29 @@ fn wrong_names(workspace: &Workspace, shown: &str) -> Vec<String> {
 }
 
 /// Whether what is named is in the code: a test, `crate: module::test`, a test of the TypeScript SDK,
-/// `sdk client/outbox.unit: its sentence`, a scenario of both clients, `scenario: its sentence`, or a load scenario,
-/// `bench name`.
+/// `sdk client/outbox.unit: its sentence`, of what reads `deploy/`, `deploy contract: its sentence`, a scenario of both
+/// clients, `scenario: its sentence`, a load scenario, `bench name`, or a check of `cargo xtask test operations`,
+/// `operations name`.
 fn exists(workspace: &Workspace, named: &str) -> bool {
+    let in_typescript = |path: String, sentence: &str| {
+        let code = workspace.read(&path).unwrap_or_default();
+        ["'", "`"].iter().any(|quote| code.contains(&format!("({quote}{sentence}{quote}, ")))
+    };
     if let Some((file, sentence)) = named.strip_prefix("sdk ").and_then(|test| test.split_once(": ")) {
         let path = match file.split_once('/') {
             Some((package, file)) => format!("sdk/typescript/{package}/test/{file}.test.ts"),
             None => format!("sdk/typescript/test/{file}.test.ts"),
         };
-        let code = workspace.read(&path).unwrap_or_default();
-        return ["'", "`"].iter().any(|quote| code.contains(&format!("({quote}{sentence}{quote}, ")));
+        return in_typescript(path, sentence);
+    }
+    if let Some((file, sentence)) = named.strip_prefix("deploy ").and_then(|test| test.split_once(": ")) {
+        return in_typescript(format!("deploy/checks/test/{file}.test.ts"), sentence);
+    }
+    if let Some(check) = named.strip_prefix("operations ") {
+        return ["monitoring", "rules", "machines", "kubernetes"].iter().any(|file| {
+            let code = workspace.read(&format!("xtask/src/operations/{file}.rs")).unwrap_or_default();
+            code.contains(&format!("name: \"{check}\""))
+        });
     }
     if let Some(sentence) = named.strip_prefix("scenario: ") {
         let file = workspace.read("sdk/conformance/scenarios.json").unwrap_or_default();

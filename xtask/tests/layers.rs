@@ -13,7 +13,7 @@ use source::Ban;
 use xtask::workspace::Workspace;
 
 /// Every crate of the workspace, in the order of the path an event takes.
-const LAYERS: [Rule; 10] = [
+const LAYERS: [Rule; 12] = [
     Rule {
         name: "pulsewire-protocol",
         may_use: &[],
@@ -65,6 +65,15 @@ const LAYERS: [Rule; 10] = [
         tests_may_use: &[],
         never: &["hyper", "axum"],
     },
+    // Rules and dashboards are data about the metrics, and nothing else.
+    Rule {
+        name: "pulsewire-operations",
+        may_use: &["pulsewire-telemetry"],
+        tests_may_use: &[],
+        never: &["tokio", "hyper", "axum"],
+    },
+    // Files that were built elsewhere, and nothing else.
+    Rule { name: "pulsewire-ui", may_use: &[], tests_may_use: &[], never: &["tokio", "hyper", "axum"] },
     Rule {
         name: "pulsewire",
         may_use: &[
@@ -77,6 +86,8 @@ const LAYERS: [Rule; 10] = [
             // The binary is also the command line: `tail` and `publish` are clients, `bench` is the load tool.
             "pulsewire-client",
             "pulsewire-loadtest",
+            "pulsewire-operations",
+            "pulsewire-ui",
         ],
         tests_may_use: &[],
         never: &[],

@@ -1,8 +1,8 @@
 //! The bus of one process: its channels, its stores, and who is told.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use pulsewire_protocol::{ChannelName, Epoch, ErrorCode, Sequence};
@@ -89,6 +89,8 @@ pub struct Bus {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) audience: Box<dyn Audience>,
     pub(crate) channels: RwLock<HashMap<ChannelName, Arc<Channel>>>,
+    /// Those of them that are the server's own; taken after the table.
+    pub(crate) system: Mutex<Vec<Weak<Channel>>>,
     channels_made: AtomicU32,
     memory: Lane,
     durable: Option<Lane>,
@@ -121,6 +123,7 @@ impl Bus {
             telemetry,
             audience,
             channels: RwLock::default(),
+            system: Mutex::default(),
             channels_made: AtomicU32::new(0),
             reads: Reads::default(),
             watched: Mutex::default(),
@@ -160,10 +163,23 @@ impl Bus {
         0..=self.options.shards
     }
 
-    /// How many channels this node has at hand.
+    /// How many channels of applications this node has at hand.
     #[must_use]
     pub fn channels(&self) -> usize {
-        self.channels.read().len()
+        let all = self.channels.read().len();
+        all.saturating_sub(self.system.lock().iter().filter(|channel| channel.strong_count() > 0).count())
+    }
+
+    /// Every channel that this node has at hand, in no order.
+    #[must_use]
+    pub fn all_channels(&self) -> Vec<Arc<Channel>> {
+        self.channels.read().values().cloned().collect()
+    }
+
+    /// The channel of this name, if this node has it at hand.
+    #[must_use]
+    pub fn find(&self, name: &ChannelName) -> Option<Arc<Channel>> {
+        self.listed(name)
     }
 
     /// The namespace of a channel name.
@@ -334,6 +350,9 @@ impl Bus {
         let epoch = self.lane(namespace.durability).store.epoch();
         let channel = Arc::new(self.channel(name, id, namespace.kind, epoch));
         channels.insert(name.clone(), channel.clone());
+        if name.is_system() {
+            self.system.lock().push(Arc::downgrade(&channel));
+        }
         Ok(channel)
     }
 
@@ -365,6 +384,7 @@ impl Bus {
         if publications.is_empty() {
             return;
         }
+        channel.count_passed(publications);
         for part in self.parts().filter(|part| channel.has_listeners(*part)) {
             self.audience.deliver(part, publications);
         }

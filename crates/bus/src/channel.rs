@@ -11,7 +11,7 @@ use pulsewire_protocol::{ChannelName, Epoch, Interval, Position, Sequence};
 
 use crate::sequencer::{RingLimits, Sequencer};
 use crate::series::Table;
-use crate::{ChannelKind, NamespaceId};
+use crate::{ChannelKind, NamespaceId, Publication};
 
 /// A channel's number in this process; never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,11 +31,28 @@ pub struct Channel {
     /// Changes whenever the kept history may have been rewritten; in memory, at every start.
     pub epoch: Epoch,
     listeners: Box<[AtomicU32]>,
+    /// How often somebody has begun to listen.
+    joined: AtomicU64,
+    /// Publications that were passed on, and their payloads' bytes. Written under the lock only.
+    passed: AtomicU64,
+    passed_bytes: AtomicU64,
+    passed_critical: AtomicU64,
     /// How many want a metric channel rolled up, by interval.
     wanted: [AtomicU32; Interval::ALL.len()],
     floor: AtomicU64,
     successor: OnceLock<Arc<Channel>>,
     pub(crate) order: Mutex<Order>,
+}
+
+/// What a node has passed on of a channel since it has had it at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Passed {
+    /// How many publications.
+    pub publications: u64,
+    /// The bytes of their payloads.
+    pub bytes: u64,
+    /// How many of them were critical.
+    pub critical: u64,
 }
 
 /// What the lock of a channel guards.
@@ -60,7 +77,23 @@ impl Channel {
         let order = Mutex::new(Order { sequencer: Sequencer::new(ring), series: None });
         let floor = AtomicU64::new(0);
         let (wanted, successor) = (Default::default(), OnceLock::new());
-        Self { id, name, namespace, kind, epoch, listeners, wanted, floor, successor, order }
+        let [joined, passed, passed_bytes, passed_critical] = Default::default();
+        Self {
+            id,
+            name,
+            namespace,
+            kind,
+            epoch,
+            listeners,
+            joined,
+            passed,
+            passed_bytes,
+            passed_critical,
+            wanted,
+            floor,
+            successor,
+            order,
+        }
     }
 
     /// Somebody begins to want this interval of a metric channel. Call it before asking for the newest windows.
@@ -84,6 +117,41 @@ impl Channel {
     /// that lock: so a publication either is at or before the position, or reaches the shard.
     pub fn listen(&self, shard: usize) {
         self.listeners[shard].fetch_add(1, Ordering::SeqCst);
+        // Afterwards: whoever sees that somebody has joined finds them among the listeners.
+        self.joined.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often somebody has begun to listen: another number than before means that there is somebody new.
+    #[must_use]
+    pub fn joined(&self) -> u64 {
+        self.joined.load(Ordering::SeqCst)
+    }
+
+    /// What this node has passed on of it.
+    #[must_use]
+    pub fn passed(&self) -> Passed {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Passed {
+            publications: load(&self.passed),
+            bytes: load(&self.passed_bytes),
+            critical: load(&self.passed_critical),
+        }
+    }
+
+    /// How many series a metric channel has at hand; 0 for others.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        self.order.lock().series.as_ref().map_or(0, |table| table.len())
+    }
+
+    /// Counts publications. The channel's lock is held, so there is one writer.
+    pub(crate) fn count_passed(&self, publications: &[Arc<Publication>]) {
+        let bytes: usize = publications.iter().map(|publication| publication.payload_bytes()).sum();
+        let critical = publications.iter().filter(|publication| publication.is_critical()).count();
+        let passed = self.passed();
+        self.passed.store(passed.publications + publications.len() as u64, Ordering::Relaxed);
+        self.passed_bytes.store(passed.bytes + bytes as u64, Ordering::Relaxed);
+        self.passed_critical.store(passed.critical + critical as u64, Ordering::Relaxed);
     }
 
     /// Counts one listener less.

@@ -22,12 +22,13 @@ mod sequencer;
 mod series;
 mod state;
 pub mod store;
+mod system;
 mod tap;
 mod time;
 
 pub use bell::Bell;
 pub use bus::{Audience, Bus, Opened, Options, StoreStatus};
-pub use channel::{Channel, ChannelId};
+pub use channel::{Channel, ChannelId, Passed};
 pub use lane::{Lane, Turn};
 pub use mutant::Mutant;
 pub use namespace::{ChannelKind, Namespace, NamespaceId, Namespaces, PresenceRules};

@@ -19,6 +19,18 @@ pub enum ChannelKind {
     Metrics,
 }
 
+impl ChannelKind {
+    /// Its name in settings and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Ephemeral => "ephemeral",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
 /// How the presence of a channel is kept and told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PresenceRules {

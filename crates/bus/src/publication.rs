@@ -133,4 +133,13 @@ impl Publication {
         };
         size_of::<Self>() + 2 * body
     }
+
+    /// The bytes of what it says: an event's payload, eight for each value.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        match &self.body {
+            Body::Event(accepted) => accepted.event.data.get().len(),
+            Body::Metrics(set) => set.points.len() * 8,
+        }
+    }
 }

@@ -385,7 +385,7 @@ impl Bus {
         }
     }
 
-    fn deliver_ephemeral(&self, publications: &[Arc<Publication>]) {
+    pub(crate) fn deliver_ephemeral(&self, publications: &[Arc<Publication>]) {
         let Some(first) = publications.first() else { return };
         for publication in publications {
             self.telemetry.shared().event_emitted(publication.event_type, 1);

@@ -22,7 +22,7 @@ pub use series::{
     Chunk, ChunkQuery, Chunks, MemorySeriesStore, PostgresSeriesOptions, PostgresSeriesStore, SERIES_MAX,
     SeriesStore, SqliteSeriesOptions, SqliteSeriesStore, Tier,
 };
-pub use sqlite::{SqliteOptions, SqliteStore};
+pub use sqlite::{SchemaSteps, SqliteOptions, SqliteStore};
 
 /// An event as a channel accepts it, but for its place.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mio::net::TcpStream;
@@ -29,12 +30,12 @@ pub struct SocketOptions {
     pub unsent_bytes_max: u32,
     /// `TCP_USER_TIMEOUT`: how long sent bytes may stay unacknowledged before the kernel gives the
     /// connection up. Default 30 s.
-    pub user_timeout: std::time::Duration,
+    pub user_timeout: Duration,
 }
 
 impl Default for SocketOptions {
     fn default() -> Self {
-        Self { unsent_bytes_max: 64 * 1024, user_timeout: std::time::Duration::from_secs(30) }
+        Self { unsent_bytes_max: 64 * 1024, user_timeout: Duration::from_secs(30) }
     }
 }
 
@@ -418,12 +419,23 @@ impl Net for Sockets {
         // Sealed and not taken by the kernel: behind what it has.
         let sealed = self.secure.get(conn.slot as usize).and_then(Option::as_ref);
         let sealed_bytes = sealed.map_or(0, |tls| u32::try_from(tls.unsent().len()).unwrap_or(u32::MAX));
+        let us =
+            |time: Option<Duration>| time.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
         Some(TcpSample {
             rtt_us: u32::try_from(info.rtt.as_micros()).unwrap_or(u32::MAX),
             retransmits: info.retransmitted_segments,
             unsent_bytes: unsent_bytes.saturating_add(sealed_bytes),
             unacked_bytes: queued - unsent_bytes,
             acked_bytes: info.acked_bytes?,
+            rtt_variance_us: u32::try_from(info.rtt_variance.as_micros()).unwrap_or(u32::MAX),
+            lost: info.lost_segments,
+            segment_bytes: info.segment_bytes,
+            segments_sent: info.sent_segments,
+            peer_window_bytes: info.peer_window_bytes,
+            delivery_bytes_per_second: info.delivery_bytes_per_second,
+            busy_us: us(info.busy),
+            receive_window_limited_us: us(info.receive_window_limited),
+            send_buffer_limited_us: us(info.send_buffer_limited),
         })
     }
 

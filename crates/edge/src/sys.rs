@@ -41,6 +41,18 @@ pub struct TcpInfo {
     pub sent_bytes: Option<u64>,
     /// The kernel's estimate of what the path delivers, in bytes a second.
     pub delivery_bytes_per_second: Option<u64>,
+    /// Segments that are out and held for lost.
+    pub lost_segments: u32,
+    /// Segments with payload sent since the connection began, repeats included.
+    pub sent_segments: Option<u32>,
+    /// For how long there was something to be sent since the connection began.
+    pub busy: Option<Duration>,
+    /// … and for how long of that the peer had no room.
+    pub receive_window_limited: Option<Duration>,
+    /// … and for how long our send buffer was what held it up.
+    pub send_buffer_limited: Option<Duration>,
+    /// The window that the peer has announced, in bytes (Linux 5.4).
+    pub peer_window_bytes: Option<u32>,
 }
 
 /// Reads `TCP_INFO`; `None` if the descriptor is not a TCP socket or the platform has no such thing.
@@ -132,7 +144,7 @@ mod linux {
 
     use super::{OpenFilesLimit, TcpInfo};
 
-    /// `struct tcp_info` of `linux/tcp.h` up to Linux 4.19, the last field we read. The C library's copy
+    /// `struct tcp_info` of `linux/tcp.h` up to Linux 5.4, the last field we read. The C library's copy
     /// ends earlier. The kernel only ever appends, and writes as much as both sides know.
     #[repr(C)]
     #[derive(Default)]
@@ -179,6 +191,11 @@ mod linux {
         delivered: u32,
         delivered_ce: u32,
         bytes_sent: u64,
+        bytes_retrans: u64,
+        dsack_dups: u32,
+        reord_seen: u32,
+        rcv_ooopack: u32,
+        snd_wnd: u32,
     }
 
     // Offsets of the kernel's structure: a slip in the list above fails to compile.
@@ -189,6 +206,7 @@ mod linux {
             && offset_of!(RawTcpInfo, notsent_bytes) == 144
             && offset_of!(RawTcpInfo, delivery_rate) == 160
             && offset_of!(RawTcpInfo, bytes_sent) == 200
+            && offset_of!(RawTcpInfo, snd_wnd) == 228
     );
 
     pub(super) fn tcp_info(socket: BorrowedFd<'_>) -> Option<TcpInfo> {
@@ -211,6 +229,7 @@ mod linux {
             return None;
         }
         let micros = |value: u32| Duration::from_micros(u64::from(value));
+        let long = Duration::from_micros;
         Some(TcpInfo {
             rtt: micros(raw.rtt),
             rtt_variance: micros(raw.rttvar),
@@ -221,9 +240,17 @@ mod linux {
             last_ack_received: Duration::from_millis(u64::from(raw.last_ack_recv)),
             acked_bytes: (written >= offset_of!(RawTcpInfo, bytes_received)).then_some(raw.bytes_acked),
             notsent_bytes: (written >= offset_of!(RawTcpInfo, min_rtt)).then_some(raw.notsent_bytes),
-            sent_bytes: (written >= size_of::<RawTcpInfo>()).then_some(raw.bytes_sent),
+            sent_bytes: (written >= offset_of!(RawTcpInfo, bytes_retrans)).then_some(raw.bytes_sent),
             delivery_bytes_per_second: (written >= offset_of!(RawTcpInfo, busy_time))
                 .then_some(raw.delivery_rate),
+            lost_segments: raw.lost,
+            sent_segments: (written >= offset_of!(RawTcpInfo, delivery_rate)).then_some(raw.data_segs_out),
+            busy: (written >= offset_of!(RawTcpInfo, delivered)).then(|| long(raw.busy_time)),
+            receive_window_limited: (written >= offset_of!(RawTcpInfo, delivered))
+                .then(|| long(raw.rwnd_limited)),
+            send_buffer_limited: (written >= offset_of!(RawTcpInfo, delivered))
+                .then(|| long(raw.sndbuf_limited)),
+            peer_window_bytes: (written >= size_of::<RawTcpInfo>()).then_some(raw.snd_wnd),
         })
     }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use pulsewire_bus::{
-    Channel, Opened, Page, Publication, Query, ReadLimit, Receipt, Refusal, Resolution, SeriesQuery,
+    Channel, ChannelId, Opened, Page, Publication, ReadLimit, Receipt, Refusal, Resolution, SeriesQuery,
     StatePart,
 };
 use pulsewire_protocol::{
@@ -18,6 +18,9 @@ use pulsewire_protocol::{
 use pulsewire_telemetry::{Current, Transport};
 use serde_json::value::RawValue;
 
+use crate::watch::tap::TapSink;
+use crate::watch::timeline::{Entry, Note};
+use crate::watch::{Detail, Query, Ranked, Readership, Row, RowKey};
 use crate::{ConnKey, HubSettings, Notice, Principal};
 
 /// A one-time answer to whoever asked.
@@ -127,8 +130,62 @@ pub enum Order {
     Survey(Reply<Current>),
     /// Lists connections and detached sessions.
     List(Reply<Vec<ConnectionInfo>>),
+    /// Holds a slice of the slots against a query.
+    Rank {
+        /// The first slot.
+        from: u32,
+        /// What is wanted.
+        query: Arc<Query>,
+        /// What was found.
+        reply: Reply<Ranked>,
+    },
+    /// Shows those of these that are still there.
+    Rows {
+        /// Which.
+        keys: Vec<RowKey>,
+        /// Their rows, in the order of the keys.
+        reply: Reply<Vec<Row>>,
+    },
+    /// Shows everything about one connection, if it is still there.
+    Detail(RowKey, Reply<Option<Box<Detail>>>),
+    /// Shows who listens to a channel: a slice of them.
+    Readership {
+        /// The channel.
+        channel: ChannelId,
+        /// The first of them.
+        from: usize,
+        /// What was found.
+        reply: Reply<Readership>,
+    },
+    /// Tells what happened to a session, oldest first, as far as it is remembered.
+    Timeline(SessionId, Reply<Vec<Entry>>),
+    /// Something happened to a user's session that is not seen here.
+    Noted {
+        /// Whose session it is; of somebody else's nothing is written down.
+        user: Box<str>,
+        /// The session.
+        session: SessionId,
+        /// What happened.
+        note: Note,
+    },
+    /// Tells what a session is sent and says from now on, until it is closed by its number, nobody takes what it
+    /// tells, or the session has ended.
+    Tap {
+        /// Its number, by which it is closed.
+        number: u64,
+        /// Whose.
+        session: SessionId,
+        /// Who is told.
+        sink: TapSink,
+        /// Whether it is open: not if the session is not here, or as many are open as may be.
+        reply: Reply<bool>,
+    },
+    /// Closes a tap.
+    Untap(u64),
     /// Asks every client to come back later and closes all connections.
     Drain(Drain),
+    /// Take clients in again.
+    Undrain,
     /// Who came to a channel, went, or points where.
     Presence(Arc<Notice>),
     /// Replaces the settings.
@@ -423,7 +480,7 @@ pub enum Work {
         /// Of this channel.
         channel: Arc<Channel>,
         /// What is wanted of it.
-        query: Query,
+        query: pulsewire_bus::Query,
         /// To be given back.
         read: u32,
     },

@@ -83,6 +83,11 @@ impl<S: Send> Hub<S> {
         (0..self.shards()).for_each(|shard| self.order(shard, Order::Drain(drain)));
     }
 
+    /// Takes clients in again; whoever was told to leave leaves all the same.
+    pub fn undrain(&self) {
+        (0..self.shards()).for_each(|shard| self.order(shard, Order::Undrain));
+    }
+
     /// Replaces the settings in all shards.
     pub fn configure(&self, settings: &Arc<HubSettings>) {
         (0..self.shards()).for_each(|shard| self.order(shard, Order::Settings(settings.clone())));

@@ -6,6 +6,7 @@
 //! network (`tests/it`).
 
 mod admission;
+mod agent;
 mod command;
 mod handle;
 mod inbox;
@@ -15,8 +16,10 @@ mod presence;
 pub mod principal;
 mod settings;
 mod shard;
+pub mod watch;
 
 pub use admission::{Admission, Refused};
+pub use agent::client_version;
 pub use command::{
     After, Arrival, Authenticated, Backend, BackendRequest, Carried, Command, ConnectWish, ConnectionInfo,
     Drain, EventAnswer, HistoryPage, HistoryWish, Order, Reply, Reported, Resume, SeriesAnswer, Target, Wish,
@@ -24,7 +27,7 @@ pub use command::{
 };
 pub use handle::Hub;
 pub use inbox::Inbox;
-pub use ledger::{Closed, Ledger};
+pub use ledger::{Closed, FAILED_MAX, Failed, FailedStage, Ledger};
 pub use net::{ConnKey, Net, TcpSample, Write};
 pub use presence::{Notice, Presence, PresenceSnapshot};
 pub use principal::{Action, Actions, Grant, NamedBy, Principal, Role};

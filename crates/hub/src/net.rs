@@ -33,6 +33,24 @@ pub struct TcpSample {
     pub unacked_bytes: u32,
     /// Bytes acknowledged since the connection began.
     pub acked_bytes: u64,
+    /// Mean deviation of the round trip in microseconds.
+    pub rtt_variance_us: u32,
+    /// Segments that are out and are held for lost.
+    pub lost: u32,
+    /// Payload bytes of a full segment.
+    pub segment_bytes: u32,
+    /// Segments with payload sent since the connection began, repeats included.
+    pub segments_sent: Option<u32>,
+    /// What the peer says it can take, in bytes.
+    pub peer_window_bytes: Option<u32>,
+    /// What the path delivers, in bytes a second.
+    pub delivery_bytes_per_second: Option<u64>,
+    /// For how long something was to be sent since the connection began, in microseconds; and of that …
+    pub busy_us: Option<u64>,
+    /// … for how long the peer had no room,
+    pub receive_window_limited_us: Option<u64>,
+    /// … and for how long our own buffer had none.
+    pub send_buffer_limited_us: Option<u64>,
 }
 
 /// The sockets of one shard. Calls with a key that is gone do nothing.

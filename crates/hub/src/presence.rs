@@ -223,6 +223,12 @@ impl Presence {
         PresenceSnapshot { node: self.node.clone(), version, members }
     }
 
+    /// How many users are in a channel.
+    #[must_use]
+    pub fn present(&self, channel: &ChannelName) -> usize {
+        self.rooms.lock().present(channel)
+    }
+
     /// Channels with somebody in them, and the users in all of them.
     #[must_use]
     pub fn count(&self) -> (usize, usize) {

@@ -61,8 +61,38 @@ pub enum Role {
     User,
     /// An application's back end.
     Publisher,
-    /// An operator: may read `$sys.*` and use the admin endpoints.
+    /// Looks on: reads `$sys.*` and the admin endpoints, and changes nothing.
+    Viewer,
+    /// A viewer who acts, too: ends connections, takes tokens back, sees payloads in a tap.
+    Operator,
+    /// An operator who also publishes where the grants say.
     Admin,
+}
+
+impl Role {
+    /// Whether it reads `$sys.*` and the admin endpoints.
+    #[must_use]
+    pub const fn views(self) -> bool {
+        matches!(self, Self::Viewer | Self::Operator | Self::Admin)
+    }
+
+    /// Whether it changes something through the admin endpoints, and sees payloads in a tap.
+    #[must_use]
+    pub const fn operates(self) -> bool {
+        matches!(self, Self::Operator | Self::Admin)
+    }
+
+    /// Whether grants let it publish at all. A user's do, if they say so.
+    #[must_use]
+    pub const fn may_publish(self) -> bool {
+        !matches!(self, Self::Viewer | Self::Operator)
+    }
+
+    /// Whether it stands for an application: it may publish wherever it may subscribe, unless its grants say otherwise.
+    #[must_use]
+    pub const fn is_application(self) -> bool {
+        matches!(self, Self::Publisher | Self::Admin)
+    }
 }
 
 /// An authenticated party, or an anonymous one.
@@ -107,14 +137,25 @@ impl Principal {
 
     /// Whether the principal may do this with the channel.
     ///
-    /// `$sys.*` channels are for admins to read and for nobody to publish to.
+    /// `$sys.*` channels are for those who look on or operate to read, and for nobody to publish to; no grant says
+    /// otherwise. A tap that shows payloads is for operators.
     #[must_use]
     pub fn may(&self, action: Action, channel: &ChannelName) -> bool {
-        if channel.as_str().starts_with('$') {
-            return self.role == Role::Admin && action != Action::Publish;
+        if channel.is_system() {
+            let reads = if shows_payloads(channel) { self.role.operates() } else { self.role.views() };
+            return reads && action != Action::Publish;
+        }
+        if action == Action::Publish && !self.role.may_publish() {
+            return false;
         }
         self.grants.iter().any(|grant| grant.actions.contains(action) && grant.pattern.matches(channel))
     }
+}
+
+/// Whether a system channel shows what applications say: `$sys.tap:SESSION/payload`.
+#[must_use]
+pub fn shows_payloads(channel: &ChannelName) -> bool {
+    channel.as_str().strip_prefix("$sys.tap:").is_some_and(|tapped| tapped.contains('/'))
 }
 
 #[cfg(test)]
@@ -140,12 +181,29 @@ mod tests {
         check(&who, Action::Subscribe, "project:1", false);
     }
 
+    /// User, publisher, viewer, operator, admin.
+    fn check_roles(action: Action, channel: &str, expected: [bool; 5]) {
+        let roles = [Role::User, Role::Publisher, Role::Viewer, Role::Operator, Role::Admin];
+        for (role, expected) in roles.into_iter().zip(expected) {
+            check(&principal(role, "*", Actions::ALL), action, channel, expected);
+        }
+    }
+
     #[test]
-    fn system_channels_are_read_by_admins_and_written_by_nobody() {
-        let user = principal(Role::User, "*", Actions::ALL);
-        let admin = principal(Role::Admin, "*", Actions::ALL);
-        check(&user, Action::Subscribe, "$sys.connections", false);
-        check(&admin, Action::Subscribe, "$sys.connections", true);
-        check(&admin, Action::Publish, "$sys.connections", false);
+    fn system_channels_are_read_by_those_who_look_on_and_written_by_nobody() {
+        check_roles(Action::Subscribe, "$sys.connections", [false, false, true, true, true]);
+        check_roles(Action::Publish, "$sys.connections", [false; 5]);
+    }
+
+    #[test]
+    fn payloads_of_a_tap_are_for_operators() {
+        check_roles(Action::Subscribe, "$sys.tap:01J", [false, false, true, true, true]);
+        check_roles(Action::Subscribe, "$sys.tap:01J/payload", [false, false, false, true, true]);
+    }
+
+    #[test]
+    fn who_looks_on_or_operates_publishes_nowhere() {
+        check_roles(Action::Publish, "run:1", [true, true, false, false, true]);
+        check_roles(Action::Subscribe, "run:1", [true; 5]);
     }
 }

@@ -16,14 +16,18 @@ mod flush;
 mod heartbeat;
 mod inbound;
 mod meter;
+mod noting;
 mod outbox;
 mod presence;
 mod probe;
 mod queue;
+mod ranking;
+mod readership;
 mod series;
 mod slot;
 mod subscribe;
 mod survey;
+mod tapping;
 mod wish;
 
 use std::cmp::Reverse;
@@ -39,6 +43,8 @@ use smallvec::SmallVec;
 pub use closing::Violated;
 
 use crate::command::{ConnectWish, Order};
+use crate::watch::tap::Tap;
+use crate::watch::timeline::{Happening, Note, Timeline};
 use crate::{
     Admission, Arrival, Backend, Carried, ConnKey, HubSettings, Ledger, Net, Presence, Principal, Resume,
 };
@@ -68,6 +74,8 @@ pub struct ShardOptions {
     pub presence: Arc<Presence>,
     /// Unpredictable numbers, for session ids and spreading.
     pub random: Box<dyn FnMut() -> u64 + Send>,
+    /// How many entries its timeline has at most, of 32 bytes each; 0 keeps none.
+    pub timeline_max: usize,
 }
 
 /// Messages that came while something before them was not decided.
@@ -131,6 +139,12 @@ pub struct Shard<N: Net> {
     probes: Probes,
     receipts: probe::Receipts,
     swept: heartbeat::Sweep,
+    /// What happened to the sessions.
+    timeline: Timeline,
+    /// Who looks at what a connection is sent and says.
+    taps: Vec<Tap>,
+    /// Whether the flush path has to look at each connection: it is metered, or somebody taps one.
+    attentive: bool,
     drain: Option<closing::Draining>,
     detached_count: usize,
     active_count: usize,
@@ -142,7 +156,7 @@ impl<N: Net> Shard<N> {
     pub fn new(net: N, options: ShardOptions) -> Self {
         let metrics = options.telemetry.shard();
         let metric_type = options.telemetry.event_types().intern("metric");
-        Self {
+        let mut shard = Self {
             net,
             index: options.index,
             settings: options.settings,
@@ -179,10 +193,15 @@ impl<N: Net> Shard<N> {
             probes: Probes::default(),
             receipts: probe::Receipts::default(),
             swept: heartbeat::Sweep::default(),
+            timeline: Timeline::new(options.timeline_max),
+            taps: Vec::new(),
+            attentive: false,
             drain: None,
             detached_count: 0,
             active_count: 0,
-        }
+        };
+        shard.see_to_attention();
+        shard
     }
 
     /// Makes a place for a connection. The network must know the key before [`Shard::arrive`] is called.
@@ -269,9 +288,21 @@ impl<N: Net> Shard<N> {
             Order::Close { target, code, reply } => reply(self.close_all(&target, code, now)),
             Order::Survey(reply) => reply(self.survey(now)),
             Order::List(reply) => reply(self.list(now)),
+            Order::Rank { from, query, reply } => reply(self.rank(from, &query, now)),
+            Order::Rows { keys, reply } => reply(self.rows(&keys, now)),
+            Order::Readership { channel, from, reply } => reply(self.readership(channel, from)),
+            Order::Detail(key, reply) => reply(self.detail(key, now).map(Box::new)),
+            Order::Timeline(session, reply) => reply(self.timeline_of(session)),
             Order::Drain(drain) => self.begin_drain(drain, now),
+            Order::Undrain => self.drain = None,
             Order::Presence(notice) => self.presence_told(&notice),
-            Order::Settings(settings) => self.settings = settings,
+            Order::Settings(settings) => {
+                self.settings = settings;
+                self.see_to_attention();
+            }
+            Order::Noted { user, session, note } => self.noted(&user, session, note, now),
+            Order::Tap { number, session, sink, reply } => reply(self.tap(number, session, sink)),
+            Order::Untap(number) => self.untap(number),
         }
     }
 
@@ -315,6 +346,7 @@ impl<N: Net> Shard<N> {
         if lost {
             self.metrics.reconnected(pulsewire_telemetry::ReconnectOutcome::Reset);
         }
+        self.note_arrival(key.slot, now);
         self.opened(key, wish, false, stash, now);
     }
 
@@ -411,8 +443,22 @@ impl<N: Net> Shard<N> {
         session.counters.reconnections += 1;
         session.counters.bytes_received += guest.bytes_received;
         session.counters.activity_ns = now.mono_ns;
+        let times = u64::from(session.counters.reconnections);
         self.net.rebind(from, to);
+        self.note_arrival(target, now);
+        self.note(target, Note::of(Happening::Resumed).value(times), now);
         self.opened(to, wish, true, guest.stash, now);
+    }
+
+    /// Writes down that a connection came, at the time it did, and that its token was accepted.
+    fn note_arrival(&mut self, index: u32, now: Now) {
+        let Some(session) = &self.slots[index as usize].session else { return };
+        let came = Now { wall_ms: session.peer.connected_at_ms, ..now };
+        let (opened, known) = (Note::opened(session.peer.remote), !session.principal.is_anonymous());
+        self.note(index, opened, came);
+        if known {
+            self.note(index, Note::of(Happening::Authenticated), now);
+        }
     }
 
     /// The number of connections that count as active, for the loop's own decisions.

@@ -4,11 +4,16 @@
 //! to send next. Events are stamped with the time they were *meant* to leave, so a generator or server that falls
 //! behind shows as latency instead of hiding it (coordinated omission).
 
+mod slow;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
+use pulsewire_protocol::CloseCode;
+
+pub use slow::slow_readers;
 
 use crate::history::{Reader, Verdict};
 use crate::scan::{Seen, epoch, see};
@@ -78,6 +83,8 @@ enum Role {
     Subscriber(usize),
     Publisher,
     Crowd,
+    /// One that does not keep up, and that nobody counts.
+    Slow,
     Gone,
 }
 
@@ -94,6 +101,7 @@ pub struct Fleet<'t> {
     next_publisher: usize,
     published: Vec<u64>,
     frame: String,
+    slow: slow::SlowReaders,
 }
 
 impl<'t> Fleet<'t> {
@@ -132,8 +140,9 @@ impl<'t> Fleet<'t> {
         };
         let publishers = Vec::new();
         let published = vec![0; plan.channels];
-        let frame = String::new();
-        let mut fleet = Fleet { target, swarm, book, plan, publishers, next_publisher: 0, published, frame };
+        let (frame, slow) = (String::new(), slow::SlowReaders::default());
+        let mut fleet =
+            Fleet { target, swarm, book, plan, publishers, next_publisher: 0, published, frame, slow };
         for _ in 0..plan.publishers {
             fleet.book.roles.push(Role::Publisher);
             fleet.book.connecting.push(Instant::now());
@@ -142,6 +151,8 @@ impl<'t> Fleet<'t> {
         }
         fleet.arrive(gathering, None)?;
         fleet.book.roles.shrink_to_fit();
+        let slow = slow_readers(fleet.target.slow_share, plan.subscribers);
+        fleet.add_slow(slow)?;
         Ok(fleet)
     }
 
@@ -157,7 +168,9 @@ impl<'t> Fleet<'t> {
             }
             self.turn(Instant::now() + Duration::from_millis(100))?;
             if let Some((code, count)) = self.book.closed.first_key_value() {
-                bail!("{count} of {begun} connections ended with code {code} while subscribing");
+                let why = CloseCode::from_u16(*code)
+                    .map_or_else(String::new, |known| format!(", {}: {}", known.name(), known.help()));
+                bail!("{count} of {begun} connections ended with code {code} while subscribing{why}");
             }
             if self.book.errors.0 > 0 {
                 bail!("the server refused a subscription: {}", self.book.errors.1);
@@ -232,6 +245,7 @@ impl<'t> Fleet<'t> {
     ///
     /// When epoll fails.
     pub fn turn(&mut self, until: Instant) -> anyhow::Result<()> {
+        self.tend_slow()?;
         let book = &mut self.book;
         Ok(self.swarm.turn(until, &mut |peer, note| book.note(peer, note))?)
     }
@@ -403,6 +417,8 @@ impl Book {
         match note {
             // Nothing a fleet subscribes to comes in binary.
             Note::Open | Note::Binary(_) => {}
+            // Being closed is what slow readers are for.
+            Note::Closed(_) if matches!(self.roles[peer], Role::Slow) => {}
             Note::Closed(code) => *self.closed.entry(code).or_default() += 1,
             Note::Text(text) => self.text(peer, text),
         }
@@ -437,6 +453,7 @@ impl Book {
             (Seen::Subscribed { .. }, Role::Crowd) => self.crowd += 1,
             (Seen::Ack, _) => self.acks += 1,
             (Seen::Pong, _) => self.pongs += 1,
+            (Seen::Error, Role::Slow) => {}
             (Seen::Error, _) => {
                 self.errors.0 += 1;
                 if self.errors.1.is_empty() {

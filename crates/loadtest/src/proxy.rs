@@ -123,6 +123,7 @@ impl Proxy {
             }
             Fault::RefuseUpgrade
             | Fault::DieAfterOpen { .. }
+            | Fault::CutIdle { .. }
             | Fault::Mute
             | Fault::LoseAcks { .. }
             | Fault::CutMidFrame => self.state.switches.turn(fault),

@@ -12,6 +12,7 @@ mod idle;
 mod inbound;
 mod keep;
 mod latency;
+mod live;
 mod metrics;
 mod raw;
 mod rest;
@@ -27,7 +28,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::fleet::Fleet;
 use crate::report::{Figure, Outcome};
@@ -42,6 +43,12 @@ pub struct Bench {
     pub running: Option<Running>,
     /// How many subscribers or connections, instead of the scenario's own number.
     pub connections: Option<usize>,
+    /// Deliveries a second, where a scenario lets one choose.
+    pub rate: Option<u32>,
+    /// Bytes of padding of an event, where a scenario lets one choose.
+    pub size: Option<usize>,
+    /// So many further readers that do not keep up join each load, as a share of its subscribers. Default 0.
+    pub slow_share: f64,
     /// How long a timed load lasts.
     pub duration: Duration,
     /// How often comparisons are repeated. Default 3.
@@ -166,6 +173,14 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// The load for looking at a server; what `bench` does without a scenario. It measures, too, and is none of `all`.
+pub const LIVE: Scenario = Scenario {
+    name: "live",
+    about: "200 subscribers on 20 channels, 4,000 deliveries of 1 KiB a second, for looking at the server meanwhile.",
+    duration: Duration::from_secs(60),
+    run: live::run,
+};
+
 /// Every scenario that holds the server to a row of the fault catalogue, in the order `proofs` runs them.
 pub const PROOFS: &[Scenario] = &[
     Scenario {
@@ -205,7 +220,7 @@ pub const PROOFS: &[Scenario] = &[
 impl Scenario {
     /// The scenario of that name.
     pub fn named(name: &str) -> Option<&'static Scenario> {
-        SCENARIOS.iter().chain(PROOFS).find(|scenario| scenario.name == name)
+        SCENARIOS.iter().chain(PROOFS).chain([&LIVE]).find(|scenario| scenario.name == name)
     }
 
     /// Runs it.
@@ -242,20 +257,21 @@ impl Bench {
 
     /// The server under load.
     fn server(&self) -> anyhow::Result<Target> {
-        match &self.running {
-            Some(Running { url, trust, token, pid }) => Target::running(url, trust, token.clone(), *pid),
-            None => self.launch().server(),
-        }
+        self.server_with(&[])
     }
 
-    /// The server under load, with further settings.
+    /// The server under load, with further settings if it is one of our own.
     fn server_with(&self, set: &[&str]) -> anyhow::Result<Target> {
-        if self.running.is_some() {
-            return self.server();
-        }
-        let mut launch = self.launch();
-        launch.set.extend(set.iter().map(|set| (*set).to_owned()));
-        launch.server()
+        let mut target = match &self.running {
+            Some(Running { url, trust, token, pid }) => Target::running(url, trust, token.clone(), *pid),
+            None => {
+                let mut launch = self.launch();
+                launch.set.extend(set.iter().map(|set| (*set).to_owned()));
+                launch.server()
+            }
+        }?;
+        target.slow_share = self.slow_share;
+        Ok(target)
     }
 
     fn floor(&self) -> anyhow::Result<Target> {
@@ -276,6 +292,16 @@ impl Progress {
         bar.set_prefix(name);
         bar.enable_steady_tick(Duration::from_millis(200));
         Progress(bar)
+    }
+
+    /// So much of a load is done; from now on a bar says so.
+    pub(crate) fn through(&self, passed: u64, whole: u64) {
+        if self.0.length().is_none() {
+            let style = ProgressStyle::with_template("{bar:24} {pos} s / {len} s   {msg}");
+            self.0.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            self.0.set_length(whole);
+        }
+        self.0.set_position(passed.min(whole));
     }
 
     pub(crate) fn say(&self, what: impl Into<String>) {

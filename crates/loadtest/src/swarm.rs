@@ -237,6 +237,17 @@ impl Swarm {
         }
     }
 
+    /// Whether a connection has not ended, as far as anybody noticed.
+    pub fn is_open(&self, peer: Peer) -> bool {
+        self.connections.get(peer).is_some_and(Option::is_some)
+    }
+
+    /// Whether a connection has become a WebSocket and has not ended.
+    pub fn is_upgraded(&self, peer: Peer) -> bool {
+        let connection = self.connections.get(peer).and_then(Option::as_ref);
+        connection.is_some_and(|connection| connection.phase == Phase::Open)
+    }
+
     /// Connections that have not ended.
     pub fn living(&self) -> usize {
         self.connections.iter().flatten().count()

@@ -51,6 +51,8 @@ pub struct Target {
     address: SocketAddr,
     secure: Option<Secure>,
     token: Option<String>,
+    /// So many further readers that do not keep up join each fleet, as a share of its subscribers. Default 0.
+    pub slow_share: f64,
     /// From starting it to the first accepted connection.
     pub start: Duration,
     scraped: Cell<Option<Instant>>,
@@ -213,6 +215,7 @@ impl Starting {
             address,
             secure: None,
             token,
+            slow_share: 0.0,
             start,
             scraped: Cell::new(None),
         })
@@ -265,6 +268,7 @@ impl Target {
             address,
             secure,
             token,
+            slow_share: 0.0,
             start: Duration::ZERO,
             scraped: Cell::new(None),
         })

@@ -78,7 +78,7 @@ error_codes! {
     Unauthorized "unauthorized" 401 false Exact "Invalid authentication token" "Connect with a token first.";
     InvalidToken "invalid_token" 401 false Exact "Invalid authentication token" "Get a new token from your application; this one will never be accepted.";
     TokenExpired "token_expired" 401 false Exact "Invalid authentication token" "Get a new token from your application and connect again.";
-    WrongCredential "wrong_credential" 401 false Extended "Wrong kind of credential" "Use a credential that is made for this endpoint: to publish, an API key or a token that may publish; to administer, a token with the role admin; to connect, a token.";
+    WrongCredential "wrong_credential" 401 false Extended "Wrong kind of credential" "Use a credential that is made for this endpoint: to publish, an API key or a token that may publish; to look on, a token with the role viewer; to administer, one with the role operator or admin; to connect, a token.";
     Forbidden "forbidden" 403 false Extended "Forbidden" "The token's capabilities do not allow this; ask for a token that does.";
     UnknownChannel "unknown_channel" 404 false Exact "Invalid subscription: unknown channel" "No namespace of the server's settings matches the channel name.";
     InvalidChannel "invalid_channel" 400 false Extended "Invalid channel name" "Use 1 to 255 bytes of A-Z a-z 0-9 . _ - : / @ # + = ~ and no empty part around ':'.";

@@ -18,8 +18,9 @@ use hyper::body::{Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use pulsewire_edge::sys;
 use pulsewire_edge::tls::ServerConfig;
+use pulsewire_edge::{clock, sys};
+use pulsewire_hub::{Failed, FailedStage};
 use pulsewire_telemetry::{ConnectionError, RejectReason, RejectStage, TlsResult, limited};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -88,7 +89,7 @@ pub async fn serve(
                     continue;
                 };
                 let peer = Peer { stream, door, seat, stalled: Stalled::default() };
-                let router = axum::Extension(Remote(remote)).layer(
+                let router = axum::Extension(Remote::new(remote, app.clone())).layer(
                     axum::Extension(peer.stalled.clone())
                         .layer(axum::Extension(agents.clone()).layer(router.clone())),
                 );
@@ -113,6 +114,22 @@ async fn secure(
     timeout: Duration,
 ) -> Option<SecureStream> {
     let shared = app.telemetry.shared();
+    let remote = stream.peer_addr();
+    let failed = |reason: RejectReason, detail: String| {
+        let Ok(remote) = remote else { return };
+        app.hub.ledger.write_failed(Failed {
+            number: 0,
+            at_ms: clock::now().wall_ms,
+            remote,
+            user_agent: Arc::default(),
+            origin: None,
+            path: None,
+            stage: FailedStage::Tls,
+            reason: reason.as_str(),
+            status: None,
+            detail: detail.into(),
+        });
+    };
     match tokio::time::timeout(timeout, SecureStream::accept(stream, config)).await {
         Ok(Ok(stream)) => {
             shared.tls_handshake(TlsResult::Completed);
@@ -122,11 +139,13 @@ async fn secure(
         Ok(Err(HandshakeError::Silent)) => None,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a TLS handshake failed");
+            failed(RejectReason::BadRequest, error.to_string());
             shared.tls_handshake(TlsResult::Failed);
             shared.connection_failed(ConnectionError::Tls);
             None
         }
         Err(_) => {
+            failed(RejectReason::Timeout, "the handshake was not complete in time".to_owned());
             shared.tls_handshake(TlsResult::TimedOut);
             shared.rejected(RejectStage::Accept, RejectReason::Timeout);
             None

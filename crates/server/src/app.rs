@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use pulsewire_bus::Bus;
 use pulsewire_edge::{Carrier, Edge, clock, handshake::OriginPolicy};
-use pulsewire_hub::{ConnectionInfo, Hub, HubSettings, Principal, Reply, Target};
+use pulsewire_hub::{ConnectionInfo, Hub, HubSettings, Order, Principal, Reply, Target};
 use pulsewire_protocol::CloseCode;
-use pulsewire_telemetry::{Current, Telemetry};
+use pulsewire_telemetry::{AuthFailure, Current, Telemetry};
 use tokio::sync::oneshot;
 
 use crate::auth::{Attempts, Authenticator, Revocations};
+use crate::errors::Sample;
 use crate::hook::Hook;
 use crate::reading::Readers;
 use crate::settings::{RateDirection, Settings};
@@ -70,12 +71,34 @@ pub struct App {
     pub started_at_ms: i64,
     /// The last rendered metrics pages.
     pub scrapes: crate::http::metrics::Scrapes,
+    /// Whether the server stops, which no operator can end.
+    pub stopping: AtomicBool,
+    /// The rules, and what was found of each.
+    pub judge: parking_lot::Mutex<crate::thresholds::Judge>,
+    /// What was notable.
+    pub events: crate::events::Events,
+    /// What went wrong, by kind.
+    pub errors: parking_lot::Mutex<crate::errors::Errors>,
+    /// Who did what.
+    pub audit: crate::audit::Audit,
+    /// What the figures did.
+    pub figures: parking_lot::Mutex<crate::figures::History>,
     /// How memory and connections went.
     pub memory: crate::memory::History,
     /// The places of those who read the history of metric channels.
     pub series: crate::reading::series::Places,
     /// The places of HTTP connections on the public address.
     pub seats: Arc<crate::seats::Seats>,
+    /// How many queries are watched.
+    pub watches: std::sync::atomic::AtomicUsize,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// Counts of the connections that operators look at, for their rates.
+    pub rates: crate::watch::Rates<pulsewire_hub::watch::RowKey>,
+    /// How many connections the last page of each query counted.
+    pub counted: crate::watch::connections::Counted,
+    /// Counts of the channels that operators look at, for their rates.
+    pub channel_rates: crate::watch::Rates<pulsewire_bus::ChannelId>,
 }
 
 impl App {
@@ -107,7 +130,9 @@ impl App {
         current.heap_allocated_bytes = crate::memory::Heap::now().map_or(0, |heap| heap.allocated);
         current.tls_certificate_expiry_seconds = self.tls.in_force().map(|pair| pair.expiry_seconds);
         current.redis_connected = self.redis.as_ref().map(|redis| redis.load(Ordering::Relaxed));
+        current.watches = self.watches.load(Ordering::Relaxed) as u64;
         current.draining |= self.is_draining();
+        current.alerts = self.judge.lock().firing();
         let runtime = tokio::runtime::Handle::current().metrics();
         current.tokio_tasks = runtime.num_alive_tasks() as u64;
         current.tokio_queue = runtime.global_queue_depth() as u64;
@@ -116,6 +141,41 @@ impl App {
             current.store_degraded |= store.degraded.is_some();
         }
         Ok(current)
+    }
+
+    /// Asks one shard something and waits for its answer, at most a second.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::survey`].
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        shard: usize,
+        order: impl FnOnce(Reply<T>) -> Order,
+    ) -> Result<T, Stalled> {
+        let mut answers = ask(|reply| self.hub.order(shard, order(reply()))).await?;
+        answers.pop().ok_or(Stalled)
+    }
+
+    /// Somebody did not prove who they are, or may not: counts it and writes it down.
+    pub fn auth_failed(&self, why: AuthFailure, address: Option<IpAddr>, user: Option<&str>, text: &str) {
+        self.telemetry.shared().auth_failed(why);
+        self.write_error("auth", why.as_str(), address, user, text);
+    }
+
+    /// Writes an error down that was counted, for whoever asks what the newest was about.
+    pub fn write_error(
+        &self,
+        group: &'static str,
+        kind: &'static str,
+        address: Option<IpAddr>,
+        user: Option<&str>,
+        text: &str,
+    ) {
+        let user = user.map(str::to_owned);
+        let sample =
+            Sample { at_ms: clock::now().wall_ms, session: None, user, address, text: text.to_owned() };
+        self.errors.lock().write(group, kind, sample);
     }
 
     /// Every connection and detached session.

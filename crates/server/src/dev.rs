@@ -54,12 +54,15 @@ pub fn announce(settings: &Settings, address: SocketAddr) -> anyhow::Result<Path
     let (http, ws) = if settings.tls.is_set() { ("https", "wss") } else { ("http", "ws") };
     let content = serde_json::json!({ "url": format!("{http}://{address}"), "token": token });
     writeln!(file, "{content}")?;
-    print(http, ws, address, &token);
+    print(http, ws, address, &token, settings.dashboard.enabled);
     Ok(path)
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command is asked for")]
-fn print(http: &str, ws: &str, address: SocketAddr, token: &str) {
+fn print(http: &str, ws: &str, address: SocketAddr, token: &str, dashboard: bool) {
+    // What stands behind `#` is never sent to the server.
+    let dashboard =
+        if dashboard { format!("  dashboard    {http}://{address}/#token={token}\n") } else { String::new() };
     println!(
         "\
 pulsewire {version}   dev mode: for this machine only
@@ -67,7 +70,7 @@ pulsewire {version}   dev mode: for this machine only
   listening on {http}://{address}
   WebSocket    {ws}://{address}/ws
   metrics      {http}://{address}/metrics
-  token        {token}
+{dashboard}  token        {token}
                (user dev, role admin, 24 h)
 
 try, in another terminal:

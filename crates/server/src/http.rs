@@ -4,6 +4,7 @@ pub mod access;
 pub mod admin;
 pub mod body;
 pub mod collaboration;
+mod forwarded;
 pub mod health;
 pub mod metrics;
 pub mod origin;
@@ -13,7 +14,9 @@ pub mod publish;
 pub mod read;
 pub mod samples;
 pub mod sse;
+pub mod ui;
 pub mod upgrade;
+pub mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +31,10 @@ use problem::Problem;
 
 /// The routes of the public address.
 pub fn router(app: &Arc<App>) -> Router {
+    routes(app, ui::router())
+}
+
+fn routes(app: &Arc<App>, pages: Router<Arc<App>>) -> Router {
     let body_bytes_max = app.live.load().settings.limits.http_body_bytes_max;
     Router::new()
         .route("/ws", any(upgrade::websocket))
@@ -38,24 +45,28 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/v1/metrics", post(samples::otlp::metrics))
         .merge(page_router(app))
         .merge(operator_router())
+        .merge(pages)
         .fallback(|| async { Problem::from(ErrorCode::NotFound) })
         .method_not_allowed_fallback(|| async { Problem::from(ErrorCode::MethodNotAllowed) })
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .with_state(app.clone())
 }
 
-/// The routes of the public address, and behind them those of a program that embeds the server.
+/// The routes of the public address, and behind them those of a program that embeds the server. The program's pages
+/// are its own: the dashboard is at the internal address only.
 pub fn router_with(app: &Arc<App>, routes: Router) -> Router {
-    let known = |Extension(access::Remote(remote)), mut request: Request| async move {
-        request.extensions_mut().insert(ConnectInfo::<SocketAddr>(remote));
+    let known = |Extension(remote): Extension<access::Remote>, mut request: Request| async move {
+        let client = remote.client(request.headers());
+        request.extensions_mut().insert(ConnectInfo::<SocketAddr>(client));
         request
     };
-    router(app).fallback_service(routes.layer(axum::middleware::map_request(known)))
+    self::routes(app, Router::new()).fallback_service(routes.layer(axum::middleware::map_request(known)))
 }
 
 /// The routes of the internal address: what operators and their tools need.
 pub fn internal_router(app: &Arc<App>) -> Router {
     operator_router()
+        .merge(ui::router())
         .fallback(|| async { Problem::from(ErrorCode::NotFound) })
         .method_not_allowed_fallback(|| async { Problem::from(ErrorCode::MethodNotAllowed) })
         .with_state(app.clone())
@@ -96,7 +107,14 @@ fn operator_router() -> Router<Arc<App>> {
         .route("/api/admin/websocket/closed", get(admin::closed))
         .route("/api/admin/websocket/disconnect", post(admin::disconnect))
         .route("/api/admin/websocket/users", get(admin::users))
+        .route("/api/admin/figures", get(admin::figures))
+        .route("/api/admin/history", get(admin::history))
+        .route("/api/admin/events", get(admin::events))
+        .route("/api/admin/audit", get(admin::audit))
+        .route("/api/admin/drain", post(admin::drain))
+        .route("/api/admin/alerts/{id}/silence", post(admin::silence))
         .route("/api/admin/heap", get(admin::heap))
         .route("/api/admin/revocations", post(admin::revoke))
         .route("/api/admin/blocks", post(admin::block))
+        .merge(watch::router())
 }

@@ -12,5 +12,5 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let (mut out, mut err) = (io::stdout(), io::stderr());
-    run(cli, &mut Terminal { out: &mut out, err: &mut err }).into()
+    run(cli, &mut Terminal::new(&mut out, &mut err)).into()
 }

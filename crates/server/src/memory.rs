@@ -65,8 +65,8 @@ pub struct SizeClass {
     pub size_bytes: u64,
     /// How many are given out.
     pub current: u64,
-    /// How many were given out since the start.
-    pub allocations: u64,
+    /// How many were given out since the start; `None` of large ones, of which the allocator does not say.
+    pub allocations: Option<u64>,
 }
 
 /// The size classes that something is in; empty if the allocator does not say.
@@ -86,9 +86,10 @@ pub fn size_classes() -> Vec<SizeClass> {
         let class = |(size, count): (serde_json::Value, serde_json::Value)| SizeClass {
             size_bytes: size["size"].as_u64().unwrap_or(0),
             current: count[current].as_u64().unwrap_or(0),
-            allocations: count["nmalloc"].as_u64().unwrap_or(0),
+            allocations: count["nmalloc"].as_u64(),
         };
-        pairs.map(class).filter(|class| class.allocations > 0).collect::<Vec<_>>()
+        let used = |class: &SizeClass| class.current > 0 || class.allocations > Some(0);
+        pairs.map(class).filter(used).collect::<Vec<_>>()
     };
     let merged = &printed["stats.arenas"]["merged"];
     let mut all = classes(&printed["arenas"]["bin"], &merged["bins"], "curregs");

@@ -6,18 +6,22 @@
 
 use std::sync::Arc;
 
-use pulsewire_telemetry::{ReloadOutcome, logs};
+use pulsewire_telemetry::{ReloadOutcome, Severity, logs};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::app::{App, hub_settings};
+use crate::events::{self, Kind};
+use crate::notify::Manager;
 use crate::serve::live;
 use crate::settings::{Change, Problem, Settings, Sources, diff};
 
-/// Watches for SIGHUP.
-pub fn watch(app: Arc<App>, sources: Sources, logs: logs::Handle) -> JoinHandle<()> {
+/// Watches for SIGHUP from now on, and tells whoever started the server what came of it.
+pub fn watch(app: Arc<App>, sources: Sources, logs: logs::Handle, manager: Manager) -> JoinHandle<()> {
+    // Not in the task: until there is a handler, the signal ends the process.
+    let hangups = signal(SignalKind::hangup());
     tokio::spawn(async move {
-        let mut hangups = match signal(SignalKind::hangup()) {
+        let mut hangups = match hangups {
             Ok(hangups) => hangups,
             Err(error) => {
                 tracing::error!(%error, "settings cannot be reloaded: no signal handler");
@@ -25,7 +29,13 @@ pub fn watch(app: Arc<App>, sources: Sources, logs: logs::Handle) -> JoinHandle<
             }
         };
         while hangups.recv().await.is_some() {
-            reload(&app, &sources, &logs);
+            manager.reloading();
+            let done = reload(&app, &sources, &logs);
+            manager.ready(if done {
+                "new settings"
+            } else {
+                "old settings: the log says what is wrong with the new"
+            });
         }
     })
 }
@@ -57,9 +67,27 @@ pub fn reload(app: &App, sources: &Sources, logs: &logs::Handle) -> bool {
         }
         Err(Failure::Use(error)) => tracing::error!(%error, "the settings were not reloaded"),
     }
+    note(app, &done);
     let outcome = if done.is_ok() { ReloadOutcome::Ok } else { ReloadOutcome::Failed };
     app.telemetry.shared().reloaded(outcome);
     done.is_ok()
+}
+
+/// Says it to operators.
+fn note(app: &App, done: &Result<Vec<Change>, Failure>) {
+    match done {
+        Ok(changes) => {
+            let changed = changes.iter().filter(|change| change.reloadable).map(|change| change.path);
+            let changed = changed.collect::<Vec<_>>().join(", ");
+            let waiting = changes.iter().filter(|change| !change.reloadable).count();
+            let text = format!("settings were reloaded: {changed}; {waiting} need a restart");
+            events::note(app, Kind::SettingsReloaded, None, text, None);
+        }
+        Err(_) => {
+            let text = "settings were not reloaded: the log says why";
+            events::note(app, Kind::SettingsRefused, Some(Severity::Warning), text, None);
+        }
+    }
 }
 
 /// Why nothing was changed.

@@ -18,9 +18,8 @@ use pulsewire_bus::{
 use pulsewire_edge::handshake::{MissingOrigin, OriginPolicy};
 use pulsewire_edge::{Edge, EdgeOptions, Prepared, clock, codec};
 use pulsewire_hub::{Admission, Drain, ShardOptions};
-use pulsewire_protocol::Epoch;
 use pulsewire_sources::host::HostOptions;
-use pulsewire_telemetry::{Telemetry, logs};
+use pulsewire_telemetry::{Severity, Telemetry, logs};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -34,10 +33,11 @@ use crate::derived::{self, Derived};
 use crate::descriptors::{self, Share};
 use crate::embed::Handle;
 use crate::hook::{Hook, HookOptions};
+use crate::notify::Manager;
 use crate::seats::Seats;
 use crate::settings::{self, LogFormat, Publishers, Settings};
 use crate::tls::Certificates;
-use crate::{accept, backend, dev, http, random, reading, redis, reload, store, tls};
+use crate::{accept, backend, dev, events, http, random, reading, redis, reload, store, tls};
 
 /// A server that listens.
 pub struct Running {
@@ -95,7 +95,7 @@ pub async fn start_with(
         limits.connections_per_address,
         limits.connections_per_user,
     ));
-    let mut random = random::source()?;
+    let mut random = random::source().context("the system gives no randomness")?;
     let options = EdgeOptions {
         shards,
         inbox_max: limits.inbox_max,
@@ -108,9 +108,10 @@ pub async fn start_with(
         },
         node: format!("{:012x}", random() >> 16),
     };
+    let node = options.node.as_str().into();
     let prepared = Prepared::new(options, admission.clone()).context("preparing the shards")?;
     let hub = prepared.hub.clone();
-    let mut epoch = || Epoch::parse(&format!("{:012x}", random() >> 16)).context("making an epoch");
+    let mut epoch = || store::new_epoch(&mut random);
     let derived = settings.derive.enabled.then(|| Arc::new(Derived::new(&settings.derive, clock::now())));
     let bus_options = Options {
         namespaces: namespaces(&settings),
@@ -139,6 +140,7 @@ pub async fn start_with(
     let hub_settings = Arc::new(hub_settings(&settings));
     let sources = (0..shards).map(|_| random::source()).collect::<Result<Vec<_>, _>>()?;
     let sources = parking_lot::Mutex::new(sources);
+    let timeline_max = settings.watch.timeline_events.div_ceil(shards);
     let edge = Edge::start(prepared, |index| ShardOptions {
         index,
         settings: hub_settings.clone(),
@@ -149,10 +151,12 @@ pub async fn start_with(
         ledger: hub.ledger.clone(),
         presence: hub.presence.clone(),
         random: sources.lock().pop().expect("one source for each shard"),
+        timeline_max,
     })
     .context("starting the shards")?;
     let revocations = Arc::new(Revocations::default());
-    let reads_max = settings.series.reads_max;
+    let (reads_max, channels_max) = (settings.series.reads_max, settings.limits.channels_max);
+    let audit = crate::audit::Audit::new(&settings.server.data_dir);
     let redis = settings.redis.url.is_some().then(|| settings.redis.clone());
     let tls = Certificates::default();
     tls.put(&settings).map_err(|problem| anyhow::anyhow!("{problem}"))?;
@@ -175,9 +179,20 @@ pub async fn start_with(
         address,
         started_at_ms: clock::now().wall_ms,
         scrapes: http::metrics::Scrapes::default(),
+        stopping: AtomicBool::new(false),
+        judge: parking_lot::Mutex::default(),
+        events: crate::events::Events::default(),
+        errors: parking_lot::Mutex::default(),
+        audit,
+        figures: parking_lot::Mutex::default(),
         memory: crate::memory::History::default(),
         seats: Seats::new(share.http_max),
         series: reading::series::Places::new(reads_max),
+        watches: std::sync::atomic::AtomicUsize::new(0),
+        node,
+        rates: crate::watch::Rates::new(crate::watch::ROWS_KEPT_MAX),
+        counted: crate::watch::connections::Counted::default(),
+        channel_rates: crate::watch::Rates::new(channels_max),
     });
     waiting.serve(&app);
     let (stop, stopped) = watch::channel(false);
@@ -190,8 +205,13 @@ pub async fn start_with(
     let redis = redis.map(|redis| redis::Thread::start(&app, &redis)).transpose()?;
     tls::watch(&app, stopped.clone());
     crate::memory::start(&app, stopped.clone());
+    crate::watch::start(&app, stopped.clone());
+    crate::figures::sampler::start(&app, stopped.clone());
+    let text = format!("the server started, version {}", env!("CARGO_PKG_VERSION"));
+    events::note(&app, events::Kind::Started, None, text, None);
     let mut doors = Vec::new();
     if let Some(internal) = internal {
+        tracing::info!(address = %internal.local_addr()?, "listening for operators");
         let (router, seats) = (http::internal_router(&app), Seats::new(descriptors::INTERNAL));
         let door = accept::serve(app.clone(), internal, Door::Internal, router, seats, stopped.clone());
         doors.push(tokio::spawn(door));
@@ -234,12 +254,15 @@ impl Running {
     /// Goes away: lets nobody in, sends everybody off, and returns when all have gone or the deadline has come.
     pub async fn stop(self, deadline: Duration) {
         let began = tokio::time::Instant::now();
+        self.app.stopping.store(true, Ordering::Relaxed);
         self.app.draining.store(true, Ordering::Relaxed);
         let connections = self.app.hub.admission.connections();
         tracing::info!(connections, deadline_seconds = deadline.as_secs(), "going away");
+        let text = format!("the server is stopping: {connections} connections are sent elsewhere");
+        events::note(&self.app, events::Kind::Draining, Some(Severity::Warning), text, None);
         let plan = drain_plan(deadline, connections);
         self.app.hub.drain(plan);
-        self.app.readers.drain(plan);
+        self.app.readers.drain(Some(plan));
         while self.app.hub.admission.connections() > 0
             && began.elapsed() + Duration::from_millis(500) < deadline
         {
@@ -273,7 +296,7 @@ impl Running {
 }
 
 /// Closes are spread over nine tenths of the deadline at most; few connections need less.
-fn drain_plan(deadline: Duration, connections: usize) -> Drain {
+pub(crate) fn drain_plan(deadline: Duration, connections: usize) -> Drain {
     let most = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) * 9 / 10;
     // A hundred connections a second are no storm for whoever takes them over.
     let wanted = connections as u64 * 10;
@@ -311,7 +334,14 @@ pub fn run(sources: settings::Sources, settings: Settings) -> anyhow::Result<()>
         let running = start(settings).await?;
         let file = if dev { Some(dev::announce(&shown, running.address)?) } else { None };
         tracing::info!(address = %running.address, version = env!("CARGO_PKG_VERSION"), "listening");
-        let reloads = reload::watch(running.app.clone(), sources, logs);
+        if !dev && shown.dashboard.enabled {
+            let url = format!("{}://{}/", if shown.tls.is_set() { "https" } else { "http" }, running.address);
+            tracing::info!(url, "the dashboard needs a token: pulsewire token create --sub YOU --role operator");
+        }
+        let manager = Manager::of_process();
+        let reloads = reload::watch(running.app.clone(), sources, logs, manager.clone());
+        manager.ready(&format!("listening on {}", running.address));
+        let alive = manager.watch(&running.app);
         let fallen = tokio::select! {
             signal = signal() => signal.map(|()| None)?,
             name = running.fallen() => Some(name),
@@ -320,12 +350,16 @@ pub fn run(sources: settings::Sources, settings: Settings) -> anyhow::Result<()>
             tracing::error!(thread = name, "a thread has ended by itself: everybody is sent away, to be started anew");
         }
         reloads.abort();
+        manager.stopping(deadline);
         tokio::select! {
             () = running.stop(deadline) => {}
             second = signal() => {
                 second?;
                 tracing::warn!("a second signal: going at once");
             }
+        }
+        if let Some(alive) = alive {
+            alive.abort();
         }
         if let Some(file) = file {
             // Somebody may have removed it already.
@@ -480,6 +514,6 @@ fn series(settings: &Settings) -> anyhow::Result<SeriesOptions> {
     Ok(SeriesOptions { limits, store })
 }
 
-fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(255)
 }

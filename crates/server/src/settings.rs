@@ -24,13 +24,14 @@ use std::collections::BTreeMap;
 pub use access::AlgorithmName;
 pub use change::{Change, diff};
 pub use checks::{SECRET_LEN_BYTES_MIN, weakness};
+pub use kind::threshold::{Levels, Threshold};
 pub use kind::{duration_from_text, duration_to_text};
 pub use namespace::{ChannelKind, Durability, Namespace, Publishers, namespace_of};
 pub use problem::{Origin, Problem};
 pub use secret::Secret;
 pub use sections::{
-    Auth, Collector, Derive, Heartbeat, Hook, Ingest, Limits, Log, LogFormat, Metrics, Origins,
-    RateDirection, Reading, Redis, Series, Server, Session, Store, Tls,
+    Auth, Collector, Dashboard, Derive, Heartbeat, Hook, Ingest, Limits, Log, LogFormat, Metrics, Origins,
+    Profile, RateDirection, Reading, Redis, Series, Server, Session, Store, Thresholds, Tls, Watch,
 };
 pub use show::docs_markdown;
 pub use sources::{Flags, Sources};
@@ -73,8 +74,14 @@ pub struct Settings {
     pub derive: Derive,
     /// Samples that others publish in Redis.
     pub redis: Redis,
+    /// What operators watch.
+    pub watch: Watch,
+    /// The dashboard.
+    pub dashboard: Dashboard,
     /// What `/metrics` shows.
     pub metrics: Metrics,
+    /// From where on something is wrong.
+    pub thresholds: Thresholds,
     /// The namespaces in the order they are tried: those of the file, then the shipped ones.
     pub namespaces: Vec<Namespace>,
     /// Whether the server runs with `--dev`.
@@ -101,7 +108,10 @@ impl Default for Settings {
             ingest: Ingest::default(),
             derive: Derive::default(),
             redis: Redis::default(),
+            watch: Watch::default(),
+            dashboard: Dashboard::default(),
             metrics: Metrics::default(),
+            thresholds: Thresholds::default(),
             namespaces: Namespace::defaults(false),
             dev: false,
             provenance: BTreeMap::new(),
@@ -110,7 +120,7 @@ impl Default for Settings {
 }
 
 /// The sections in the order of the documentation: what each is about, and its keys.
-fn sections() -> [(&'static str, &'static [Key<Settings>]); 17] {
+fn sections() -> [(&'static str, &'static [Key<Settings>]); 20] {
     fn of<S: Section<Settings>>() -> (&'static str, &'static [Key<Settings>]) {
         (S::ABOUT, S::KEYS)
     }
@@ -131,7 +141,10 @@ fn sections() -> [(&'static str, &'static [Key<Settings>]); 17] {
         of::<Ingest>(),
         of::<Derive>(),
         of::<Redis>(),
+        of::<Watch>(),
+        of::<Dashboard>(),
         of::<Metrics>(),
+        of::<Thresholds>(),
     ]
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use pulsewire_bus::store::{
     Ages, PostgresOptions, PostgresSeriesOptions, PostgresSeriesStore, PostgresStore, SERIES_MAX,
-    SqliteOptions, SqliteSeriesOptions, SqliteSeriesStore, SqliteStore,
+    SchemaSteps, SqliteOptions, SqliteSeriesOptions, SqliteSeriesStore, SqliteStore,
 };
 use pulsewire_bus::{Bus, MemorySeriesStore, SeriesStore, Store, Turn};
 use pulsewire_edge::clock;
@@ -112,6 +112,94 @@ pub fn open_series(settings: &Settings) -> anyhow::Result<Arc<dyn SeriesStore>> 
             Arc::new(store)
         }
     })
+}
+
+/// One file of a backup.
+#[derive(Debug)]
+pub struct Copy {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Copies the files of events and of metric history into a folder, which is made if it is missing, under the names that
+/// they have in a data folder. They are only read, and may be in use. The copy of the events has the epoch that is given.
+///
+/// # Errors
+///
+/// If the store is no file, if a copy is there already, or if a file cannot be read or written.
+pub fn back_up(settings: &Settings, folder: &Path, epoch: &Epoch) -> anyhow::Result<Vec<Copy>> {
+    let events = match Place::of(settings)? {
+        Place::Memory => bail!("events are kept in memory only (store.url): there is nothing to copy"),
+        Place::Database(_) => {
+            bail!("events are in PostgreSQL (store.url): back it up with its own tools, such as pg_dump")
+        }
+        Place::File(path) => path,
+    };
+    let series = series_file(&settings.server.data_dir, &events);
+    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let mut copies = Vec::new();
+    let path = folder.join(FILE);
+    let bytes = SqliteStore::back_up(&events, &path, epoch)
+        .with_context(|| format!("copying {}", events.display()))?;
+    copies.push(Copy { path, bytes });
+    // A server that never kept any has no such file.
+    if series.exists() {
+        let path = folder.join(SERIES_FILE);
+        let bytes = SqliteSeriesStore::back_up(&series, &path)
+            .with_context(|| format!("copying {}", series.display()))?;
+        copies.push(Copy { path, bytes });
+    }
+    Ok(copies)
+}
+
+/// An epoch that no history had.
+///
+/// # Errors
+///
+/// If it is none, which it always is.
+pub fn new_epoch(random: &mut impl FnMut() -> u64) -> anyhow::Result<Epoch> {
+    Epoch::parse(&format!("{:012x}", random() >> 16)).context("making an epoch")
+}
+
+/// What [`look`] found.
+pub enum Looked {
+    /// Events are kept in memory only.
+    Memory,
+    /// The file is not there yet.
+    NoFile(PathBuf),
+    /// A file.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// How its tables are made: the steps it has taken, and those this version knows.
+        schema: SchemaSteps,
+        /// Its size.
+        bytes: u64,
+    },
+    /// A database, which is connected to when it is first asked. It makes the tables it has not, as a server's does.
+    Database(Arc<dyn Store>),
+}
+
+/// Looks at the store that `store.url` names. A file is only read, and may be in use.
+///
+/// # Errors
+///
+/// If the URL names no store, or the file cannot be read.
+pub fn look(settings: &Settings) -> anyhow::Result<Looked> {
+    let path = match Place::of(settings)? {
+        Place::Memory => return Ok(Looked::Memory),
+        Place::Database(_) => {
+            let epoch = Epoch::parse("doctor").context("an epoch")?;
+            let database = open(settings, epoch)?.context("a database keeps events")?;
+            return Ok(Looked::Database(database));
+        }
+        Place::File(path) => path,
+    };
+    let Ok(metadata) = std::fs::metadata(&path) else { return Ok(Looked::NoFile(path)) };
+    let schema = SqliteStore::schema_of(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(Looked::File { path, schema, bytes: metadata.len() })
 }
 
 /// The file of metric history that belongs to a file of events; never that file itself.

@@ -111,7 +111,7 @@ fn config(
 }
 
 /// When a certificate ends, Unix seconds: what a client would say that asks at the end of time.
-fn expiry_seconds(leaf: &CertificateDer<'_>) -> Result<u64, rustls::Error> {
+pub(crate) fn expiry_seconds(leaf: &CertificateDer<'_>) -> Result<u64, rustls::Error> {
     let WebPkiSupportedAlgorithms { all, .. } =
         aws_lc_rs::default_provider().signature_verification_algorithms;
     let end_of_time = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));

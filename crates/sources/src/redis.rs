@@ -15,7 +15,7 @@ use pulsewire_protocol::{ChannelName, Sample, SampleFault, read_samples};
 use pulsewire_telemetry::SampleRefusal;
 
 pub use self::backoff::Backoff;
-pub use self::reader::{Happening, RedisError, RedisOptions, RedisReader};
+pub use self::reader::{Happening, RedisError, RedisOptions, RedisReader, ping};
 
 /// The largest message that is read.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;

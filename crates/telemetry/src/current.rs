@@ -4,7 +4,7 @@
 //! counted up and down. Each shard fills a [`Current`], the results are merged, and the server
 //! adds what only it knows (limits, draining).
 
-use crate::labels::{Codec, MemoryClass, SelfCheck, Transport};
+use crate::labels::{Alert, Codec, MemoryClass, SelfCheck, Severity, Transport};
 use crate::layout::{DURATION_MS, QUEUE_BYTES, SUBSCRIPTIONS};
 
 /// The most bounds a [`Spread`] can have.
@@ -63,6 +63,21 @@ impl Spread {
     }
 }
 
+/// The upstream streams of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Upstreams {
+    /// Connected now.
+    pub active: u64,
+    /// The most at a time since the start.
+    pub high_water: u64,
+    /// The most at a time since midnight UTC.
+    pub high_water_today: u64,
+    /// As many as the node allows.
+    pub limit: u64,
+    /// Ended, and something is left of them.
+    pub uncleaned: u64,
+}
+
 /// The present quantities of a shard or, merged, of the node.
 #[derive(Clone, Debug)]
 pub struct Current {
@@ -114,6 +129,8 @@ pub struct Current {
     pub tls_certificate_expiry_seconds: Option<u64>,
     /// Whether samples are read from Redis now; `None` if they are not to be.
     pub redis_connected: Option<bool>,
+    /// Queries that operators watch.
+    pub watches: u64,
     /// Whether the node is draining.
     pub draining: bool,
     /// Events that wait to be kept.
@@ -128,6 +145,10 @@ pub struct Current {
     pub history_reads_active: u64,
     /// Pages of history that wait for their turn.
     pub history_reads_waiting: u64,
+    /// Upstream streams; the node's, so no shard says anything of them.
+    pub upstreams: Upstreams,
+    /// How bad each rule is that fires now, indexed by [`Alert`].
+    pub alerts: [Option<Severity>; Alert::COUNT],
 }
 
 impl Default for Current {
@@ -157,6 +178,7 @@ impl Default for Current {
             connections_hard_limit: 0,
             tls_certificate_expiry_seconds: None,
             redis_connected: None,
+            watches: 0,
             draining: false,
             store_queue_events: 0,
             store_degraded: false,
@@ -164,6 +186,8 @@ impl Default for Current {
             tokio_queue: 0,
             history_reads_active: 0,
             history_reads_waiting: 0,
+            upstreams: Upstreams::default(),
+            alerts: [None; Alert::COUNT],
         }
     }
 }
@@ -225,6 +249,7 @@ impl Current {
         self.tls_certificate_expiry_seconds =
             self.tls_certificate_expiry_seconds.or(other.tls_certificate_expiry_seconds);
         self.redis_connected = self.redis_connected.or(other.redis_connected);
+        self.watches = self.watches.max(other.watches);
         self.draining |= other.draining;
         self.store_queue_events += other.store_queue_events;
         self.store_degraded |= other.store_degraded;

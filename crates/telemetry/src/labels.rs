@@ -306,11 +306,49 @@ labels! {
         Other = "other",
     }
 
+    /// What an upstream stream failed at: finding its address, reaching it, TLS, the WebSocket handshake, an answer in
+    /// time, the protocol; or its peer closed it.
+    UpstreamError {
+        Resolve = "resolve",
+        Connect = "connect",
+        Tls = "tls",
+        Handshake = "handshake",
+        Timeout = "timeout",
+        Protocol = "protocol",
+        Closed = "closed",
+    }
+
     /// Where a page of history came from.
     ReadSource { Ring = "ring", Cache = "cache", Store = "store" }
 
     /// How it was found that publications were missing.
     RepairSource { Hole = "hole", HeadCheck = "head_check" }
+
+    /// What is asked how late it answers: the slowest shard, or the runtime of HTTP and handshakes.
+    Loop { Shards = "shards", Runtime = "runtime" }
+
+    /// The rules the server evaluates itself; the first six are document 001's table.
+    Alert {
+        Connections = "connections",
+        Latency = "latency",
+        Duration = "duration",
+        Memory = "memory",
+        Heartbeats = "heartbeats",
+        Auth = "auth",
+        Fallback = "fallback",
+        Reconnects = "reconnects",
+        Failures = "failures",
+        Drops = "drops",
+        Slow = "slow",
+        Queue = "queue",
+        Store = "store",
+        Files = "files",
+        Lag = "lag",
+        Shards = "shards",
+    }
+
+    /// How bad it is when a rule fires.
+    Severity { Warning = "warning", Critical = "critical" }
 }
 
 impl MessageType {

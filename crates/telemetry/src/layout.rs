@@ -7,10 +7,10 @@
 
 use crate::labels::{
     AuthFailure, CLOSE_CODE_NAMES, ChunkOutcome, ConnectionError, Direction, DisconnectReason, DropCause,
-    GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryPart,
+    GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryPart,
     MessageError, MessageType, PresenceDrop, PresenceEvent, PublishOutcome, PublishSource, RateScope,
     ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal,
-    SampleSource, SlowAction, Status, StoreFailure, TlsResult, Visibility,
+    SampleSource, SlowAction, Status, StoreFailure, TlsResult, UpstreamError, Visibility,
 };
 
 /// Upper bounds of buckets, and where to begin the search for a value's bucket.
@@ -190,6 +190,8 @@ places! { FIXED @ 0;
     TLS_HANDSHAKES: TlsResult::COUNT,
     TLS_RELOADS: ReloadOutcome::COUNT,
     COLLECTOR: histogram(&LATENCY_NS),
+    WATCH: histogram(&LATENCY_NS),
+    WATCH_REFUSED: 1,
     INITIAL_STAGE: InitialStage::COUNT * histogram(&LATENCY_NS),
     STORE_COMMIT: histogram(&LATENCY_NS),
     STORE_BATCH: histogram(&BATCH),
@@ -214,6 +216,12 @@ places! { FIXED @ 0;
     CLIENT_QUEUED: histogram(&CLIENT_QUEUE),
     CLIENT_HANDLER: histogram(&LATENCY_NS),
     CLIENT_GAPS_HEALED: 1,
+    LOOP_LAG: Loop::COUNT * histogram(&LATENCY_NS),
+    UPSTREAM_CREATED: 1,
+    UPSTREAM_CLEANED: 1,
+    UPSTREAM_ATTEMPTS: 1,
+    UPSTREAM_RETRIES: 1,
+    UPSTREAM_ERRORS: UpstreamError::COUNT,
 }
 
 // One row for each event type.

@@ -21,19 +21,20 @@ mod quantile;
 mod record;
 mod registry;
 mod render;
+mod snapshot;
 mod view;
 
-pub use current::{Current, Spread};
+pub use current::{Current, Spread, Upstreams};
 pub use custom::{CustomError, CustomMetrics};
 pub use docs::docs_markdown;
 pub use event_types::{EventTypeId, EventTypes};
 pub use labels::{
-    AuthFailure, AuthOutcome, ChunkOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause,
-    GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryClass,
-    MemoryPart, MessageError, MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource,
-    RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource,
-    SampleRefusal, SampleSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure, TlsResult,
-    Transport, Visibility,
+    Alert, AuthFailure, AuthOutcome, ChunkOutcome, Codec, ConnectionError, Direction, DisconnectReason,
+    DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop,
+    MemoryClass, MemoryPart, MessageError, MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome,
+    PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
+    RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, Severity, SlowAction, Stage, Status,
+    StoreFailure, TlsResult, Transport, UpstreamError, Visibility,
 };
 pub use process::Process;
 pub use protobuf::render_protobuf;
@@ -41,6 +42,7 @@ pub use quantile::{Buckets, quantiles};
 pub use record::{Closed, ManyWriters, OneWriter, Recorder, Sent, ShardMetrics, SharedMetrics, Writer};
 pub use registry::{Options, Telemetry};
 pub use render::{Exposition, Format, content_type, negotiate, numbers, render};
+pub use snapshot::{Counter, Distribution, Snapshot};
 
 #[doc(hidden)]
 pub use tracing;

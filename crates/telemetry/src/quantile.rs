@@ -38,7 +38,9 @@ impl Buckets {
     #[must_use]
     pub fn quantiles(&self, qs: &[f64]) -> Option<Vec<f64>> {
         let total: u64 = self.counts.iter().sum();
-        (total > 0).then(|| qs.iter().map(|&q| quantile(&self.bounds, &self.counts, total, q)).collect())
+        (total > 0).then(|| {
+            qs.iter().map(|&q| quantile(self.bounds.iter().copied(), &self.counts, total, q)).collect()
+        })
     }
 }
 
@@ -49,10 +51,12 @@ pub fn quantiles(telemetry: &Telemetry, current: &Current, family: &str, qs: &[f
     Buckets::of(telemetry, current, family)?.quantiles(qs)
 }
 
-fn quantile(bounds: &[f64], counts: &[u64], total: u64, q: f64) -> f64 {
+/// The quantile `q` of `total` observations, of which `counts` says how many lie up to each of the `bounds` and,
+/// last, above all of them.
+pub(crate) fn quantile(bounds: impl Iterator<Item = f64>, counts: &[u64], total: u64, q: f64) -> f64 {
     let rank = q.clamp(0.0, 1.0) * total as f64;
     let (mut below, mut lower) = (0.0, 0.0);
-    for (&upper, &n) in bounds.iter().zip(counts) {
+    for (upper, &n) in bounds.zip(counts) {
         let n = n as f64;
         if n > 0.0 && below + n >= rank {
             // The lowest bound may be 0 itself: nothing to interpolate.

@@ -14,10 +14,10 @@ use crate::block::Block;
 use crate::event_types::EventTypeId;
 use crate::labels::{
     AuthFailure, ChunkOutcome, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
-    HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, MemoryPart, MessageError,
+    HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryPart, MessageError,
     MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
     ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource,
-    SlowAction, Status, StoreFailure, TlsResult, Visibility, close_code_index,
+    SlowAction, Status, StoreFailure, TlsResult, UpstreamError, Visibility, close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 
@@ -453,6 +453,16 @@ impl<W: Writer> Recorder<W> {
         self.observe_ns(at::COLLECTOR, &at::LATENCY_NS, ns, 1);
     }
 
+    /// What a watch shows was produced, which took `ns`.
+    pub fn watched(&self, ns: u64) {
+        self.observe_ns(at::WATCH, &at::LATENCY_NS, ns, 1);
+    }
+
+    /// A watch was refused because there were too many.
+    pub fn watch_refused(&self) {
+        self.add(at::WATCH_REFUSED, 1);
+    }
+
     /// `n` samples were accepted.
     pub fn samples_accepted(&self, source: SampleSource, n: u64) {
         self.add(at::SAMPLES + source as usize, n);
@@ -496,6 +506,33 @@ impl<W: Writer> Recorder<W> {
     /// Samples are read from Redis, for the first time or again.
     pub fn redis_connected(&self) {
         self.add(at::REDIS_CONNECTS, 1);
+    }
+
+    /// The slowest shard answered, or the runtime woke, `ns` after it was asked to.
+    pub fn loop_lag(&self, which: Loop, ns: u64) {
+        let place = at::LOOP_LAG + which as usize * at::histogram(&at::LATENCY_NS);
+        self.observe_ns(place, &at::LATENCY_NS, ns, 1);
+    }
+
+    /// An upstream stream was created.
+    pub fn upstream_created(&self) {
+        self.add(at::UPSTREAM_CREATED, 1);
+    }
+
+    /// An upstream stream ended and nothing is left of it.
+    pub fn upstream_cleaned(&self) {
+        self.add(at::UPSTREAM_CLEANED, 1);
+    }
+
+    /// An upstream stream is connected to; `again` if it was before, or this was tried before.
+    pub fn upstream_attempt(&self, again: bool) {
+        self.add(at::UPSTREAM_ATTEMPTS, 1);
+        self.add(at::UPSTREAM_RETRIES, u64::from(again));
+    }
+
+    /// An upstream stream, or an attempt at one, failed.
+    pub fn upstream_failed(&self, error: UpstreamError) {
+        self.add(at::UPSTREAM_ERRORS + error as usize, 1);
     }
 
     // --- how ---

@@ -2,16 +2,16 @@
  * A real Chromium for tests: one browser and one file server for a file of tests. What a page must not do (throw, break its
  * content security policy, ask for files that are not there) fails the test that opened it, in {@link Lab.check}.
  */
-import { accessSync, constants } from 'node:fs';
 import { createRequire } from 'node:module';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { readFile } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Result } from 'axe-core';
 import { build } from 'esbuild';
 import { type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import { launchOptions } from './chromium.js';
 
 /** The folder of the SDK, `sdk/typescript`. */
 export const root = fileURLToPath(new URL('..', import.meta.url));
@@ -38,24 +38,6 @@ export interface Lab {
   /** What the pages did wrong since the last `check`, which also closes them. A test expects it to be empty. */
   check(): Promise<readonly string[]>;
   close(): Promise<void>;
-}
-
-/** Where Chromium is: `PULSEWIRE_CHROMIUM`, or the first of the usual names on the PATH. */
-function findChromium(): string {
-  const own = process.env['PULSEWIRE_CHROMIUM'];
-  if (own) return own;
-  for (const folder of (process.env['PATH'] ?? '').split(delimiter)) {
-    for (const name of ['chromium', 'chromium-browser', 'google-chrome']) {
-      const path = join(folder, name);
-      try {
-        accessSync(path, constants.X_OK);
-        return path;
-      } catch {
-        // The next one.
-      }
-    }
-  }
-  throw new Error('no Chromium on the PATH: install the package `chromium` or set PULSEWIRE_CHROMIUM');
 }
 
 const TYPES: Readonly<Record<string, string>> = { html: 'text/html', js: 'text/javascript', css: 'text/css' };
@@ -106,7 +88,7 @@ export async function startLab(): Promise<Lab> {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
   const origin = `http://127.0.0.1:${port}`;
-  const browser = await chromium.launch({ executablePath: findChromium(), args: ['--no-sandbox'] });
+  const browser = await chromium.launch(launchOptions());
   return {
     origin,
     serve(path, file) {

@@ -12,7 +12,7 @@ export const PATIENCE_MS = 30_000;
 const SECRET = 'a test key of more than thirty-two bytes';
 
 /** A program of this repository: where an environment variable says, or in the nearest `target/debug` above. */
-function program(variable: string, name: string): string {
+export function program(variable: string, name: string): string {
   const told = process.env[variable];
   if (told) return told;
   for (let folder = dirname(fileURLToPath(import.meta.url)); folder !== dirname(folder); folder = dirname(folder)) {

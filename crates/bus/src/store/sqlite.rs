@@ -5,6 +5,7 @@
 //! killed. One process owns the file: a lock beside it names the holder. A commit whose outcome is not known
 //! drops the connection and everything remembered of the heads, so the next one reads what is really there.
 
+pub(super) mod backup;
 pub(super) mod file;
 mod rows;
 pub(super) mod schema;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pulsewire_protocol::{ChannelName, Epoch, Position, Sequence};
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::{
     Append, Batch, Decision, Declined, Extent, Failure, Only, Outcome, Place, Query, ReadLimit, Retention,
@@ -39,6 +40,15 @@ pub struct SqliteOptions {
     /// How large the file may become, in bytes; 0 means as large as the disk lets it. What exceeds it fails as
     /// [`Failure::Full`] until something was trimmed.
     pub bytes_max: u64,
+}
+
+/// How the tables of a file are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchemaSteps {
+    /// The steps it has taken.
+    pub taken: usize,
+    /// The steps this version knows. A file that has taken more is of a newer version and is not opened.
+    pub known: usize,
 }
 
 /// A store in a file.
@@ -80,6 +90,33 @@ impl SqliteStore {
         let epoch = schema::epoch(&connection)?;
         let writer = Mutex::new(Writer { connection: Some(connection), ..Writer::default() });
         Ok(Self { file, epoch, writer, readers: Readers::default(), _lock: lock })
+    }
+
+    /// How the tables of a file are made. It is only read, and may be in use by a server.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or is no database.
+    pub fn schema_of(path: &std::path::Path) -> Result<SchemaSteps, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        let taken: i64 =
+            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+        Ok(SchemaSteps { taken: usize::try_from(taken).unwrap_or(usize::MAX), known: schema::steps() })
+    }
+
+    /// Copies a file of events, which a server may be writing, to another that is not there yet; returns its size in
+    /// bytes. The copy has its own epoch: once it was restored and went on, its sequences are other events than those
+    /// that were given after the copy was made.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, if the copy cannot be written, is there already, or is damaged.
+    pub fn back_up(path: &std::path::Path, to: &std::path::Path, epoch: &Epoch) -> Result<u64, StoreError> {
+        backup::copy(path, to, |copy| {
+            let sql = "UPDATE meta SET value = ?1 WHERE key = 'epoch'";
+            copy.execute(sql, [epoch.as_str()]).map(drop).map_err(failed)
+        })
     }
 
     fn extent(

@@ -14,6 +14,7 @@ mod series;
 mod series_store;
 mod shared;
 mod sqlite;
+mod system;
 mod tap;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -179,6 +179,11 @@ impl Rooms {
         })
     }
 
+    /// How many users are in a channel.
+    pub(super) fn present(&self, channel: &ChannelName) -> usize {
+        self.by_channel.get(channel).map_or(0, |index| self.entries[*index].room.len())
+    }
+
     /// Channels with somebody in them, and how many there are in all.
     pub(super) fn count(&self) -> (usize, usize) {
         let members = self.entries.iter().map(|(_, entry)| entry.room.len());

@@ -51,6 +51,7 @@ impl<N: Net> Shard<N> {
     /// Tells a client that something it asked for was refused, and counts it against the client.
     pub(super) fn refuse(&mut self, slot: u32, error: &ErrorAnswer<'_>, id: Option<&RequestId>, now: Now) {
         self.answer(slot, &Answer::Error(error.clone()), id);
+        self.note_error(slot, error.code, now);
         let place = &mut self.slots[slot as usize];
         let errors = match (&mut place.session, &mut place.guest) {
             (Some(session), _) => &mut session.errors,

@@ -14,6 +14,8 @@ use super::outbox::Outbox;
 use super::queue::{Chain, Class, ItemRef};
 use super::slot::{Flags, NONE, Phase};
 use super::{Shard, closing};
+use crate::watch::STUCK_NS;
+use crate::watch::timeline::{Happening, Note};
 use crate::{Net, Write};
 use pulsewire_telemetry::{Direction, DropCause, Layer, MemoryPart, SlowAction};
 
@@ -62,7 +64,9 @@ impl<N: Net> Shard<N> {
             slot.flags.set(Flags::WATCHED);
             self.watched.push(slot.key(index));
         }
-        slot.outbox.get_or_insert_with(|| Box::new(Outbox { progress_ns: now.mono_ns, ..Outbox::default() }))
+        slot.outbox.get_or_insert_with(|| {
+            Box::new(Outbox { since_ns: now.mono_ns, progress_ns: now.mono_ns, ..Outbox::default() })
+        })
     }
 
     /// Puts one frame in the outbox, or does what its class wants when the outbox is full.
@@ -103,6 +107,7 @@ impl<N: Net> Shard<N> {
                 self.queue.forget(item);
                 let session = self.slots[index as usize].session.as_ref().expect("it subscribes");
                 if !behind {
+                    self.note_lagging(index, feed, now);
                     self.metrics.slow(SlowAction::Lag);
                     self.fall_back(index, subscription, sequence, Feeding::Lagging);
                 } else if sequence < session.subscriptions[subscription].next {
@@ -118,6 +123,7 @@ impl<N: Net> Shard<N> {
                     self.metrics.conflated(1);
                 }
                 if !behind {
+                    self.note_lagging(index, feed, now);
                     self.metrics.slow(SlowAction::Conflate);
                     self.fall_back(index, subscription, 0, Feeding::Stale);
                 }
@@ -126,6 +132,11 @@ impl<N: Net> Shard<N> {
             }
             _ => self.queue.forget(item),
         }
+    }
+
+    fn note_lagging(&mut self, index: u32, feed: u32, now: Now) {
+        let waiting = self.slots[index as usize].outbox.as_ref().map_or(0, |outbox| outbox.bytes as u64);
+        self.note_feed(index, Happening::Lagging, feed, waiting, now);
     }
 
     /// Makes room for an ephemeral frame by dropping older ones of the same kind.
@@ -176,7 +187,7 @@ impl<N: Net> Shard<N> {
                 return;
             }
             let Some(total) = self.load(index) else {
-                self.drained(index);
+                self.drained(index, now);
                 return;
             };
             let result = self.net.write(key, &self.scratch.bytes[..total]);
@@ -223,7 +234,10 @@ impl<N: Net> Shard<N> {
         outbox.progress_ns = now.mono_ns;
         outbox.bytes -= taken;
         slot.bytes_sent += taken as u64;
-        while let Some(&(item, len)) = outbox.entries.front() {
+        loop {
+            let slot = &mut self.slots[index as usize];
+            let Some(outbox) = &mut slot.outbox else { return };
+            let Some(&(item, len)) = outbox.entries.front() else { return };
             let left = len as usize - outbox.written;
             if taken < left {
                 outbox.written += taken;
@@ -233,12 +247,15 @@ impl<N: Net> Shard<N> {
             outbox.written = 0;
             outbox.entries.pop_front();
             slot.messages_sent += 1;
+            if self.attentive {
+                self.tap_taken(index, item, now);
+            }
             self.queue.handed(item);
         }
     }
 
     /// Everything that waited was taken: whoever was held back goes on.
-    fn drained(&mut self, index: u32) {
+    fn drained(&mut self, index: u32, now: Now) {
         let slot = &mut self.slots[index as usize];
         slot.outbox = None;
         if slot.phase == Phase::Closing {
@@ -251,7 +268,7 @@ impl<N: Net> Shard<N> {
         }
         if slot.flags.has(Flags::HELD_BACK) {
             slot.flags.clear(Flags::HELD_BACK);
-            self.catch_up(index);
+            self.catch_up(index, now);
         }
     }
 
@@ -266,11 +283,19 @@ impl<N: Net> Shard<N> {
             };
             let Some(outbox) = &slot.outbox else {
                 slot.flags.clear(Flags::WATCHED);
+                slot.flags.clear(Flags::SLOW_NOTED);
                 return false;
             };
-            if slot.phase == Phase::Open && now.since_ns(outbox.progress_ns) >= slow_ns {
+            let (stuck_ns, waiting) = (now.since_ns(outbox.progress_ns), outbox.bytes as u64);
+            if slot.phase == Phase::Open && stuck_ns >= slow_ns {
                 self.close_because(key.slot, closing::Cause::Slow, now);
                 return false;
+            }
+            if stuck_ns < STUCK_NS {
+                slot.flags.clear(Flags::SLOW_NOTED);
+            } else if !slot.flags.has(Flags::SLOW_NOTED) {
+                slot.flags.set(Flags::SLOW_NOTED);
+                self.note(key.slot, Note::of(Happening::Slow).value(waiting), now);
             }
             true
         });

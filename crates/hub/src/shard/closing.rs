@@ -15,8 +15,9 @@ use std::cmp::Reverse;
 use super::Shard;
 use super::slot::{Detached, Flags, NONE, Phase};
 use crate::command::{Drain, Target};
-use crate::ledger::Closed;
+use crate::ledger::{Closed, Failed, FailedStage};
 use crate::presence::Parting;
+use crate::watch::timeline::{Happening, Note};
 use crate::{ConnKey, Net};
 
 /// How long before a token's end its client is told at the latest, in milliseconds.
@@ -244,6 +245,7 @@ impl<N: Net> Shard<N> {
         let lasted_ns = now.since_ns(peer.connected_ns);
         let session = slot.session.as_ref();
         let entry = Closed {
+            number: 0,
             session: session.map(|session| session.id),
             user: session
                 .map(|session| &session.principal)
@@ -271,9 +273,24 @@ impl<N: Net> Shard<N> {
         if entered {
             self.admission.leave(&entry.user);
         }
+        if session.is_none() && initiator == Initiator::Server {
+            self.ledger.write_failed(Failed {
+                number: 0,
+                at_ms: now.wall_ms,
+                remote: entry.remote,
+                user_agent: entry.user_agent.clone(),
+                origin: None,
+                path: None,
+                stage: FailedStage::Connect,
+                reason: reason.as_str(),
+                status: Some(code),
+                detail: CloseCode::from_u16(code).map_or("", CloseCode::help).into(),
+            });
+        }
         let keep =
             resumable && session.is_some() && !entry.user.is_empty() && self.settings.resume_window_ms > 0;
         self.ledger.write(entry);
+        self.note(index, Note::of(Happening::Closed).code(code), now);
         // Whoever is sent away by somebody is meant to go; all else that can be resumed may be an accident.
         let sent_away = matches!(reason, DisconnectReason::ServerClose | DisconnectReason::Revoked);
         let how = if resumable && !sent_away { Parting::Broke } else { Parting::Left };
@@ -306,6 +323,7 @@ impl<N: Net> Shard<N> {
             Some(Box::new(Detached { until_ns, at_ms: now.wall_ms, parked, messages_sent, bytes_sent }));
         self.detached.push_back((until_ns, index, id));
         self.detached_count += 1;
+        self.note(index, Note::of(Happening::Detached), now);
         while self.detached_count > self.settings.limits.detached_max {
             self.expire_oldest(now);
         }
@@ -336,6 +354,7 @@ impl<N: Net> Shard<N> {
                 && session.detached.as_ref().is_some_and(|detached| detached.until_ns == until_ns)
         };
         if slot.session.as_deref().is_some_and(waits) {
+            self.note(index, Note::of(Happening::Ended), now);
             // Where it was a member, it is one until its grace is over.
             self.end_session(index, Parting::Broke, now);
             self.release(index);
@@ -423,6 +442,7 @@ impl<N: Net> Shard<N> {
                     slot.flags.set(Flags::EXPIRY_TOLD);
                     let expires_in_ms = expires.abs_diff(now.wall_ms);
                     self.answer(index, &Answer::TokenExpiring { expires_in_ms }, None);
+                    self.note(index, Note::of(Happening::TokenExpiring).value(expires_in_ms), now);
                 }
                 self.watch_expiry(index, now);
             }

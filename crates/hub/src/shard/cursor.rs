@@ -15,6 +15,7 @@ use super::feed::{Feeding, Subscription};
 use super::queue::{Class, Item, Source};
 use super::slot::{Flags, NONE, Phase};
 use crate::command::{BackendRequest, Work};
+use crate::watch::timeline::Happening;
 use crate::{ConnKey, Net};
 
 impl<N: Net> Shard<N> {
@@ -161,7 +162,7 @@ impl<N: Net> Shard<N> {
             self.read_on(slot, index);
             return;
         }
-        self.send_page(slot, index, &page);
+        self.send_page(slot, index, &page, now);
         if began_ms > 0 {
             self.timed_encoding(|shard| shard.encode(slot));
         }
@@ -177,6 +178,8 @@ impl<N: Net> Shard<N> {
         if entry.next > cursor || cut_short {
             self.go_live(slot, index, entry.next);
             let sequence = Sequence(entry.next - 1);
+            let what = if began_ms > 0 { Happening::Recovered } else { Happening::CaughtUp };
+            self.note_feed(slot, what, feed, sequence.0, now);
             if began_ms > 0 {
                 self.subscription_mut(slot, index).began_ms = 0;
                 let frame = Answer::ReplayEnd { channel: &channel.name, sequence }
@@ -215,7 +218,7 @@ impl<N: Net> Shard<N> {
     }
 
     /// Sends what a page holds for a subscription, with what is gone between, and moves the subscription on.
-    fn send_page(&mut self, slot: u32, index: usize, page: &Page) {
+    fn send_page(&mut self, slot: u32, index: usize, page: &Page, now: Now) {
         let Subscription { feed, mut next, critical_until, placed, .. } = *self.subscription_mut(slot, index);
         let entry = self.subscription_mut(slot, index);
         (entry.read, entry.placed) = (0, false);
@@ -234,7 +237,7 @@ impl<N: Net> Shard<N> {
         if next <= floor && self.bus.is(Mutant::TrimSilently) {
             next = floor + 1;
         } else if next <= floor {
-            self.send_gap(slot, feed, next, floor, GapReason::Trimmed);
+            self.send_gap(slot, feed, next, floor, GapReason::Trimmed, now);
             (next, told) = (floor + 1, floor);
         }
         // What follows the critical events is read again, with everything between.
@@ -247,13 +250,13 @@ impl<N: Net> Shard<N> {
         {
             let sequence = publication.sequence.0;
             while let Some(gone) = corrupt.next_if(|gone| *gone < sequence) {
-                self.send_gap(slot, feed, gone, gone, GapReason::Corrupt);
+                self.send_gap(slot, feed, gone, gone, GapReason::Corrupt, now);
                 (next, told) = (gone + 1, gone);
             }
             if !critical && sequence > next {
                 // The bus names what a store lacks, so this is a fault of ours: one reader is told, nobody else is harmed.
                 debug_assert!(false, "I4: a page has no hole");
-                self.send_gap(slot, feed, next, sequence - 1, GapReason::Corrupt);
+                self.send_gap(slot, feed, next, sequence - 1, GapReason::Corrupt, now);
                 told = sequence - 1;
             }
             next = sequence + 1;
@@ -266,13 +269,14 @@ impl<N: Net> Shard<N> {
             told = sequence;
         }
         for gone in corrupt {
-            self.send_gap(slot, feed, gone, gone, GapReason::Corrupt);
+            self.send_gap(slot, feed, gone, gone, GapReason::Corrupt, now);
         }
         let next = next.max(through + 1);
         self.subscription_mut(slot, index).next = next;
     }
 
-    fn send_gap(&mut self, slot: u32, feed: u32, from: u64, to: u64, reason: GapReason) {
+    fn send_gap(&mut self, slot: u32, feed: u32, from: u64, to: u64, reason: GapReason, now: Now) {
+        self.note_feed(slot, Happening::Gap, feed, to - from + 1, now);
         let channel = self.feeds[feed as usize].channel.clone();
         let answer = Answer::Gap { channel: &channel.name, from: Sequence(from), to: Sequence(to), reason };
         let frame = answer.encode(None, self.slots[slot as usize].encoding());
@@ -332,6 +336,7 @@ impl<N: Net> Shard<N> {
                 let sequence = Sequence(cursor);
                 let answer = Answer::Reset { channel: &new.name, epoch: &new.epoch, sequence };
                 self.answer(listener.slot, &answer, None);
+                self.note_feed(listener.slot, Happening::Reset, index, cursor, now);
                 // A state of which some part was to come yet comes anew, too.
                 let broken_off = self.states.remove(&(listener.slot, index)).is_some();
                 if broken_off || self.is_keyed(&new) {
@@ -343,7 +348,7 @@ impl<N: Net> Shard<N> {
     }
 
     /// A connection's outbox has drained: everyone who was held back goes on.
-    pub(super) fn catch_up(&mut self, slot: u32) {
+    pub(super) fn catch_up(&mut self, slot: u32, now: Now) {
         self.presence_catches_up(slot);
         let Some(session) = &self.slots[slot as usize].session else { return };
         for index in 0..session.subscriptions.len() {
@@ -355,12 +360,14 @@ impl<N: Net> Shard<N> {
                     let count = u64::from(std::mem::take(&mut self.subscription_mut(slot, index).missed));
                     if count > 0 {
                         self.answer(slot, &Answer::Dropped { channel: &name, count }, None);
+                        self.note_feed(slot, Happening::Dropped, entry.feed, count, now);
                     }
                     self.send_newest(slot, index, 0);
                 }
                 Feeding::Live if entry.missed > 0 => {
                     let count = u64::from(std::mem::take(&mut self.subscription_mut(slot, index).missed));
                     self.answer(slot, &Answer::Dropped { channel: &name, count }, None);
+                    self.note_feed(slot, Happening::Dropped, entry.feed, count, now);
                 }
                 _ => {}
             }
@@ -368,13 +375,13 @@ impl<N: Net> Shard<N> {
     }
 
     /// Tries reads again for which there was no room.
-    pub(super) fn retry_reads(&mut self) {
+    pub(super) fn retry_reads(&mut self, now: Now) {
         for key in std::mem::take(&mut self.retries) {
             let Some(slot) = self.find(key) else { continue };
             let place = &mut self.slots[slot as usize];
             place.flags.clear(Flags::RETRIES);
             if place.phase == Phase::Open && place.outbox.is_none() {
-                self.catch_up(slot);
+                self.catch_up(slot, now);
             }
         }
     }

@@ -88,8 +88,8 @@ impl<N: Net> Shard<N> {
         if !self.deferred.is_empty() {
             self.run_deferred(now);
         }
-        if self.is_metered() {
-            return self.flush_metered(connections, now);
+        if self.attentive {
+            return self.flush_attentively(connections, now);
         }
         let mut last = NONE;
         for _ in 0..connections {
@@ -176,9 +176,15 @@ impl<N: Net> Shard<N> {
     }
 
     pub(super) fn flush_slot(&mut self, index: u32, now: Now) {
-        if self.is_metered() {
-            self.meter(index, now);
+        if self.attentive {
+            self.flush_slot_attentively(index, now);
+        } else {
+            self.write_slot(index, now);
         }
+    }
+
+    #[inline]
+    pub(super) fn write_slot(&mut self, index: u32, now: Now) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         if slot.first == NONE {
             return;

@@ -11,11 +11,15 @@ use pulsewire_telemetry::{MessageType, Visibility};
 use super::queue::{Class, Item, ItemRef, Source};
 use super::slot::{Flags, Phase};
 use super::{Shard, closing};
+use crate::watch::timeline::{Happening, Note};
 use crate::{ConnKey, Net, Reported};
 use pulsewire_telemetry::Sent;
 
 /// How often [`Shard::tick`] wants to be called, in milliseconds.
 pub(crate) const TICK_MS: u64 = 250;
+
+/// A ping that is answered after so long is answered late.
+const LATE_NS: u64 = 1_000_000_000;
 
 /// How far the walks have come.
 #[derive(Debug, Default)]
@@ -52,13 +56,14 @@ impl<N: Net> Shard<N> {
         }
         self.swept.ticks = tick;
         self.end_overdue(now);
-        self.retry_reads();
+        self.retry_reads(now);
         let second = now.mono_ns / 1_000_000_000;
         if second != self.swept.second {
             self.swept.second = second;
             self.check_progress(now);
             self.retries.append(&mut self.retries_later);
             self.release_metered(now);
+            self.turn_taps(now);
             self.tell_positions();
             self.tell_stale(now);
             self.check_members(now);
@@ -117,9 +122,14 @@ impl<N: Net> Shard<N> {
     fn close_silent(&mut self, phase: u64, interval: u64, now: Now) {
         let timeout_ns = self.settings.heartbeat_timeout_ms * 1_000_000;
         for index in (phase..self.slots.capacity() as u64).step_by(interval as usize) {
-            let Some(slot) = self.slots.get(index as usize) else { continue };
+            let index = index as usize;
+            let Some(slot) = self.slots.get(index) else { continue };
             let waited = now.since_ns(slot.pinged_ns) + TICK_MS * 1_000_000 >= timeout_ns;
             if slot.phase == Phase::Open && slot.flags.has(Flags::AWAITING_PONG) && waited {
+                if let Some(session) = &mut self.slots[index].session {
+                    session.counters.heartbeats_missed += 1;
+                }
+                self.note(index as u32, Note::of(Happening::HeartbeatMissed), now);
                 self.close_because(index as u32, closing::Cause::NoPong, now);
             }
         }
@@ -184,6 +194,9 @@ impl<N: Net> Shard<N> {
         if let Some(session) = &mut slot.session {
             session.counters.heartbeat_rtt_ns = rtt_ns;
             session.counters.activity_ns = now.mono_ns;
+        }
+        if rtt_ns >= LATE_NS {
+            self.note(index, Note::of(Happening::LatePong).value(rtt_ns / 1_000_000), now);
         }
     }
 

@@ -22,6 +22,7 @@ use crate::command::{
     After, Authenticated, BackendRequest, ConnectWish, HistoryPage, HistoryWish, Wish, WishedChannel, Work,
 };
 use crate::presence::Parting;
+use crate::watch::timeline::{Happening, Note};
 use crate::{Action, Carried, ConnKey, Net, Principal};
 
 /// The longest message of a connection that has not authenticated, in bytes.
@@ -36,17 +37,24 @@ const STASHED_MAX: usize = 256;
 
 /// A message as it came.
 #[derive(Clone, Copy)]
-enum Raw<'a> {
+pub(super) enum Raw<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
 }
 
 impl Raw<'_> {
-    fn len(self) -> usize {
+    pub(super) fn len(self) -> usize {
         match self {
             Raw::Text(text) => text.len(),
             Raw::Binary(bytes) => bytes.len(),
         }
+    }
+
+    pub(super) fn copy(self) -> bytes::Bytes {
+        bytes::Bytes::copy_from_slice(match self {
+            Raw::Text(text) => text.as_bytes(),
+            Raw::Binary(bytes) => bytes,
+        })
     }
 
     fn carry(self) -> Carried {
@@ -82,6 +90,9 @@ impl<N: Net> Shard<N> {
     fn message(&mut self, key: ConnKey, raw: Raw<'_>, now: Now) {
         let Some(index) = self.find(key) else { return };
         self.metrics.bytes(Direction::Received, Layer::Payload, raw.len() as u64);
+        if self.attentive {
+            self.tap_said(index, raw, now);
+        }
         let slot = &mut self.slots[index as usize];
         let expects = slot.encoding();
         let fits =
@@ -125,7 +136,7 @@ impl<N: Net> Shard<N> {
         });
     }
 
-    fn with_request(
+    pub(super) fn with_request(
         &mut self,
         raw: Raw<'_>,
         then: impl FnOnce(&mut Self, Result<Request<'_>, RequestError>),
@@ -152,6 +163,7 @@ impl<N: Net> Shard<N> {
             session.counters.limited_notice_s = second;
             let retry_after_ms = u32::try_from(early_ns / 1_000_000 + 1).ok();
             let error = ErrorAnswer { retry_after_ms, ..ErrorAnswer::new(ErrorCode::RateLimited) };
+            self.note(index, Note::of(Happening::RateLimited), now);
             // Being limited is told, and not held against the client as an error of its own.
             self.answer(index, &Answer::Error(error), None);
         }
@@ -327,6 +339,7 @@ impl<N: Net> Shard<N> {
         session.principal = principal;
         slot.flags.clear(Flags::EXPIRY_TOLD);
         self.answer(index, &Answer::Refreshed { expires_at_ms }, id);
+        self.note(index, Note::of(Happening::TokenRefreshed), now);
         self.enforce_grants(index, now);
         self.watch_expiry(index, now);
     }
@@ -689,7 +702,7 @@ fn history_wish(
     Ok((name, HistoryWish { since, start_ms, end_ms, limit, bytes_max }))
 }
 
-fn message_type(kind: &Kind<'_>) -> MessageType {
+pub(super) fn message_type(kind: &Kind<'_>) -> MessageType {
     match kind {
         Kind::Connect(_) => MessageType::Connect,
         Kind::Refresh { .. } => MessageType::Refresh,

@@ -75,7 +75,7 @@ impl<N: Net> Shard<N> {
 
     /// As [`Shard::flush`], where every message is looked at.
     #[cold]
-    pub(super) fn flush_metered(&mut self, connections: usize, now: Now) -> bool {
+    pub(super) fn flush_attentively(&mut self, connections: usize, now: Now) -> bool {
         for _ in 0..connections {
             let Some(slot) = self.queue.next_touched() else { break };
             self.flush_slot(slot, now);
@@ -177,7 +177,7 @@ impl<N: Net> Shard<N> {
             // Whoever does not read either goes on when its outbox has drained.
             if place.outbox.is_none() {
                 place.flags.clear(Flags::HELD_BACK);
-                self.catch_up(key.slot);
+                self.catch_up(key.slot, now);
             }
         }
     }

@@ -16,6 +16,8 @@ pub(crate) struct Outbox {
     pub(crate) bytes: usize,
     /// How much of the first entry was written.
     pub(crate) written: usize,
+    /// When something began to wait.
+    pub(crate) since_ns: u64,
     /// When the kernel last took something.
     pub(crate) progress_ns: u64,
     /// Bytes of answers among the entries.

@@ -115,6 +115,11 @@ impl Item {
         Self::new(source, event_class(feed, first), sent, first.event_type, first.accepted_ns)
     }
 
+    /// What it counts as when it was sent.
+    pub(crate) fn sent(&self) -> Sent {
+        self.sent
+    }
+
     /// How many messages it is.
     pub(crate) fn messages(&self) -> u32 {
         match &self.source {
@@ -161,6 +166,10 @@ impl ItemRef {
 
     pub(crate) fn item(self) -> usize {
         (self.0 >> 1) as usize
+    }
+
+    pub(crate) fn is_msgpack(self) -> bool {
+        self.0 & 1 != 0
     }
 }
 

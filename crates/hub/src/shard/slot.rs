@@ -59,6 +59,9 @@ impl Flags {
     /// It takes part in the presence of some channel, or did so on this connection.
     pub(crate) const ATTENDS: Self = Self(1 << 10);
 
+    /// That it takes nothing was written down.
+    pub(crate) const SLOW_NOTED: Self = Self(1 << 11);
+
     /// A read of its found no room at the backend and will be tried again.
     pub(crate) const RETRIES: Self = Self(1 << 15);
 
@@ -192,6 +195,8 @@ pub(crate) struct Counters {
     pub(crate) kernel_unacked_bytes: u32,
     /// The second in which a rate-limit notice was last sent.
     pub(crate) limited_notice_s: u32,
+    /// Heartbeats that were not answered in time.
+    pub(crate) heartbeats_missed: u32,
 }
 
 impl Counters {

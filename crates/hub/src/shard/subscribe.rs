@@ -15,6 +15,7 @@ use super::slot::{Flags, Phase};
 use super::wish::{Checked, Unready};
 use crate::command::{Wish, Work};
 use crate::presence::Parting;
+use crate::watch::timeline::Happening;
 use crate::{ConnKey, Net};
 
 impl<N: Net> Shard<N> {
@@ -95,6 +96,9 @@ impl<N: Net> Shard<N> {
         }
         let answer = Answer::Subscribed { channels: &channels, positions: &positions };
         let frame = answer.encode(id, self.slots[slot as usize].encoding());
+        let fresh: Vec<_> =
+            joined.iter().filter(|(.., begins)| *begins).map(|(_, wish, _)| wish.channel.id).collect();
+        self.note_channels(slot, Happening::Subscribed, &fresh, now);
         let replays = joined.iter().any(|(feed, ..)| {
             self.subscription(slot, *feed)
                 .is_some_and(|index| self.subscription_mut(slot, index).feeding == Feeding::Reading)
@@ -288,12 +292,16 @@ impl<N: Net> Shard<N> {
                     let sequence = Sequence(self.feeds[feed as usize].cursor);
                     let answer = Answer::Reset { channel: &channel.name, epoch: &channel.epoch, sequence };
                     self.answer(slot, &answer, None);
+                    self.note_feed(slot, Happening::Reset, feed, sequence.0, now);
                     if wish.keyed {
                         self.begin_state(slot, feed);
                     }
                 }
                 if self.subscription_mut(slot, subscription).feeding == Feeding::Reading {
-                    self.subscription_mut(slot, subscription).began_ms = began_ms(now);
+                    let entry = self.subscription_mut(slot, subscription);
+                    entry.began_ms = began_ms(now);
+                    let next = entry.next;
+                    self.note_feed(slot, Happening::Replaying, feed, next, now);
                     self.read_on(slot, subscription);
                 } else if !matches!(wish.replay, Replay::Live) && !reset {
                     // It asked for the past and has it all: what comes from now on is live.
@@ -317,6 +325,7 @@ impl<N: Net> Shard<N> {
             return;
         }
         let mut channels = Vec::with_capacity(names.len());
+        let mut left = Vec::new();
         let mut unknown = None;
         for name in names {
             let session = self.slots[slot as usize].session.as_ref().expect("only sessions subscribe");
@@ -327,7 +336,9 @@ impl<N: Net> Shard<N> {
             match index {
                 Some(index) => {
                     let feed = session.subscriptions[index].feed;
-                    let name = self.feeds[feed as usize].channel.name.clone();
+                    let Channel { id, name, .. } = &*self.feeds[feed as usize].channel;
+                    let (id, name) = (*id, name.clone());
+                    left.push(id);
                     self.withdraw(slot, feed);
                     self.leave_feed(slot, index);
                     self.unattend(slot, &name, Parting::Left, now);
@@ -339,6 +350,7 @@ impl<N: Net> Shard<N> {
         if let Some(name) = unknown {
             self.refuse_with(slot, ErrorCode::NotSubscribed, format!("not subscribed to `{name}`"), id, now);
         }
+        self.note_channels(slot, Happening::Unsubscribed, &left, now);
         if !channels.is_empty() || unknown.is_none() {
             self.answer(slot, &Answer::Unsubscribed { channels: &channels }, id);
         }

@@ -90,7 +90,7 @@ impl<N: Net> Shard<N> {
         self.slots.iter().filter_map(|(_, slot)| self.info(slot, now)).collect()
     }
 
-    fn info(&self, slot: &Slot, now: Now) -> Option<ConnectionInfo> {
+    pub(super) fn info(&self, slot: &Slot, now: Now) -> Option<ConnectionInfo> {
         let session = slot.session.as_deref();
         let detached = session.and_then(|session| session.detached.as_deref());
         if !slot.is_active() && detached.is_none() {

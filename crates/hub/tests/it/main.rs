@@ -11,3 +11,4 @@ mod presence;
 mod replay;
 mod scenarios;
 mod sim;
+mod watching;

@@ -19,6 +19,12 @@ pub enum Fault {
         /// Milliseconds between the 101 and the reset.
         after_ms: u64,
     },
+    /// WebSockets that open from now on are closed, in order, when nothing has passed for so long in either direction: what
+    /// proxies do whose idle time-out is shorter than the heartbeat.
+    CutIdle {
+        /// Milliseconds of silence.
+        after_ms: u64,
+    },
     /// WebSockets open, and then nothing from the server passes, neither frames nor the end; those that are open fall
     /// silent too. Other requests pass.
     Mute,
@@ -75,6 +81,7 @@ pub(super) struct Switches {
     mute: AtomicBool,
     cut_mid_frame: AtomicBool,
     die_after_ms: AtomicU64,
+    idle_after_ms: AtomicU64,
     acks_to_lose: AtomicU64,
 }
 
@@ -86,6 +93,7 @@ impl Default for Switches {
             mute: AtomicBool::default(),
             cut_mid_frame: AtomicBool::default(),
             die_after_ms: AtomicU64::new(NONE),
+            idle_after_ms: AtomicU64::new(NONE),
             acks_to_lose: AtomicU64::default(),
         }
     }
@@ -98,6 +106,7 @@ impl Switches {
             Fault::RefuseUpgrade => self.refuse_upgrade.store(true, Relaxed),
             Fault::Refuse => self.refuse.store(true, Relaxed),
             Fault::DieAfterOpen { after_ms } => self.die_after_ms.store(after_ms.min(NONE - 1), Relaxed),
+            Fault::CutIdle { after_ms } => self.idle_after_ms.store(after_ms.min(NONE - 1), Relaxed),
             Fault::Mute => self.mute.store(true, Relaxed),
             Fault::LoseAcks { count } => self.acks_to_lose.store(count.unwrap_or(NONE), Relaxed),
             Fault::CutMidFrame => self.cut_mid_frame.store(true, Relaxed),
@@ -106,6 +115,7 @@ impl Switches {
                     switch.store(false, Relaxed);
                 }
                 self.die_after_ms.store(NONE, Relaxed);
+                self.idle_after_ms.store(NONE, Relaxed);
                 self.acks_to_lose.store(0, Relaxed);
             }
             Fault::BlackHole | Fault::Slow { .. } | Fault::Cut | Fault::Reset | Fault::Target { .. } => {}
@@ -127,6 +137,11 @@ impl Switches {
     /// How long a WebSocket lives that opens now, if not for ever.
     pub(super) fn dies_after_ms(&self) -> Option<u64> {
         Some(self.die_after_ms.load(Relaxed)).filter(|after_ms| *after_ms != NONE)
+    }
+
+    /// How long a WebSocket may be silent that opens now, if not for ever.
+    pub(super) fn idle_after_ms(&self) -> Option<u64> {
+        Some(self.idle_after_ms.load(Relaxed)).filter(|after_ms| *after_ms != NONE)
     }
 
     /// Whether an `ack` that is here now is to be lost; it is counted.

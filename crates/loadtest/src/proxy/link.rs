@@ -21,6 +21,8 @@ const REFUSAL: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnecti
 pub(super) struct Link {
     sides: [TcpStream; 2],
     phase: Mutex<Phase>,
+    /// When something last passed in either direction.
+    passed: Mutex<Instant>,
     /// Which directions have said their last byte.
     ended: [AtomicBool; 2],
 }
@@ -44,7 +46,8 @@ impl Link {
     pub(super) fn new(client: TcpStream, server: TcpStream) -> io::Result<Self> {
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
-        Ok(Self { sides: [client, server], phase: Mutex::default(), ended: Default::default() })
+        let passed = Mutex::new(Instant::now());
+        Ok(Self { sides: [client, server], phase: Mutex::default(), passed, ended: Default::default() })
     }
 
     /// Ends it in order.
@@ -73,6 +76,21 @@ impl Link {
 
     fn set_phase(&self, phase: Phase) {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+
+    /// How long nothing has passed.
+    fn silence(&self) -> Duration {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Ends it when nothing has passed for so long; returns when it has ended.
+    fn cut_when_idle(&self, after: Duration) {
+        while !self.has_ended(Direction::ToServer) && !self.has_ended(Direction::ToClient) {
+            match after.checked_sub(self.silence()).filter(|left| !left.is_zero()) {
+                Some(left) => thread::sleep(left),
+                None => return self.cut(),
+            }
+        }
     }
 
     fn has_ended(&self, direction: Direction) -> bool {
@@ -214,6 +232,10 @@ impl Pump {
                 }
             });
         }
+        if let Some(after_ms) = self.state.switches.idle_after_ms() {
+            let link = self.link.clone();
+            thread::spawn(move || link.cut_when_idle(Duration::from_millis(after_ms)));
+        }
     }
 
     fn treat_frame(&self, mut frame: Frame) -> Goes {
@@ -238,7 +260,9 @@ impl Pump {
     /// Passes bytes on, unless they are swallowed.
     fn pass(&self, bytes: Vec<u8>) -> Goes {
         let delay_us = self.state.ways[self.direction as usize].delay_us.load(Relaxed);
-        let at = Instant::now() + Duration::from_micros(delay_us);
+        let now = Instant::now();
+        *self.link.passed.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        let at = now + Duration::from_micros(delay_us);
         if self.swallows() || self.sender.send(Due::Bytes(at, bytes)).is_ok() {
             Goes::On
         } else {

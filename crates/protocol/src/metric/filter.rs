@@ -4,6 +4,7 @@
 //! subscribers who mean the same share one feed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -53,6 +54,27 @@ impl Test {
             Self::Greater(bound) => number().is_some_and(|number| number > *bound),
             Self::Less(bound) => number().is_some_and(|number| number < *bound),
         }
+    }
+}
+
+/// For people: `env=production & cpu>0.5 & host in (a, b)`.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, Condition { key, test }) in self.0.iter().flat_map(|all| all.iter()).enumerate() {
+            f.write_str(if place > 0 { " & " } else { "" })?;
+            match test {
+                Test::Equal(value) => write!(f, "{key}={value}"),
+                Test::NotEqual(value) => write!(f, "{key}!={value}"),
+                Test::In(values) => write!(f, "{key} in ({})", values.join(", ")),
+                Test::NotIn(values) => write!(f, "{key} not in ({})", values.join(", ")),
+                Test::Prefix(start) => write!(f, "{key}={start}*"),
+                Test::Exists(true) => write!(f, "{key}"),
+                Test::Exists(false) => write!(f, "no {key}"),
+                Test::Greater(bound) => write!(f, "{key}>{bound}"),
+                Test::Less(bound) => write!(f, "{key}<{bound}"),
+            }?;
+        }
+        Ok(())
     }
 }
 

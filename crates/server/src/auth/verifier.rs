@@ -31,7 +31,7 @@ pub struct Verifier {
     issuer: Option<String>,
     audience: Option<String>,
     leeway_s: f64,
-    /// Of a token that names none: a user's, and those of the other roles. Shared by all their bearers.
+    /// Of a token that names none: of those who read, and of applications. Shared by all their bearers.
     default_grants: [Arc<[Grant]>; 2],
 }
 
@@ -189,7 +189,7 @@ impl Verifier {
 
     /// The grants of a token that names none.
     fn grants_of(&self, role: Role) -> Arc<[Grant]> {
-        self.default_grants[usize::from(role != Role::User)].clone()
+        self.default_grants[usize::from(role.is_application())].clone()
     }
 }
 

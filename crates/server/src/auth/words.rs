@@ -2,8 +2,13 @@
 
 use pulsewire_hub::principal::{Action, Actions, Role};
 
-const ROLES: [(Role, &str); 3] =
-    [(Role::Admin, "admin"), (Role::Publisher, "publisher"), (Role::User, "user")];
+const ROLES: [(Role, &str); 5] = [
+    (Role::Admin, "admin"),
+    (Role::Operator, "operator"),
+    (Role::Viewer, "viewer"),
+    (Role::Publisher, "publisher"),
+    (Role::User, "user"),
+];
 
 const ACTIONS: [(Action, &str); 4] = [
     (Action::Publish, "publish"),
@@ -24,6 +29,14 @@ pub struct UnknownAction(pub String);
 #[must_use]
 pub fn role_from_word(word: &str) -> Option<Role> {
     ROLES.iter().find(|(_, name)| *name == word).map(|(role, _)| *role)
+}
+
+/// The words for all roles, for a person: `admin, operator, viewer, publisher or user`.
+#[must_use]
+pub fn words_of_roles() -> String {
+    let words = ROLES.map(|(_, word)| word);
+    let (last, others) = words.split_last().expect("there are roles");
+    format!("{} or {last}", others.join(", "))
 }
 
 /// The word for a role.

@@ -6,11 +6,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use pulsewire_loadtest::check::Bounds;
 use pulsewire_loadtest::check::files::check_files;
 
-use super::{Exit, Terminal};
+use super::{Exit, Output, Terminal};
 use crate::settings::duration_from_text;
 
 /// Judge logs of publishers and readers.
@@ -25,15 +25,6 @@ pub struct CheckHistory {
     /// How to print the judgement.
     #[arg(short, long, default_value = "table")]
     pub output: Output,
-}
-
-/// The form of a judgement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
 }
 
 fn span(text: &str) -> Result<Duration, String> {

@@ -47,6 +47,19 @@ pub struct Connection {
     pub token: String,
 }
 
+/// A server, and what there is to show it.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// Who may vouch for it.
+    pub trust: Trust,
+    /// What to show it, if there is something.
+    pub token: Option<String>,
+    /// Whether it is the one that was started in this folder with `--dev`.
+    pub of_dev: bool,
+}
+
 #[derive(Deserialize)]
 struct DevFile {
     url: String,
@@ -64,6 +77,27 @@ impl ConnectionArguments {
     }
 
     fn resolve_with(&self, dev_file: &Path, terminal: &mut Terminal<'_>) -> Result<Connection, Exit> {
+        let Server { endpoint, trust, token, .. } = self.locate_with(dev_file, terminal)?;
+        let Some(token) = token else {
+            terminal.say(format_args!(
+                "error: no token for {endpoint}; pass --token or set PULSEWIRE_TOKEN (`pulsewire token create` makes \
+                 one), or start `pulsewire serve --dev` in this folder"
+            ));
+            return Err(Exit::Unauthorised);
+        };
+        Ok(Connection { endpoint, trust, token })
+    }
+
+    /// Decides which server to look at, also when there is nothing to show it.
+    ///
+    /// # Errors
+    ///
+    /// The exit code, after the reason and the next step have been written.
+    pub fn locate(&self, terminal: &mut Terminal<'_>) -> Result<Server, Exit> {
+        self.locate_with(Path::new(DEV_FILE), terminal)
+    }
+
+    fn locate_with(&self, dev_file: &Path, terminal: &mut Terminal<'_>) -> Result<Server, Exit> {
         let dev: Option<DevFile> =
             fs::read(dev_file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let url = self.url.as_deref().or(dev.as_ref().map(|dev| dev.url.as_str())).unwrap_or(DEFAULT_URL);
@@ -77,14 +111,9 @@ impl ConnectionArguments {
                 other.authority() == endpoint.authority() && other.is_secure() == endpoint.is_secure()
             })
         });
-        let Some(token) = self.token.clone().or_else(|| of_dev.map(|dev| dev.token.clone())) else {
-            terminal.say(format_args!(
-                "error: no token for {endpoint}; pass --token or set PULSEWIRE_TOKEN (`pulsewire token create` makes \
-                 one), or start `pulsewire serve --dev` in this folder"
-            ));
-            return Err(Exit::Unauthorised);
-        };
-        Ok(Connection { endpoint, trust: trust(self.ca_file.as_deref()), token })
+        let token = self.token.clone().or_else(|| of_dev.map(|dev| dev.token.clone()));
+        let of_dev = of_dev.is_some();
+        Ok(Server { endpoint, trust: trust(self.ca_file.as_deref()), token, of_dev })
     }
 }
 
@@ -120,6 +149,21 @@ pub fn report_request(error: &RequestError, terminal: &mut Terminal<'_>) -> Exit
     }
     terminal.say(format_args!("error: {error}; is the server running? `pulsewire serve --dev` starts one"));
     Exit::Unreachable
+}
+
+/// The words of a problem document (RFC 9457), or of whatever else came.
+pub(super) fn problem(status: u16, text: &str) -> String {
+    let field = |problem: &serde_json::Value, name: &str| problem.get(name)?.as_str().map(str::to_owned);
+    let words = serde_json::from_str::<serde_json::Value>(text).ok().map(|problem| {
+        // The detail says what the title says, and more.
+        let what = field(&problem, "detail").or_else(|| field(&problem, "title"));
+        let parts: Vec<String> = [what, field(&problem, "help")].into_iter().flatten().collect();
+        parts.join(". ")
+    });
+    match words.filter(|words| !words.is_empty()) {
+        Some(words) => format!("{words} (HTTP {status})"),
+        None => format!("the server answered HTTP {status}"),
+    }
 }
 
 /// Runs a client command on a runtime of its own.
@@ -159,9 +203,18 @@ mod tests {
             ..ConnectionArguments::default()
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let found = arguments.resolve_with(&file, &mut Terminal { out: &mut out, err: &mut err });
+        let found = arguments.resolve_with(&file, &mut Terminal::new(&mut out, &mut err));
         fs::remove_dir_all(&folder).unwrap();
         found.map(|found| (found.endpoint.to_string(), found.token))
+    }
+
+    #[test]
+    fn a_problem_document_is_told_in_its_own_words() {
+        let text = r#"{"title":"Forbidden","detail":"may not publish to b:x","status":403}"#;
+        assert_eq!(problem(403, text), "may not publish to b:x (HTTP 403)");
+        let helpful = r#"{"title":"Overloaded","help":"Try again later."}"#;
+        assert_eq!(problem(503, helpful), "Overloaded. Try again later. (HTTP 503)");
+        assert_eq!(problem(500, "oops"), "the server answered HTTP 500");
     }
 
     #[test]

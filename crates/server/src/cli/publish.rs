@@ -12,7 +12,7 @@ use pulsewire_client::{Client, Delivery, Http, NewEvent, Options, PublishError, 
 use serde_json::value::RawValue;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::connection::{Connection, ConnectionArguments, block_on, report, report_request};
+use super::connection::{Connection, ConnectionArguments, block_on, problem, report, report_request};
 use super::{Exit, Terminal};
 
 /// Publish one event, or many.
@@ -165,21 +165,6 @@ async fn over_http(
     Ok(Exit::Ok)
 }
 
-/// The words of a problem document (RFC 9457), or of whatever else came.
-fn problem(status: u16, text: &str) -> String {
-    let field = |problem: &serde_json::Value, name: &str| problem.get(name)?.as_str().map(str::to_owned);
-    let words = serde_json::from_str::<serde_json::Value>(text).ok().map(|problem| {
-        // The detail says what the title says, and more.
-        let what = field(&problem, "detail").or_else(|| field(&problem, "title"));
-        let parts: Vec<String> = [what, field(&problem, "help")].into_iter().flatten().collect();
-        parts.join(". ")
-    });
-    match words.filter(|words| !words.is_empty()) {
-        Some(words) => format!("{words} (HTTP {status})"),
-        None => format!("the server answered HTTP {status}"),
-    }
-}
-
 async fn over_socket(
     command: &Publish,
     connection: Connection,
@@ -257,7 +242,7 @@ mod tests {
 
     fn payloads_of(data: &str) -> Result<Vec<String>, (Exit, String)> {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let read = payloads(data, &mut Terminal { out: &mut out, err: &mut err });
+        let read = payloads(data, &mut Terminal::new(&mut out, &mut err));
         match read {
             Ok(values) => Ok(values.iter().map(|value| value.get().to_owned()).collect()),
             Err(exit) => Err((exit, String::from_utf8(err).unwrap())),
@@ -276,15 +261,6 @@ mod tests {
         assert_eq!(exit, Exit::Usage);
         assert!(said.contains(r#"'"hello"'"#), "{said}");
         assert!(payloads_of("1 2").unwrap_err().1.contains("2 JSON values"));
-    }
-
-    #[test]
-    fn a_problem_document_is_told_in_its_own_words() {
-        let text = r#"{"title":"Forbidden","detail":"may not publish to b:x","status":403}"#;
-        assert_eq!(problem(403, text), "may not publish to b:x (HTTP 403)");
-        let helpful = r#"{"title":"Overloaded","help":"Try again later."}"#;
-        assert_eq!(problem(503, helpful), "Overloaded. Try again later. (HTTP 503)");
-        assert_eq!(problem(500, "oops"), "the server answered HTTP 500");
     }
 
     #[test]

@@ -6,22 +6,22 @@
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use pulsewire_client::Http;
 use pulsewire_loadtest::scrape::Scrape;
 use pulsewire_telemetry::Buckets;
 use serde::{Deserialize, Serialize};
 
 use super::connection::{ConnectionArguments, block_on, report_request};
-use super::{Exit, Terminal};
+use super::{Exit, Output, Terminal};
 use crate::memory::Sample;
-use crate::settings::{duration_from_text, duration_to_text};
+use crate::settings::duration_to_text;
 
 /// Trends, percentiles and thresholds of a running server.
 #[derive(Debug, Args)]
 pub struct Report {
     /// The period, up to now; the server keeps a day.
-    #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = span)]
+    #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = super::span)]
     pub since: Duration,
     /// How to print it.
     #[arg(short, long, default_value = "table")]
@@ -32,21 +32,6 @@ pub struct Report {
     /// Which server; the token needs the role admin.
     #[command(flatten)]
     pub connection: ConnectionArguments,
-}
-
-/// The form of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-}
-
-fn span(text: &str) -> Result<Duration, String> {
-    duration_from_text(text)
-        .filter(|span| !span.is_zero())
-        .ok_or_else(|| "expected a time such as 30m or 12h".to_owned())
 }
 
 /// What `/api/admin/heap` answers, as far as it is used.

@@ -7,9 +7,7 @@
 mod asked;
 mod lines;
 mod live;
-mod number;
 mod record;
-mod screen;
 mod series;
 mod summary;
 mod table;
@@ -34,7 +32,7 @@ use self::record::Record;
 use self::summary::Summary;
 use self::view::View;
 use super::connection::{Connection, ConnectionArguments, block_on, report};
-use super::{Exit, Terminal};
+use super::{Exit, Output, Terminal};
 
 /// How often `--live` draws, if there is something new.
 const DRAW_EVERY: Duration = Duration::from_millis(200);
@@ -76,7 +74,7 @@ pub struct Tail {
     #[arg(long)]
     pub compression: bool,
     /// Draw metric channels as a table in place, one row a series, with a sparkline of its last 30 values.
-    #[arg(long, conflicts_with_all = ["raw", "stats"])]
+    #[arg(long, conflicts_with_all = ["raw", "output", "stats"])]
     pub live: bool,
     /// Stop after N events; a metric channel's messages count as events.
     #[arg(long, value_name = "N")]
@@ -87,15 +85,25 @@ pub struct Tail {
     /// Print each frame as the JSON it came as; those of metric channels are printed so whenever this is no terminal.
     #[arg(long)]
     pub raw: bool,
+    /// `json` is the same as --raw.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
     /// Also write what is told to this file, for `pulsewire check-history`; the reader is named like the file.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// Print one line a second with rates and latencies instead of the events.
-    #[arg(long, conflicts_with = "raw")]
+    #[arg(long, conflicts_with_all = ["raw", "output"])]
     pub stats: bool,
     /// Where from.
     #[command(flatten)]
     pub connection: ConnectionArguments,
+}
+
+impl Tail {
+    /// Whether each frame is printed as the JSON it came as.
+    fn as_json(&self) -> bool {
+        self.raw || self.output == Output::Json
+    }
 }
 
 /// Follows until interrupted, until `--limit`, or until the server says that coming back is pointless.
@@ -203,7 +211,7 @@ impl<'c> Following<'c> {
         tick.tick().await;
         let interrupted = interruption();
         tokio::pin!(interrupted);
-        loop {
+        while terminal.is_read() {
             let delivery = tokio::select! {
                 delivery = deliveries.next() => delivery,
                 () = &mut interrupted => return Exit::Ok,
@@ -223,6 +231,7 @@ impl<'c> Following<'c> {
                 return Exit::Ok;
             }
         }
+        Exit::Ok
     }
 
     fn take(&mut self, delivery: Delivery, terminal: &mut Terminal<'_>) -> Option<Exit> {
@@ -255,7 +264,7 @@ impl<'c> Following<'c> {
                 }
                 let latency = (!event.replayed).then(|| age(event.timestamp_ms)).flatten();
                 self.summary.event(latency);
-                if self.command.raw {
+                if self.command.as_json() {
                     terminal.data(&event.frame);
                 } else if !self.command.stats {
                     self.view.event(terminal, &mut self.lines, |lines| lines.event(&event, latency));
@@ -270,7 +279,7 @@ impl<'c> Following<'c> {
                 self.view.past(&page, terminal);
             }
             Delivery::Stale { channel, since_ms, text } => {
-                if self.command.raw {
+                if self.command.as_json() {
                     terminal.data(text);
                 } else {
                     self.view.say(terminal, view::stale(&channel, since_ms));
@@ -278,7 +287,7 @@ impl<'c> Following<'c> {
             }
             Delivery::Presence(update) => self.presence(&update, terminal),
             Delivery::Values { values, text, .. } => {
-                if self.command.raw {
+                if self.command.as_json() {
                     terminal.data(&text);
                 } else if !self.command.stats {
                     for value in &values {
@@ -288,7 +297,7 @@ impl<'c> Following<'c> {
             }
             Delivery::Message { kind, channel, text } => {
                 self.summary.event(None);
-                if self.command.raw {
+                if self.command.as_json() {
                     terminal.data(&text);
                 } else if !self.command.stats {
                     let channel = channel.as_deref();
@@ -320,7 +329,7 @@ impl<'c> Following<'c> {
 
     /// Who was there, came and went; where they point changes too often for lines.
     fn presence(&mut self, update: &PresenceUpdate, terminal: &mut Terminal<'_>) {
-        if self.command.raw {
+        if self.command.as_json() {
             terminal.data(&update.frame);
         } else if !self.command.stats {
             let came = if update.first { "present" } else { "joined" };

@@ -44,7 +44,7 @@ pub struct Create {
     /// Whose it is: the user's id.
     #[arg(long, value_name = "SUB")]
     pub sub: String,
-    /// admin, publisher or user.
+    /// admin, operator, viewer, publisher or user.
     #[arg(long, default_value = "user", value_parser = role)]
     pub role: Role,
     /// How long it lasts, such as 15m, 24h or 30d.
@@ -75,7 +75,7 @@ pub struct Check {
 }
 
 fn role(text: &str) -> Result<Role, String> {
-    words::role_from_word(text).ok_or_else(|| "expected admin, publisher or user".to_owned())
+    words::role_from_word(text).ok_or_else(|| format!("expected {}", words::words_of_roles()))
 }
 
 fn ttl(text: &str) -> Result<Duration, String> {

@@ -77,8 +77,8 @@ impl ServerBuilder {
     /// Pulsewire has no route for goes to them, their fallback and with it the answer to unknown paths included;
     /// Pulsewire's own paths (`/ws`, `/metrics`, `/livez`, `/api/…` as in the documentation) come first.
     ///
-    /// Handlers find their caller's address by `ConnectInfo<SocketAddr>`. The server's limits of heads, of
-    /// connections and of patience are theirs, too; that of bodies is axum's own.
+    /// Handlers find their caller's address by `ConnectInfo<SocketAddr>`, also behind `server.trusted_proxies`. The
+    /// server's limits of heads, of connections and of patience are theirs, too; that of bodies is axum's own.
     pub fn routes(mut self, routes: impl FnOnce(&Handle) -> Router + Send + 'static) -> Self {
         self.routes = Some(Box::new(routes));
         self

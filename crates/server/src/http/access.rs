@@ -11,22 +11,42 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, Uri};
 use pulsewire_edge::clock;
-use pulsewire_hub::{Action, Principal, Role};
+use pulsewire_hub::{Action, Principal};
 use pulsewire_protocol::ErrorCode;
 use pulsewire_telemetry::RateScope;
 
+use super::forwarded;
 use super::problem::Problem;
 use crate::app::App;
 use crate::auth::{Refusal, extract};
 
-/// The address at the other end, as the accept loop saw it.
-#[derive(Debug, Clone, Copy)]
-pub struct Remote(pub SocketAddr);
+/// The other end of a connection, as the accept loop saw it.
+#[derive(Clone)]
+pub struct Remote {
+    peer: SocketAddr,
+    app: Arc<App>,
+}
+
+impl Remote {
+    /// The end of a connection to this server.
+    #[must_use]
+    pub fn new(peer: SocketAddr, app: Arc<App>) -> Self {
+        Self { peer, app }
+    }
+
+    /// The address that a request with these headers comes from: the other end's, or the one that a trusted proxy
+    /// there names.
+    #[must_use]
+    pub fn client(&self, headers: &HeaderMap) -> SocketAddr {
+        let live = self.app.live.load();
+        forwarded::client(self.peer, headers, &live.settings.server.trusted_proxies)
+    }
+}
 
 /// Who sends a request: from where, and what it says of itself.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The address at the other end.
+    /// The client's address.
     pub remote: SocketAddr,
     /// The request's headers.
     pub headers: HeaderMap,
@@ -45,10 +65,14 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(Remote(remote)) = parts.extensions.get::<Remote>().copied() else {
+        let Some(remote) = parts.extensions.get::<Remote>() else {
             return Err(Problem::new(ErrorCode::Internal, "the connection has no address"));
         };
-        Ok(Self { remote, headers: parts.headers.clone(), uri: parts.uri.clone() })
+        Ok(Self {
+            remote: remote.client(&parts.headers),
+            headers: parts.headers.clone(),
+            uri: parts.uri.clone(),
+        })
     }
 }
 
@@ -100,7 +124,7 @@ pub async fn bearer(app: &App, caller: &Caller, takes: Takes) -> Result<Option<A
         }
         Err(refusal) => {
             app.attempts.failed(remote, per_minute, now);
-            app.telemetry.shared().auth_failed(refusal.reason());
+            app.auth_failed(refusal.reason(), Some(remote), None, &refusal.to_string());
             Err(refused(&refusal))
         }
     }
@@ -113,22 +137,36 @@ pub async fn bearer(app: &App, caller: &Caller, takes: Takes) -> Result<Option<A
 /// As [`bearer`], and 401 without a credential.
 pub async fn required(app: &App, caller: &Caller, takes: Takes) -> Result<Arc<Principal>, Problem> {
     bearer(app, caller, takes).await?.ok_or_else(|| {
-        app.telemetry.shared().auth_failed(Refusal::Missing.reason());
+        let text = Refusal::Missing.to_string();
+        app.auth_failed(Refusal::Missing.reason(), Some(caller.remote.ip()), None, &text);
         refused(&Refusal::Missing)
     })
 }
 
-/// The operator who asks, with the admin role.
+/// Who looks on: with the role viewer, operator or admin.
 ///
 /// # Errors
 ///
 /// 401 as [`required`], and `wrong_credential` for another role.
-pub async fn operator(app: &App, caller: &Caller) -> Result<Arc<Principal>, Problem> {
+pub async fn viewer(app: &App, caller: &Caller) -> Result<Arc<Principal>, Problem> {
     let principal = required(app, caller, Takes::Tokens).await?;
-    if principal.role == Role::Admin {
+    if principal.role.views() {
         Ok(principal)
     } else {
-        Err(wrong_credential(app, "this needs a token with the role admin"))
+        Err(wrong_credential(app, &principal, "this needs a token with the role viewer, operator or admin"))
+    }
+}
+
+/// Whether somebody acts: has the role operator or admin.
+///
+/// # Errors
+///
+/// `wrong_credential` for another role.
+pub fn operates(app: &App, who: &Principal) -> Result<(), Problem> {
+    if who.role.operates() {
+        Ok(())
+    } else {
+        Err(wrong_credential(app, who, "this needs a token with the role operator or admin"))
     }
 }
 
@@ -141,31 +179,34 @@ pub async fn operator(app: &App, caller: &Caller) -> Result<Arc<Principal>, Prob
 pub async fn publisher(app: &App, caller: &Caller) -> Result<Arc<Principal>, Problem> {
     let principal = required(app, caller, Takes::TokensAndKeys).await?;
     let publishes = principal.grants.iter().any(|grant| grant.actions.contains(Action::Publish));
-    if principal.role != Role::User || publishes {
+    if principal.role.is_application() || (principal.role.may_publish() && publishes) {
         Ok(principal)
     } else {
-        Err(wrong_credential(app, "this needs an API key or a token that may publish"))
+        Err(wrong_credential(app, &principal, "this needs an API key or a token that may publish"))
     }
 }
 
-/// The application or operator who asks.
+/// The application or admin who asks.
 ///
 /// # Errors
 ///
-/// 401 as [`required`], and `wrong_credential` for a user's token.
+/// 401 as [`required`], and `wrong_credential` for another role.
 pub async fn application(app: &App, caller: &Caller) -> Result<Arc<Principal>, Problem> {
     let principal = required(app, caller, Takes::TokensAndKeys).await?;
-    match principal.role {
-        Role::Publisher | Role::Admin => Ok(principal),
-        Role::User => {
-            Err(wrong_credential(app, "this needs an API key or a token with the role publisher or admin"))
-        }
+    if principal.role.is_application() {
+        Ok(principal)
+    } else {
+        Err(wrong_credential(
+            app,
+            &principal,
+            "this needs an API key or a token with the role publisher or admin",
+        ))
     }
 }
 
 /// Row A19: the bearer is who they say, and this is no place for what they bear.
-fn wrong_credential(app: &App, detail: &str) -> Problem {
-    app.telemetry.shared().auth_failed(pulsewire_telemetry::AuthFailure::Forbidden);
+fn wrong_credential(app: &App, who: &Principal, detail: &str) -> Problem {
+    app.auth_failed(pulsewire_telemetry::AuthFailure::Forbidden, None, Some(&who.sub), detail);
     Problem::new(ErrorCode::WrongCredential, detail)
 }
 

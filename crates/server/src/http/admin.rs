@@ -1,14 +1,16 @@
 //! What operators see and do: document 003's admin endpoints, and ending connections.
 //!
-//! Every path needs a token with the role admin ([`Operator`] stands in front of each handler) and
-//! a host name that is this server's. Lists are pages; figures come from the shards at the moment of
+//! Every path needs a token with a role that looks on ([`Viewer`]) or, where something changes, that operates
+//! ([`Actor`] stands in front), and a host name that is this server's. Lists are pages; figures come from the shards at the moment of
 //! the request. Whatever changes something is logged with who did it.
 
 mod act;
+mod figures;
 mod guard;
 mod heap;
+mod operate;
 mod paging;
-mod record;
+pub(crate) mod record;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -26,8 +28,10 @@ use super::problem::Problem;
 use crate::app::App;
 
 pub use act::{block, cleanup_stale, disconnect, revoke};
-pub use guard::{JsonBody, Operator};
+pub use figures::{figures, history};
+pub use guard::{Actor, JsonBody, Viewer};
 pub use heap::heap;
+pub use operate::{audit, drain, events, silence};
 pub use paging::{Paging, Sort};
 
 /// `GET /api/admin/websocket/connections`: how many connections there are, and in which runs.
@@ -35,7 +39,7 @@ pub use paging::{Paging, Sort};
 /// A connection counts in every run whose channel (`run:{id}`) it listens to. Runs are paged by name.
 pub async fn connections(
     State(app): State<Arc<App>>,
-    _: Operator,
+    _: Viewer,
     paging: Paging,
 ) -> Result<Json<Value>, Problem> {
     let all = app.connections().await?;
@@ -62,7 +66,7 @@ pub async fn connections(
 /// (`"state": "detached"`); `connectionCount` and `activeUsers` are about the live ones.
 pub async fn run_connections(
     State(app): State<Arc<App>>,
-    _: Operator,
+    _: Viewer,
     Path(run_id): Path<String>,
     paging: Paging,
 ) -> Result<Json<Value>, Problem> {
@@ -89,7 +93,7 @@ pub async fn run_connections(
 /// `X-Total-Count` and `Link`.
 pub async fn session_metrics(
     State(app): State<Arc<App>>,
-    _: Operator,
+    _: Viewer,
     paging: Paging,
 ) -> Result<Response, Problem> {
     let mut present = app.connections().await?;
@@ -109,7 +113,7 @@ pub async fn session_metrics(
 /// `GET /api/admin/websocket/metrics/{session_id}`: one session, and its connections that closed.
 pub async fn one_session(
     State(app): State<Arc<App>>,
-    _: Operator,
+    _: Viewer,
     Path(session_id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let unknown = || Problem::new(ErrorCode::NotFound, "no such session, or it closed long ago");
@@ -126,7 +130,7 @@ pub async fn one_session(
 }
 
 /// `GET /api/admin/websocket/users`: who has how many connections and subscriptions, the most subscribed first.
-pub async fn users(State(app): State<Arc<App>>, _: Operator, paging: Paging) -> Result<Json<Value>, Problem> {
+pub async fn users(State(app): State<Arc<App>>, _: Viewer, paging: Paging) -> Result<Json<Value>, Problem> {
     let all = app.connections().await?;
     let mut by_user = BTreeMap::<&str, (usize, usize)>::new();
     for info in all.iter().filter(|info| info.disconnected_at_ms.is_none() && !info.user.is_empty()) {
@@ -143,7 +147,7 @@ pub async fn users(State(app): State<Arc<App>>, _: Operator, paging: Paging) -> 
 }
 
 /// `GET /api/admin/websocket/closed`: the connections that closed, newest first, with the reason.
-pub async fn closed(State(app): State<Arc<App>>, _: Operator, paging: Paging) -> Json<Value> {
+pub async fn closed(State(app): State<Arc<App>>, _: Viewer, paging: Paging) -> Json<Value> {
     let (page, total) = app.hub.ledger.page(paging.offset, paging.limit);
     let answer = json!({ "closed": page.iter().map(record::ledger).collect::<Vec<_>>() });
     Json(paging.described(answer, total))

@@ -5,6 +5,7 @@
 //! took it out would only move the load.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use pulsewire_bus::StoreStatus;
 use pulsewire_edge::clock;
+use pulsewire_telemetry::Alert;
 use serde_json::{Value, json};
 
 use super::access::Caller;
@@ -19,26 +21,40 @@ use super::metrics::{self, Surveyed};
 use super::problem::Problem;
 use crate::app::App;
 use crate::stats::Stats;
+use crate::thresholds::compact;
 
 /// How the node is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// A shard does not answer.
     stalled: bool,
-    /// The node is going away.
+    /// Clients are sent elsewhere: the node is going away, or an operator wants it.
     draining: bool,
+    /// The node is going away.
+    stopping: bool,
     /// There are as many connections as the node allows.
     full: bool,
     /// There are more connections than the soft limit.
     above_soft_limit: bool,
     /// A store fails: events of log channels are refused, everything else goes on.
     store_degraded: bool,
+    /// What is critical by the thresholds, by its title.
+    critical: Vec<&'static str>,
 }
 
 impl Verdict {
-    /// What a survey says.
+    /// What a survey and the thresholds say.
     #[must_use]
-    pub fn of(surveyed: &Surveyed) -> Self {
+    pub fn of(app: &App, surveyed: &Surveyed) -> Self {
+        // What has a reason of its own is said once.
+        let own = [Alert::Store, Alert::Shards];
+        let judge = app.judge.lock();
+        let critical = judge.critical(clock::now().wall_ms).filter(|rule| !own.contains(&rule.alert));
+        let critical = critical.map(|rule| rule.title).collect();
+        Self { critical, stopping: app.stopping.load(Ordering::Relaxed), ..Self::new(surveyed) }
+    }
+
+    fn new(surveyed: &Surveyed) -> Self {
         let current = &surveyed.current;
         let active = current.active_connections();
         Self {
@@ -47,6 +63,7 @@ impl Verdict {
             full: current.connections_hard_limit > 0 && active >= current.connections_hard_limit,
             above_soft_limit: current.connections_soft_limit > 0 && active > current.connections_soft_limit,
             store_degraded: current.store_degraded,
+            ..Self::default()
         }
     }
 
@@ -55,7 +72,7 @@ impl Verdict {
     pub fn status(&self) -> &'static str {
         if !self.is_ready() {
             "unhealthy"
-        } else if self.full || self.above_soft_limit || self.store_degraded {
+        } else if self.full || self.above_soft_limit || self.store_degraded || !self.critical.is_empty() {
             "degraded"
         } else {
             "healthy"
@@ -76,27 +93,32 @@ impl Verdict {
 
     /// Why the node is not healthy.
     #[must_use]
-    pub fn reasons(&self) -> Vec<&'static str> {
+    pub fn reasons(&self) -> Vec<String> {
         let all = [
             (self.stalled, "a shard did not answer within a second"),
-            (self.draining, "the server is stopping"),
+            (self.stopping, "the server is stopping"),
+            (self.draining && !self.stopping, "an operator sends clients elsewhere"),
             (self.full, "all connections the node allows are there; new ones are refused"),
             (self.above_soft_limit, "more connections than limits.connections_soft"),
             (self.store_degraded, "the store fails: events of log channels are refused; the log says why"),
         ];
-        all.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason).collect()
+        let all = all.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason.to_owned());
+        let critical = self.critical.iter();
+        all.chain(critical.map(|title| format!("{title}: critical by thresholds.*; see thresholds")))
+            .collect()
     }
 }
 
-/// `GET /health/websocket`: document 001's answer, with reasons.
+/// `GET /health/websocket`: document 001's answer, with reasons and where every threshold stands.
 pub async fn websocket(State(app): State<Arc<App>>) -> Response {
     let surveyed = app.scrapes.survey(&app).await;
-    let verdict = Verdict::of(&surveyed);
+    let verdict = Verdict::of(&app, &surveyed);
     let mut body = json!({
         "status": verdict.status(),
         "activeConnections": surveyed.current.active_connections(),
         "timestamp": iso(clock::now().wall_ms),
         "reasons": verdict.reasons(),
+        "thresholds": app.judge.lock().all().map(|(rule, found)| compact(rule, found)).collect::<Vec<_>>(),
     });
     let expired = app.tls.in_force().is_some_and(|pair| pair.has_expired(clock::now().wall_ms));
     let live = app.live.load();
@@ -126,7 +148,7 @@ pub async fn live(State(app): State<Arc<App>>) -> Response {
 
 /// `GET /readyz`: 200 when clients should be sent here.
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
-    let verdict = Verdict::of(&app.scrapes.survey(&app).await);
+    let verdict = Verdict::of(&app, &app.scrapes.survey(&app).await);
     let store_required = app.live.load().settings.store.required_for_ready;
     let is_ready = verdict.is_ready() && !(verdict.store_degraded && store_required);
     let status = match (is_ready, verdict.store_degraded) {
@@ -211,7 +233,7 @@ mod tests {
     }
 
     fn check(surveyed: &Surveyed, status: &str, http: StatusCode, reasons: usize) {
-        let verdict = Verdict::of(surveyed);
+        let verdict = Verdict::new(surveyed);
         assert_eq!((verdict.status(), verdict.http_status()), (status, http));
         assert_eq!(verdict.reasons().len(), reasons, "{:?}", verdict.reasons());
     }
@@ -224,6 +246,14 @@ mod tests {
         check(&surveyed(0, true, false), "unhealthy", StatusCode::SERVICE_UNAVAILABLE, 1);
         check(&surveyed(0, false, true), "unhealthy", StatusCode::SERVICE_UNAVAILABLE, 1);
         check(&surveyed(4, true, true), "unhealthy", StatusCode::SERVICE_UNAVAILABLE, 4);
+    }
+
+    #[test]
+    fn a_critical_threshold_degrades_and_keeps_the_node_ready() {
+        let verdict =
+            Verdict { critical: vec!["Message latency"], ..Verdict::new(&surveyed(1, false, false)) };
+        assert_eq!((verdict.status(), verdict.http_status()), ("degraded", StatusCode::OK));
+        assert!(verdict.reasons()[0].starts_with("Message latency: critical"), "{:?}", verdict.reasons());
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub async fn ws_metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<R
 /// `HEAD /api/ws/metrics`: 200 while the node is well, 503 while it is draining or a shard does not answer.
 pub async fn ws_health(State(app): State<Arc<App>>) -> Response {
     let surveyed = app.scrapes.survey(&app).await;
-    let status = Verdict::of(&surveyed).http_status();
+    let status = Verdict::of(&app, &surveyed).http_status();
     let mut response = (status, [(header::CONTENT_TYPE, Form::Json.content_type())]).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -56,7 +56,7 @@ pub async fn ws_health(State(app): State<Arc<App>>) -> Response {
     response
 }
 
-/// Whether somebody may read figures: everybody, or whoever has the scrapers' token or is an operator.
+/// Whether somebody may read figures: everybody, or whoever has the scrapers' token or looks on.
 ///
 /// # Errors
 ///
@@ -69,7 +69,7 @@ pub async fn allowed(app: &App, caller: &Caller) -> Result<(), Problem> {
     if carried.is_ok_and(|credential| credential.is_some_and(|it| token.matches(&it.text))) {
         return Ok(());
     }
-    access::operator(app, caller).await.map(|_| ())
+    access::viewer(app, caller).await.map(|_| ())
 }
 
 async fn rendered(app: &App, form: Form) -> Response {

@@ -15,8 +15,9 @@ use axum::response::{IntoResponse as _, Response};
 use http::header;
 use pulsewire_bus::{Channel, ChannelKind, ReadLimit};
 use pulsewire_edge::clock;
-use pulsewire_hub::{Action, Principal};
-use pulsewire_protocol::{ChannelName, CloseCode, Encoding, ErrorCode, Sequence};
+use pulsewire_hub::watch::timeline::{Happening, Note};
+use pulsewire_hub::{Action, Order, Principal};
+use pulsewire_protocol::{ChannelName, CloseCode, Encoding, ErrorCode, Sequence, SessionId};
 use pulsewire_telemetry::{AuthFailure, Transport};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -187,7 +188,18 @@ pub fn note_fallback(app: &App, reader: &Reader) {
         && app.readers.fallbacks.note(&reader.principal.sub, session)
     {
         app.telemetry.shared().fell_back_to_http();
+        note(app, reader, Note::of(Happening::FellBack));
     }
+}
+
+/// Writes down what happened in the timeline of the session that a client says it had, if it is its own.
+pub fn note(app: &App, reader: &Reader, note: Note) {
+    let named = reader.asked.fallback.as_deref().and_then(|name| SessionId::parse(name).ok());
+    let Some(session) = named.filter(|session| usize::from(session.shard()) < app.hub.shards()) else {
+        return;
+    };
+    let user = reader.principal.sub.clone();
+    app.hub.order(usize::from(session.shard()), Order::Noted { user, session, note });
 }
 
 /// How long a client should wait before it asks again: not at all when there is more.

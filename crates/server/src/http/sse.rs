@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderValue, header};
 use hyper::body::Frame as BodyFrame;
 use pulsewire_bus::{Body as Published, Channel, ChannelKind, Publication, ReadLimit};
 use pulsewire_edge::clock;
+use pulsewire_hub::watch::timeline::{Happening, Note};
 use pulsewire_hub::{Action, Drain};
 use pulsewire_protocol::{
     Answer, CloseCode, Encoding, ErrorCode, Frame, Interval, MetricSet, Position, Sequence, Shape,
@@ -181,12 +182,16 @@ struct Streaming {
 impl Streaming {
     async fn run(mut self, reader: Reader) {
         self.app.telemetry.shared().connection_opened();
+        let note = |what| Note::of(what).channel(self.channel.id);
+        let (opened, closed) = (note(Happening::StreamOpened), note(Happening::StreamClosed));
+        read::note(&self.app, &reader, opened);
         let ended = match self.channel.kind {
             ChannelKind::Log => self.log(&reader).await,
             ChannelKind::Ephemeral => self.ephemeral(&reader).await,
             ChannelKind::Metrics => self.metrics(&reader).await,
         };
         let Err(ending) = ended;
+        read::note(&self.app, &reader, closed);
         let code = self.farewell(ending).await;
         let (reason, initiator) = match ending {
             Ending::Gone if self.stalled.is_set() => (DisconnectReason::SlowConsumer, Initiator::Server),

@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use pulsewire_edge::handshake::{self, Upgrade};
 use pulsewire_edge::{Carrier, SocketOptions, clock};
-use pulsewire_hub::{Arrival, Principal, Refused};
+use pulsewire_hub::{Arrival, Failed, FailedStage, Principal, Refused};
 use pulsewire_protocol::{Encoding, ErrorCode, Heartbeat, SessionId};
 use pulsewire_telemetry::{ConnectionError, HandshakeOutcome, RateScope, RejectReason, RejectStage};
 
@@ -26,6 +26,8 @@ use crate::patient::Patient;
 const KERNEL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 /// The longest `User-Agent` that is kept, in bytes.
 const USER_AGENT_BYTES_MAX: usize = 256;
+/// The longest text of a refusal that is kept, in characters.
+const TEXT_CHARS_MAX: usize = 256;
 
 /// `GET /ws` and its aliases.
 pub async fn websocket(
@@ -47,8 +49,11 @@ pub async fn websocket(
             response
         }
         Err(refusal) => {
+            write_down(&app, &caller, &agents, request.uri().path(), &refusal);
             let shared = app.telemetry.shared();
             shared.rejected(RejectStage::Handshake, refusal.reason);
+            let (why, from) = (refusal.reason.as_str(), caller.remote.ip());
+            app.write_error("rejected", why, Some(from), None, "a WebSocket handshake was refused");
             shared.handshake(HandshakeOutcome::Rejected, clock::now().since_ns(began_ns));
             let mut response = refusal.response;
             // S17: nothing that follows a refused upgrade is ever answered.
@@ -60,13 +65,40 @@ pub async fn websocket(
 
 struct RefusedUpgrade {
     reason: RejectReason,
+    /// What was wrong in this case.
+    detail: String,
     response: Response,
 }
 
 impl RefusedUpgrade {
     fn new(reason: RejectReason, problem: Problem) -> Self {
-        Self { reason, response: problem.into_response() }
+        let detail = problem.code.message_with(&problem.detail);
+        Self { reason, detail, response: problem.into_response() }
     }
+}
+
+/// Keeps a refusal for operators who look for it.
+fn write_down(
+    app: &App,
+    caller: &Caller,
+    agents: &crate::agents::Agents,
+    path: &str,
+    refusal: &RefusedUpgrade,
+) {
+    let text = |text: &str| text.chars().take(TEXT_CHARS_MAX).collect::<String>().into_boxed_str();
+    let origin = caller.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    app.hub.ledger.write_failed(Failed {
+        number: 0,
+        at_ms: clock::now().wall_ms,
+        remote: caller.remote,
+        user_agent: agents.intern(user_agent(&caller.headers)),
+        origin: origin.map(text),
+        path: Some(text(path)),
+        stage: FailedStage::Handshake,
+        reason: refusal.reason.as_str(),
+        status: Some(refusal.response.status().as_u16()),
+        detail: text(&refusal.detail),
+    });
 }
 
 async fn prepare(
@@ -86,10 +118,11 @@ async fn prepare(
             if refusal.reject_reason() == RejectReason::Origin {
                 app.telemetry.shared().auth_failed(pulsewire_telemetry::AuthFailure::Origin);
             }
-            let mut response = Problem::new(code, refusal.to_string()).into_response();
-            *response.status_mut() = refusal.status();
-            response.headers_mut().extend(refusal.response_headers());
-            Box::new(RefusedUpgrade { reason: refusal.reject_reason(), response })
+            let problem = Problem::new(code, refusal.to_string());
+            let mut refused = RefusedUpgrade::new(refusal.reject_reason(), problem);
+            *refused.response.status_mut() = refusal.status();
+            refused.response.headers_mut().extend(refusal.response_headers());
+            Box::new(refused)
         })?;
     let refuse = |reason, problem| Box::new(RefusedUpgrade::new(reason, problem));
     if app.blocks.is_blocked(remote.ip(), clock::now().wall_ms) {

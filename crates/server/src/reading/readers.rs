@@ -287,8 +287,8 @@ impl Readers {
     }
 
     /// Sends everybody away.
-    pub fn drain(&self, drain: Drain) {
-        self.drain.send_replace(Some(drain));
+    pub fn drain(&self, drain: Option<Drain>) {
+        self.drain.send_replace(drain);
     }
 
     /// A number from 0 up to, not including, `below`; 0 if that is 0.

@@ -69,6 +69,7 @@ pub(super) fn check(settings: &Settings, failed: &BTreeSet<String>, sources: &So
     ingest(&mut checks);
     derive(&mut checks);
     redis(&mut checks);
+    scrapers(&mut checks);
     names(&mut checks);
     if checks.problems.is_empty() && failed.is_empty() {
         checks.problems.extend(crate::auth::keys::problems(settings, &*sources.read));
@@ -166,6 +167,15 @@ fn pages(checks: &mut Checks<'_>) {
     if !cookie.is_empty() && any && !settings.dev {
         let what = "`*` together with `auth.cookie` lets every web page act as its visitor";
         checks.refuse("origins.allowed", what, "list the origins of your pages, or unset `auth.cookie`");
+    }
+}
+
+/// A token that no `Authorization: Bearer` can carry would turn every scraper away.
+fn scrapers(checks: &mut Checks<'_>) {
+    let Some(token) = &checks.settings.metrics.token else { return };
+    if !token.expose().bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
+        let what = "it has characters that no Authorization header can carry";
+        checks.refuse("metrics.token", what, "make one with `openssl rand -hex 32`");
     }
 }
 

@@ -11,7 +11,8 @@ use super::{
 };
 
 /// Variables that belong to the client commands and to the choice of a file.
-const NOT_SETTINGS: [&str; 4] = ["PULSEWIRE_CONFIG", "PULSEWIRE_URL", "PULSEWIRE_TOKEN", "PULSEWIRE_CONTEXT"];
+const NOT_SETTINGS: [&str; 5] =
+    ["PULSEWIRE_CONFIG", "PULSEWIRE_URL", "PULSEWIRE_TOKEN", "PULSEWIRE_CA_FILE", "PULSEWIRE_CONTEXT"];
 
 /// Variables of the documents for parts that this build does not have.
 const NOT_BUILT: [(&str, &str); 1] = [("USE_NEW_WS_MANAGER", "cannot manage upstream WebSockets")];

@@ -12,7 +12,7 @@ use super::{
     keys,
     kind::Raw,
     load::Loader,
-    namespace::Namespace,
+    namespace::{Namespace, SYSTEM},
     problem::{Origin, Problem, nearest},
     sources::DEFAULT_FILE,
     table::Section,
@@ -128,7 +128,7 @@ fn unknown_section(name: &str, origin: Origin) -> Problem {
 
 type SpannedTable<'s, 'i> = ((Range<usize>, Option<&'s DeTable<'i>>), toml::Value);
 
-/// Reads the `[[namespace]]` tables: they are tried before the shipped ones.
+/// Reads the `[[namespace]]` tables: they are tried before the shipped ones, but for the server's own channels.
 fn namespaces(loader: &mut Loader<'_>, lines: &Lines<'_>, tables: Vec<SpannedTable<'_, '_>>) {
     let mut own: Vec<Namespace> = Vec::new();
     for ((span, spans), value) in tables {
@@ -143,6 +143,20 @@ fn namespaces(loader: &mut Loader<'_>, lines: &Lines<'_>, tables: Vec<SpannedTab
                 loader.fail(&format!("namespace.{required}"), &origin, "every namespace needs one");
             }
         }
+        if namespace == Namespace::system() {
+            // A file that was printed has it.
+            continue;
+        }
+        if namespace.name == SYSTEM {
+            loader.fail(
+                "namespace.name",
+                &origin,
+                "`sys` is the server's own namespace; choose another name",
+            );
+        }
+        if namespace.pattern.as_str().starts_with('$') {
+            loader.fail("namespace.pattern", &origin, "channels that begin with `$` are the server's own");
+        }
         if own.iter().any(|earlier| earlier.name == namespace.name) {
             loader.fail("namespace.name", &origin, &format!("two namespaces are named `{}`", namespace.name));
         }
@@ -152,7 +166,8 @@ fn namespaces(loader: &mut Loader<'_>, lines: &Lines<'_>, tables: Vec<SpannedTab
     let shipped = std::mem::take(&mut loader.settings.namespaces);
     let replaced = |namespace: &Namespace| own.iter().any(|it| it.name == namespace.name);
     let kept: Vec<_> = shipped.into_iter().filter(|namespace| !replaced(namespace)).collect();
-    loader.settings.namespaces = own.into_iter().chain(kept).collect();
+    let (system, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|namespace| namespace.name == SYSTEM);
+    loader.settings.namespaces = system.into_iter().chain(own).chain(kept).collect();
 }
 
 fn namespace(

@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use super::secret::{REDACTED, Secret};
 
 pub mod lists;
+pub mod networks;
+pub mod threshold;
 pub use lists::{Pattern, Tags, Texts};
+pub use networks::{Network, Networks};
 
 /// A value as its source gives it.
 #[derive(Debug, Clone, PartialEq)]

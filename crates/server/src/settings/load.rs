@@ -26,17 +26,19 @@ impl Settings {
     ///
     /// Every problem found, in the order of the sources; the server must not start with any.
     pub fn load(sources: &Sources) -> Result<Self, Vec<Problem>> {
-        let mut loader = Loader::new(sources);
-        for (path, value) in DEV_DEFAULTS.iter().filter(|_| sources.flags.dev) {
-            loader.assign(path, &Raw::Text((*value).to_owned()), &Origin::Dev);
-        }
-        file::read(&mut loader);
-        environment::read(&mut loader);
-        loader.flags();
-        loader.derive();
+        let mut loader = Loader::all(sources);
         let found = checks::check(&loader.settings, &loader.failed, sources);
         loader.problems.extend(found);
-        if loader.problems.is_empty() { Ok(loader.settings) } else { Err(loader.problems) }
+        loader.end()
+    }
+
+    /// Reads the settings without asking whether a server could start with them: for what is printed, and needs no key.
+    ///
+    /// # Errors
+    ///
+    /// Every value that cannot be read, in the order of the sources.
+    pub fn read(sources: &Sources) -> Result<Self, Vec<Problem>> {
+        Loader::all(sources).end()
     }
 }
 
@@ -97,6 +99,23 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// Every source, one after the other.
+    fn all(sources: &'a Sources) -> Self {
+        let mut loader = Self::new(sources);
+        for (path, value) in DEV_DEFAULTS.iter().filter(|_| sources.flags.dev) {
+            loader.assign(path, &Raw::Text((*value).to_owned()), &Origin::Dev);
+        }
+        file::read(&mut loader);
+        environment::read(&mut loader);
+        loader.flags();
+        loader.derive();
+        loader
+    }
+
+    fn end(self) -> Result<Settings, Vec<Problem>> {
+        if self.problems.is_empty() { Ok(self.settings) } else { Err(self.problems) }
+    }
+
     /// Reports that the value of a key cannot be used.
     pub(super) fn fail(&mut self, path: &str, origin: &Origin, what: &str) {
         self.failed.insert(path.to_owned());
@@ -111,6 +130,9 @@ impl<'a> Loader<'a> {
         }
         if let Some(data) = &flags.data {
             self.assign("server.data_dir", &text(data), &Origin::Flag("--data".to_owned()));
+        }
+        if let Some(folder) = &flags.ui_dir {
+            self.assign("dashboard.folder", &text(folder), &Origin::Flag("--ui-dir".to_owned()));
         }
         for set in &flags.set {
             match set.split_once('=') {

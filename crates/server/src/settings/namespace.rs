@@ -91,10 +91,19 @@ section! {
     publish: Choice<Publishers> = "granted";
 }
 
+/// The name of the namespace that holds the server's own channels.
+pub(super) const SYSTEM: &str = "sys";
+
 impl Namespace {
     fn shipped(name: &str, pattern: &str, kind: ChannelKind) -> Self {
         let pattern = ChannelPattern::parse(pattern).expect("a shipped pattern is a pattern");
         Self { name: name.to_owned(), pattern, kind, ..Self::default() }
+    }
+
+    /// The server's own channels, which are tried before all others and cannot be replaced.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { publish: Publishers::Server, ..Self::shipped(SYSTEM, "$sys.*", ChannelKind::Ephemeral) }
     }
 
     /// The namespaces every server has. `--dev` adds `demo:*` (ephemeral) and `demo` (log).
@@ -102,7 +111,7 @@ impl Namespace {
     pub fn defaults(dev: bool) -> Vec<Self> {
         let critical = ["GRAFT", "PRUNE", "FLAG"].map(str::to_owned).to_vec();
         let mut all = vec![
-            Self { publish: Publishers::Server, ..Self::shipped("sys", "$sys.*", ChannelKind::Ephemeral) },
+            Self::system(),
             Self {
                 critical_types: critical,
                 state_max: 1_000,

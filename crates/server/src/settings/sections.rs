@@ -5,8 +5,10 @@
 use super::{
     Settings,
     access::{AlgorithmName, ApiKeys, DefaultGrants},
+    kind::threshold::{self, Limits as Three},
     kind::{
-        Address, Choice, Count, File, Flag, Optional, SecretText, Size, Span, Tags, Text, Texts, Url, words,
+        Address, Choice, Count, File, Flag, Networks, Optional, SecretText, Size, Span, Tags, Text, Texts,
+        Url, words,
     },
     table::{DocumentVariable, section},
 };
@@ -37,6 +39,16 @@ words! {
     }
 }
 
+words! {
+    /// Limits that belong together.
+    Profile "profile" {
+        /// Document 001's, with connections as shares of the most there may be.
+        Default = "default",
+        /// Document 001's to the letter: 500 connections are a warning, 1,000 critical.
+        Seed001 = "seed-001",
+    }
+}
+
 section! {
     /// Where the server listens, keeps its files and how it stops.
     Settings => Server "server." |settings| settings.server;
@@ -55,6 +67,8 @@ section! {
     shutdown_deadline: Span = "30s", range("0s", "1h");
     /// Host names accepted on admin and internal requests, beside loopback names and the listening addresses.
     allowed_hosts: Texts = "", reloadable();
+    /// Proxies in front of the server: what they say in `X-Forwarded-For` is the client's address, for limits, blocks, logs and the admin API. Nobody else is believed. Without them a proxy's clients all have its address.
+    trusted_proxies: Networks = "", reloadable();
 }
 
 section! {
@@ -185,9 +199,9 @@ section! {
     connections_max: Count = "10000", range("1", "16777216"), reloadable();
     /// Connections from which a warning is given; lowered to 80 % of `limits.connections_max` when not set.
     connections_soft: Count = "8000", range("1", "16777216"), reloadable();
-    /// Connections from one address; 0 means no limit. Raise it behind a proxy, which is one address. 0 with `--dev`.
+    /// Connections from one address; 0 means no limit. Behind a proxy that is not among `server.trusted_proxies` all clients are one address. 0 with `--dev`.
     connections_per_address: Count = "1000", reloadable();
-    /// New WebSocket connections a minute from one address (an IPv6 address counts with its /64); one more is answered 429 with a time to retry. 0 means no limit. The remedy for clients that come back too fast; behind a proxy all clients are one address.
+    /// New WebSocket connections a minute from one address (an IPv6 address counts with its /64); one more is answered 429 with a time to retry. 0 means no limit. The remedy for clients that come back too fast; behind a proxy that is not among `server.trusted_proxies` all clients are one address.
     handshakes_per_minute: Count = "0", reloadable();
     /// Connections of one user (`sub`); 0 means no limit. 0 with `--dev`.
     connections_per_user: Count = "100", reloadable();
@@ -374,6 +388,26 @@ section! {
 }
 
 section! {
+    /// What operators watch: the `$sys` channels (see [operate/admin-api.md](operate/admin-api.md)).
+    Settings => Watch "watch." |settings| settings.watch;
+
+    /// Different queries and taps that are answered at a time, however many listen to each; whoever asks one more is told `limit_exceeded`.
+    queries_max: Count = "64", range("1", "1000"), reloadable();
+    /// What happened to connections, as their timelines show it: so many entries of 32 bytes over the node, the oldest making room for new ones; 0 keeps none.
+    timeline_events: Count = "65536", range("0", "16777216");
+}
+
+section! {
+    /// The dashboard (see [operate/dashboard.md](operate/dashboard.md)).
+    Settings => Dashboard "dashboard." |settings| settings.dashboard;
+
+    /// Whether `/` serves the dashboard. What it shows needs a token with the role viewer, operator or admin in any case.
+    enabled: Flag = "true", reloadable();
+    /// A folder whose files are served instead of those in the binary, read anew for each request: to work on the dashboard.
+    folder: Optional<File> = "", reloadable();
+}
+
+section! {
     /// What `/metrics` shows.
     Settings => Metrics "metrics." |settings| settings.metrics;
 
@@ -387,4 +421,42 @@ section! {
     token: Optional<SecretText> = "", secret(), reloadable();
     /// Projects with their own label value; the others are counted as `__other__`.
     projects_max: Count = "50", range("1", "1000");
+}
+
+section! {
+    /// From where on the server says that something is wrong: each a text of target, warning and critical, or `off` (see [operate/thresholds.md](operate/thresholds.md)). What is not set is the profile's.
+    Settings => Thresholds "thresholds." |settings| settings.thresholds;
+
+    /// `default`: document 001's limits, with connections as shares of `limits.connections_max`. `seed-001`: document 001's to the letter, with 500 and 1,000 connections.
+    profile: Choice<Profile> = "default", reloadable();
+    /// How long a value must be beyond a limit before an alert fires, and within it before the alert ends. A store that fails and a shard that does not answer are told at once.
+    hold: Span = "1m", range("0s", "1h"), reloadable();
+    /// Live connections: numbers, or percentages of the most there may be. By default `50% 80% 95%`.
+    connections: Optional<Three<threshold::NumberOrShare>> = "", reloadable();
+    /// The 95th percentile of delivery latency over a minute. By default `50ms 100ms 500ms`.
+    latency: Optional<Three<threshold::Latency>> = "", reloadable();
+    /// The median duration of the connections that ended within 5 minutes. By default `5m 1m 30s`.
+    duration: Optional<Three<threshold::Duration>> = "", reloadable();
+    /// Memory attributed to a connection, on average. By default `2KB 5KB 10KB`.
+    memory: Optional<Three<threshold::Memory>> = "", reloadable();
+    /// Pings without an answer in time, of those sent within 5 minutes. By default `0% 1% 5%`.
+    heartbeats: Optional<Three<threshold::Share>> = "", reloadable();
+    /// Failed authentications, of all within 5 minutes. By default `1% 5% 10%`.
+    auth: Optional<Three<threshold::Share>> = "", reloadable();
+    /// Sessions that fell back to HTTP, of those that began within 5 minutes. By default `0% 1% 5%`.
+    fallback: Optional<Three<threshold::Share>> = "", reloadable();
+    /// Reconnections, of the connections that were opened within 5 minutes; judged only while the median connection ends within a minute. By default `10% 50% 80%`.
+    reconnects: Optional<Three<threshold::Share>> = "", reloadable();
+    /// Messages that did not reach a live subscriber, of all within 5 minutes. By default `0% 0.1% 1%`.
+    failures: Optional<Three<threshold::Share>> = "", reloadable();
+    /// Messages discarded instead of delivered or handled, of all within 5 minutes. By default `0.1% 1% 5%`.
+    drops: Optional<Three<threshold::Share>> = "", reloadable();
+    /// Readers closed within 5 minutes because they took nothing. By default `0 5 50`.
+    slow: Optional<Three<threshold::Number>> = "", reloadable();
+    /// The 95th percentile of the messages that wait in clients, as they reported within a minute. By default `10 50 200`.
+    queue: Optional<Three<threshold::Number>> = "", reloadable();
+    /// Open file descriptors, of those allowed. By default `60% 80% 95%`.
+    files: Optional<Three<threshold::Share>> = "", reloadable();
+    /// The 95th percentile of how late shards and runtime answer, over a minute. By default `20ms 100ms 500ms`.
+    lag: Optional<Three<threshold::Latency>> = "", reloadable();
 }

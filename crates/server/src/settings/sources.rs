@@ -21,6 +21,8 @@ pub struct Flags {
     pub listen: Option<String>,
     /// `--data DIR`.
     pub data: Option<String>,
+    /// `--ui-dir DIR`.
+    pub ui_dir: Option<String>,
     /// `--set key=value`, in order; the last one of a key wins.
     pub set: Vec<String>,
     /// `--dev`.

@@ -73,7 +73,7 @@ fn sessions_are_listed_by_what_waits_for_them() {
     assert_eq!(ask(&server, "GET", &format!("{METRICS}?sort=size"), "").status, 400);
 }
 
-/// Row A15: every operator endpoint against every kind of caller.
+/// Row A15: every operator endpoint against every kind of caller. Who looks on sees everything and changes nothing.
 #[test]
 fn admin_endpoints_are_for_admins_alone() {
     let (key, hash) = api_key::generate(&KeyId::parse("ci").unwrap()).unwrap();
@@ -83,6 +83,7 @@ fn admin_endpoints_are_for_admins_alone() {
     let session = client(&server, "ann", &[]).1;
     let [user, publisher, admin] = [("ann", Role::User), ("app", Role::Publisher), ("ops", Role::Admin)]
         .map(|(sub, role)| server.token(sub, role));
+    let [viewer, operator] = [Role::Viewer, Role::Operator].map(|role| server.token("ops", role));
     let one = format!("{METRICS}/{session}");
     let run = format!("{CONNECTIONS}/42");
     let endpoints = [
@@ -91,6 +92,12 @@ fn admin_endpoints_are_for_admins_alone() {
         ("GET", METRICS, ""),
         ("GET", &one, ""),
         ("GET", CLOSED, ""),
+        ("GET", "/api/admin/websocket/users", ""),
+        ("GET", "/api/admin/heap", ""),
+        ("GET", "/api/admin/channels", ""),
+        ("GET", "/api/admin/connections", ""),
+        ("GET", "/api/admin/figures", ""),
+        ("GET", "/api/admin/history", ""),
         ("POST", CLEANUP, ""),
         ("POST", DISCONNECT, r#"{"user":"nobody"}"#),
         ("POST", REVOKE, r#"{"user":"nobody"}"#),
@@ -103,6 +110,8 @@ fn admin_endpoints_are_for_admins_alone() {
         };
         let statuses = ["", "garbage", key.expose(), &user, &publisher, &admin].map(status);
         assert_eq!(statuses, [401, 401, 401, 401, 401, 200], "{method} {path}");
+        let looks_on = if method == "GET" { 200 } else { 401 };
+        assert_eq!([&viewer, &operator].map(|token| status(token)), [looks_on, 200], "{method} {path}");
     }
     // What is not there and what is wrong look the same to whoever may not ask.
     for (method, path, body) in [

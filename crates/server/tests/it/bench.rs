@@ -11,6 +11,9 @@ fn short(name: &str) -> Outcome {
         program: PathBuf::from(env!("CARGO_BIN_EXE_pulsewire")),
         running: None,
         connections: Some(20),
+        rate: Some(200),
+        size: None,
+        slow_share: 0.1,
         duration: Duration::from_secs(1),
         rounds: 1,
         database: None,
@@ -50,4 +53,17 @@ fn every_sample_of_the_metrics_bench_is_accepted_and_reaches_whoever_wants_it() 
     {
         assert!(figure(bounded).budget.is_some(), "{bounded}");
     }
+}
+
+/// Readers that do not keep up are beside the others: these get everything all the same.
+#[test]
+fn a_live_load_reaches_everybody_but_the_slow() {
+    let outcome = short("live");
+    let figure =
+        |name: &str| outcome.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value);
+    assert_eq!(figure("live_slow_readers"), Some(2.0), "{outcome:?}");
+    for name in ["live_lost", "live_duplicate", "live_out_of_order", "live_skipped_without_gap"] {
+        assert_eq!(figure(name), Some(0.0), "{name}");
+    }
+    assert!(figure("live_deliveries").is_some_and(|rate| rate > 100.0), "{outcome:?}");
 }

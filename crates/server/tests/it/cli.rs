@@ -22,7 +22,7 @@ struct Ended {
 
 fn capture(command: impl FnOnce(&mut Terminal<'_>) -> Result<Exit, Exit>) -> Ended {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let ended = command(&mut Terminal { out: &mut out, err: &mut err });
+    let ended = command(&mut Terminal::new(&mut out, &mut err));
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ended { exit: ended.unwrap_or_else(|exit| exit), out: text(out), err: text(err) }
 }
@@ -130,6 +130,7 @@ fn the_flags_of_the_command_line_become_sources() {
         panic!("not a check")
     };
     let expected = Flags {
+        ui_dir: None,
         config: Some("x.toml".into()),
         listen: Some("127.0.0.1:1".into()),
         data: None,

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ use rustls::ClientConnection;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
+use crate::child::Folder;
+
 /// How long anything may take before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The signing key of every test server.
@@ -30,13 +32,15 @@ pub(crate) struct Server {
     running: Option<Running>,
     runtime: Option<Runtime>,
     settings: Settings,
+    _folder: Folder,
     pub(crate) address: SocketAddr,
 }
 
 impl Server {
     /// Starts a server with these settings on top of the tests' own.
     pub(crate) fn start(toml: &str) -> Self {
-        let settings = settings(toml);
+        let folder = Folder::new();
+        let settings = settings(toml, &folder);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -44,7 +48,7 @@ impl Server {
             .expect("a runtime");
         let running = runtime.block_on(serve::start(settings.clone())).expect("the server starts");
         let address = running.address;
-        Self { running: Some(running), runtime: Some(runtime), settings, address }
+        Self { running: Some(running), runtime: Some(runtime), settings, _folder: folder, address }
     }
 
     pub(crate) fn app(&self) -> &pulsewire::app::App {
@@ -220,12 +224,13 @@ impl Drop for Server {
     }
 }
 
-fn settings(toml: &str) -> Settings {
+fn settings(toml: &str, folder: &Folder) -> Settings {
     let file = toml.to_owned();
     let mut set = vec!["server.shards=2".to_owned()];
     // What a test says in its file counts; a flag would hide it.
     let unless = |section: &str, flag: String| (!toml.contains(section)).then_some(flag);
     set.extend(unless("algorithm =", format!("auth.secret={SECRET}")));
+    set.extend(unless("data_dir", format!("server.data_dir={}", folder.path().display())));
     set.extend(unless("[store]", "store.url=memory".to_owned()));
     set.extend(unless("[collector]", "collector.enabled=false".to_owned()));
     set.extend(unless("[derive]", "derive.enabled=false".to_owned()));
@@ -354,6 +359,15 @@ impl Socket {
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4_096).expect("a small buffer");
+        socket.connect(&address.into()).expect("the server accepts");
+        Self::from_stream(socket.into())
+    }
+
+    /// A connection from another address of this machine.
+    pub(crate) fn connect_from(local: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((local, 0)).into()).expect("an address of loopback");
         socket.connect(&address.into()).expect("the server accepts");
         Self::from_stream(socket.into())
     }

@@ -73,6 +73,7 @@ fn a_draining_node_is_alive_and_not_ready() {
         assert_eq!(status(&server, "HEAD", path), 200, "{path}");
     }
     assert_eq!(status(&server, "HEAD", "/api/ws/metrics"), 200);
+    server.app().stopping.store(true, Ordering::Relaxed);
     server.app().draining.store(true, Ordering::Relaxed);
     wait_status(&server, "/readyz", 503);
     assert_eq!(server.get("/readyz").json()["reasons"], json!(["the server is stopping"]));

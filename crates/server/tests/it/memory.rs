@@ -202,9 +202,19 @@ fn a_report_shows_trends_percentiles_and_thresholds() {
     assert_eq!((&trend("connections")["first"], &trend("connections")["last"]), (&json!(0.0), &json!(1.0)));
     assert_eq!(trend("connectionsOpened")["last"], 1.0);
     assert!(shown["percentiles"].as_array().unwrap().iter().any(|it| it["count"] == 1), "{shown}");
-    assert!(shown["thresholds"].as_array().unwrap().iter().all(|it| it["verdict"] == "ok"), "{shown}");
+    // How long the one delivery took is this machine's; of the rest nothing is wrong with a client at rest.
+    let thresholds = shown["thresholds"].as_array().unwrap();
+    let (latency, rest): (Vec<_>, Vec<_>) =
+        thresholds.iter().partition(|it| it["name"] == "event latency p95, ms");
+    assert!(rest.iter().all(|it| it["verdict"] == "ok"), "{shown}");
+    let verdict = match latency[0]["value"].as_f64().unwrap() {
+        ..=100.0 => "ok",
+        ..=500.0 => "warning",
+        _ => "critical",
+    };
+    assert_eq!(latency[0]["verdict"], verdict, "{shown}");
     let table = report(&["--strict"], &token);
-    assert_eq!(table.code, Some(0), "{}", table.err);
+    assert_eq!(table.code, Some(if verdict == "ok" { 0 } else { 5 }), "{}", table.err);
     assert!(table.out.contains("bytesPerConnection") && table.out.contains("threshold"), "{}", table.out);
     assert_eq!(report(&[], "nonsense").code, Some(4));
 }

@@ -74,34 +74,34 @@ fn every_close_is_counted_once_under_its_code_and_reason() {
         "[auth]\ntimeout = \"300ms\"\n[heartbeat]\ninterval = \"1s\"\ntimeout = \"100ms\"\n\
          [limits]\nslow_after = \"300ms\"\noutbox_bytes_max = \"4KiB\"\nkernel_unsent_bytes = \"4KiB\"\nconnections_per_user = 0\n",
     );
-    let clients = |user: &str| -> Vec<Socket> { (0..EACH).map(|_| server.welcomed(user)).collect() };
     let headers = bearer(&server.token("ops", Role::Admin));
     let admin = |path: &str, body: &serde_json::Value| {
         let answer = server.http("POST", path, &headers, &body.to_string());
         assert_eq!(answer.status, 200, "{}", answer.text());
     };
-    // Silent ones are closed by the heartbeat, so each way is taken to its end before the next begins.
-    clients("ann").into_iter().for_each(close);
-    clients("bob").into_iter().for_each(Socket::reset);
-    server.wait_metric("websocket_active_connections", 0.0);
-    for mut wrong in clients("cyd") {
+    // Silent ones are closed by the heartbeat, so one is taken to its end before the next begins.
+    for each in 0..EACH {
+        close(server.welcomed("ann"));
+        server.welcomed("bob").reset();
+        let mut wrong = server.welcomed("cyd");
         wrong.send(&[0x81, 0x01, b'x']);
         assert_eq!(wrong.closed_with(), 1002);
-    }
-    for mut large in clients("dan") {
+        let mut large = server.welcomed("dan");
         large.send(&[0x81, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4]);
         assert_eq!(large.closed_with(), 1009);
+        let user = format!("eve-{each}");
+        let mut revoked = server.welcomed(&user);
+        admin("/api/admin/revocations", &json!({ "user": user }));
+        assert_eq!(revoked.closed_with(), 4506);
     }
+    // These are closed for their silence: all of a way together.
     let ends = |sockets: Vec<Socket>, code: u16| {
         for mut socket in sockets {
             assert_eq!(socket.closed_with(), code);
         }
     };
-    let revoked = clients("eve");
-    admin("/api/admin/revocations", &json!({ "user": "eve" }));
-    ends(revoked, 4506);
     ends((0..EACH).map(|_| server.open("/ws", "")).collect(), 4505);
-    ends(clients("fay"), 4003);
+    ends((0..EACH).map(|_| server.welcomed("fay")).collect(), 4003);
     // Readers that take nothing: more than their kernel, ours and their outbox hold.
     let auth = bearer(&server.token("gus", Role::User));
     let mut slow = Vec::new();

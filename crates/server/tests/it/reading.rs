@@ -82,7 +82,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    fn open(server: &Server, path: &str, headers: &str) -> Self {
+    pub(crate) fn open(server: &Server, path: &str, headers: &str) -> Self {
         Self::open_on(server.connect(), path, headers)
     }
 

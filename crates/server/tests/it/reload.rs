@@ -179,6 +179,7 @@ fn other_values() -> Vec<(&'static str, &'static str)> {
         ("server.shards", "3"),
         ("server.shutdown_deadline", "7s"),
         ("server.allowed_hosts", "ops.example"),
+        ("server.trusted_proxies", "10.0.0.0/8"),
         ("tls.certificate_file", "certificate.pem"),
         ("tls.key_file", "key.pem"),
         ("store.url", "sqlite:another.db"),
@@ -292,11 +293,31 @@ fn other_values() -> Vec<(&'static str, &'static str)> {
         ("derive.errors", "model:error"),
         ("redis.url", "redis://127.0.0.1:1"),
         ("redis.patterns", "numbers:*"),
+        ("watch.queries_max", "9"),
+        ("watch.timeline_events", "9"),
+        ("dashboard.enabled", "false"),
+        ("dashboard.folder", "./dist"),
         ("metrics.compat", "false"),
         ("metrics.alias_prefix", "gateway"),
         ("metrics.event_types_max", "9"),
-        ("metrics.token", "a token for scrapers"),
+        ("metrics.token", "a-token-for-scrapers"),
         ("metrics.projects_max", "9"),
+        ("thresholds.profile", "seed-001"),
+        ("thresholds.hold", "9s"),
+        ("thresholds.connections", "7 8 9"),
+        ("thresholds.latency", "7ms 8ms 9ms"),
+        ("thresholds.duration", "9m 8m 7m"),
+        ("thresholds.memory", "7KB 8KB 9KB"),
+        ("thresholds.heartbeats", "7% 8% 9%"),
+        ("thresholds.auth", "7% 8% 9%"),
+        ("thresholds.fallback", "7% 8% 9%"),
+        ("thresholds.reconnects", "7% 8% 9%"),
+        ("thresholds.failures", "7% 8% 9%"),
+        ("thresholds.drops", "7% 8% 9%"),
+        ("thresholds.slow", "7 8 9"),
+        ("thresholds.queue", "7 8 9"),
+        ("thresholds.files", "off"),
+        ("thresholds.lag", "7ms 8ms 9ms"),
     ]
 }
 
@@ -305,7 +326,7 @@ const API_KEYS: &str = "[{ id = 'ci', sha256 = '0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f
 /// Every key, one by one: a running server works under the new value, or keeps the old one whole.
 #[test]
 fn every_key_is_taken_over_or_keeps_its_old_value() {
-    let server = Server::start("");
+    let server = Server::start("[server]\ndata_dir = \"./data\"\n");
     let app = server.app();
     let pair = |kind| rcgen::KeyPair::generate_for(kind).unwrap();
     let elliptic = pair(&rcgen::PKCS_ECDSA_P256_SHA256);

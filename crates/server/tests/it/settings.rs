@@ -294,6 +294,16 @@ fn dev_listens_elsewhere_only_when_the_flag_insists() {
 
 /// Threat S1.
 #[test]
+fn a_scrapers_token_that_no_header_can_carry_is_refused() {
+    let problems = |token: &str| World::new().set(&format!("metrics.token={token}")).problems();
+    assert_eq!(problems("9f86d081884c7d65"), [""; 0]);
+    for token in ["two words", "a,b", "schlüssel"] {
+        let [problem] = &problems(token)[..] else { panic!("{token} is taken") };
+        assert!(problem.contains("no Authorization header can carry"), "{problem}");
+    }
+}
+
+#[test]
 fn cookies_with_any_origin_are_refused_outside_dev() {
     let world = World::new().set("auth.cookie=session").set("origins.allowed=*");
     refused(&world, &["lets every web page act as its visitor"]);
@@ -352,11 +362,29 @@ fn what_is_printed_as_a_file_can_be_loaded_again() {
 }
 
 #[test]
-fn namespaces_of_the_file_come_first_and_replace_shipped_ones_by_name() {
+fn namespaces_of_the_file_come_before_shipped_ones_and_replace_them_by_name() {
     let file = "[[namespace]]\nname = \"run\"\npattern = \"run:*\"\nkind = \"ephemeral\"\n[[namespace]]\nname = \"chat\"\npattern = \"chat:*\"";
     let names: Vec<_> = World::new().toml(file).settings().namespaces.into_iter().map(|it| it.name).collect();
-    assert_eq!(names, ["run", "chat", "sys", "project", "workspace", "system", "metrics", "upstream"]);
+    assert_eq!(names, ["sys", "run", "chat", "project", "workspace", "system", "metrics", "upstream"]);
     refused(&World::new().toml(&file.replace("\"chat\"", "\"run\"")), &["two namespaces are named `run`"]);
+}
+
+#[test]
+fn the_servers_own_channels_are_nobody_elses() {
+    let table = |name: &str, pattern: &str| {
+        World::new()
+            .toml(&format!("[[namespace]]\nname = \"{name}\"\npattern = \"{pattern}\"\nanonymous = true"))
+    };
+    refused(&table("mine", "$sys.*"), &["channels that begin with `$` are the server's own"]);
+    refused(&table("sys", "sys:*"), &["`sys` is the server's own namespace"]);
+    let settings = table("all", "*").settings();
+    let channel = pulsewire_protocol::ChannelName::parse("$sys.overview").unwrap();
+    let found = pulsewire::settings::namespace_of(&settings.namespaces, &channel).unwrap();
+    assert_eq!(
+        (&*found.name, found.anonymous),
+        ("sys", false),
+        "a pattern for everything does not take them"
+    );
 }
 
 #[test]

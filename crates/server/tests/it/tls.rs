@@ -20,16 +20,16 @@ use crate::child::{Folder, Process, pulsewire, run};
 use crate::harness::{Server, Socket, frame, handshake, until};
 
 /// A certificate and its key, as PEM.
-struct Issued {
-    certificate: String,
-    key: String,
+pub(crate) struct Issued {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 /// Who vouches for the test's servers.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
@@ -44,11 +44,11 @@ impl Authority {
         Issued { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
-    fn issue(&self) -> Issued {
+    pub(crate) fn issue(&self) -> Issued {
         self.issue_until("localhost", 2100)
     }
 
-    fn client(
+    pub(crate) fn client(
         &self,
         name: &str,
         versions: &[&'static SupportedProtocolVersion],
@@ -73,7 +73,7 @@ pub(crate) struct Secure {
     folder: Folder,
 }
 
-const ALL: &[&SupportedProtocolVersion] = rustls::ALL_VERSIONS;
+pub(crate) const ALL: &[&SupportedProtocolVersion] = rustls::ALL_VERSIONS;
 
 impl Secure {
     pub(crate) fn start(toml: &str) -> Self {
@@ -283,9 +283,10 @@ fn a_reader_that_reads_nothing_is_bounded_and_closed_as_slow() {
         }
     }
     server.wait_metric("websocket_closes_total{code=\"4004\",initiator=\"server\"}", 1.0);
-    assert_eq!(slow.closed_with(), 4004);
+    // It is not read now either: the close frame waits a second for a reader, and then the connection is cut.
     server.wait_metric("websocket_active_connections", 1.0);
     until("what it held is given back", || held() <= before);
+    drop(slow);
 }
 
 /// A connection with TLS moves to the shard of its session like any other.

@@ -31,6 +31,20 @@ pub struct RedisOptions {
 #[error("not the address of a Redis server")]
 pub struct RedisError;
 
+/// Connects and asks whether a server is there; how long its answer took.
+///
+/// # Errors
+///
+/// Why there is no answer, for a person. It does not repeat the URL, which may hold a password.
+pub fn ping(url: &str) -> Result<Duration, String> {
+    let client = Client::open(url).map_err(|_| RedisError.to_string())?;
+    let mut connection = client.get_connection_with_timeout(CONNECT).map_err(|error| error.to_string())?;
+    connection.set_read_timeout(Some(CONNECT)).map_err(|error| error.to_string())?;
+    let begun = Instant::now();
+    redis::cmd("PING").exec(&mut connection).map_err(|error| error.to_string())?;
+    Ok(begun.elapsed())
+}
+
 /// What a reader meets.
 #[derive(Debug)]
 pub enum Happening<'h> {

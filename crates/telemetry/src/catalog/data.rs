@@ -23,7 +23,7 @@ pub(crate) enum Data {
     Number(fn(&View<'_>) -> f64),
     /// One number without labels, where there is such a thing.
     Option(fn(&View<'_>) -> Option<f64>),
-    /// One number for each value of the family's single closed label.
+    /// One number for each combination of the closed labels, the last label fastest.
     Each(fn(&View<'_>, usize) -> f64),
     /// One histogram for each value of the family's single closed label; without labels the index is 0.
     EachHistogram(fn(&View<'_>, usize) -> Vec<u64>),

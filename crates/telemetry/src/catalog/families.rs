@@ -3,12 +3,12 @@
 use super::data::Data;
 use super::{Buckets, Family, Kind, Label, Values};
 use crate::labels::{
-    AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, ChunkOutcome, Codec, ConnectionError, Direction,
+    Alert, AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, ChunkOutcome, Codec, ConnectionError, Direction,
     DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch,
-    Layer, MemoryClass, MemoryPart, MessageError, PresenceDrop, PresenceEvent, Proof, PublishOutcome,
+    Layer, Loop, MemoryClass, MemoryPart, MessageError, PresenceDrop, PresenceEvent, Proof, PublishOutcome,
     PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
-    RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, SlowAction, Stage, Status, StoreFailure,
-    TlsResult, Transport, Visibility,
+    RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, Severity, SlowAction, Stage, Status,
+    StoreFailure, TlsResult, Transport, UpstreamError, Visibility,
 };
 use crate::layout as at;
 use crate::layout::histogram;
@@ -581,6 +581,24 @@ pub(crate) const FAMILIES: &[Family] = &[
         Data::Number(|v| v.current.tokio_queue as f64),
         "Tasks that wait in the runtime's shared queue.",
     ),
+    spread(
+        "pulsewire_loop_lag_seconds",
+        "own",
+        &[label("loop", Loop::NAMES)],
+        seconds(&at::LATENCY_NS.upper),
+        Data::Histograms(at::LOOP_LAG),
+        "Once a second: how long the slowest shard took to count what it has, and how late the runtime woke.",
+    ),
+    gauge(
+        "pulsewire_alert_firing",
+        "own",
+        &[label("alert", Alert::NAMES), label("severity", Severity::NAMES)],
+        Data::Each(|v, at| {
+            let severity = v.current.alerts[at / Severity::COUNT];
+            f64::from(u8::from(severity == Some(Severity::ALL[at % Severity::COUNT])))
+        }),
+        "1 while a rule of the server's own fires with this severity; see operate/thresholds.md.",
+    ),
     // --- keeping, own ---
     spread(
         "websocket_store_commit_seconds",
@@ -908,6 +926,28 @@ pub(crate) const FAMILIES: &[Family] = &[
         Data::Histograms(at::COLLECTOR),
         "Rounds of the host collector.",
     ),
+    gauge(
+        "pulsewire_watches",
+        "own",
+        &[],
+        Data::Number(|v| v.current.watches as f64),
+        "Queries that operators watch on `$sys` channels, and that are answered once a second.",
+    ),
+    spread(
+        "pulsewire_watch_seconds",
+        "own",
+        &[],
+        seconds(&at::LATENCY_NS.upper),
+        Data::Histograms(at::WATCH),
+        "Answers to watched queries, from the question to the message.",
+    ),
+    counter(
+        "pulsewire_watches_refused_total",
+        "own",
+        &[],
+        Data::Counters(at::WATCH_REFUSED),
+        "Watches that were refused because of `watch.queries_max`.",
+    ),
     // --- metric channels, own ---
     counter(
         "pulsewire_samples_total",
@@ -985,6 +1025,77 @@ pub(crate) const FAMILIES: &[Family] = &[
         &[],
         Data::Number(|v| v.current.metric_series as f64),
         "Series of metric channels at hand.",
+    ),
+    // --- upstream streams (document 002) ---
+    gauge(
+        "ws_manager_active_connections",
+        "002",
+        &[],
+        Data::Number(|v| v.current.upstreams.active as f64),
+        "Upstream streams that are connected now.",
+    ),
+    gauge(
+        "ws_manager_active_connections_hwm",
+        "002",
+        &[],
+        Data::Number(|v| v.current.upstreams.high_water as f64),
+        "The most upstream streams that were connected at a time since the start.",
+    ),
+    gauge(
+        "ws_manager_active_connections_hwm_window",
+        "own",
+        &[],
+        Data::Number(|v| v.current.upstreams.high_water_today as f64),
+        "The most upstream streams that were connected at a time since midnight UTC.",
+    ),
+    gauge(
+        "ws_manager_connections_limit",
+        "own",
+        &[],
+        Data::Number(|v| v.current.upstreams.limit as f64),
+        "Upstream streams the node allows.",
+    ),
+    gauge(
+        "ws_manager_streams_uncleaned",
+        "own",
+        &[],
+        Data::Number(|v| v.current.upstreams.uncleaned as f64),
+        "Upstream streams that have ended and of which something is left.",
+    ),
+    counter(
+        "ws_manager_stream_creations_total",
+        "002",
+        &[],
+        Data::Counters(at::UPSTREAM_CREATED),
+        "Upstream streams created.",
+    ),
+    counter(
+        "ws_manager_stream_cleanups_total",
+        "002",
+        &[],
+        Data::Counters(at::UPSTREAM_CLEANED),
+        "Upstream streams that ended and of which nothing is left.",
+    ),
+    counter(
+        "ws_manager_connect_attempts_total",
+        "own",
+        &[],
+        Data::Counters(at::UPSTREAM_ATTEMPTS),
+        "Attempts to connect an upstream stream.",
+    ),
+    counter(
+        "ws_manager_retry_count_total",
+        "002",
+        &[],
+        Data::Counters(at::UPSTREAM_RETRIES),
+        "Attempts to connect an upstream stream once more.",
+    ),
+    counter(
+        "ws_manager_stream_errors_total",
+        "own",
+        &[label("kind", UpstreamError::NAMES)],
+        Data::Counters(at::UPSTREAM_ERRORS),
+        "Upstream streams, and attempts at them, that failed.",
     ),
     // --- telemetry and process ---
     counter(

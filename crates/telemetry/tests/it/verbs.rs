@@ -7,7 +7,8 @@ use pulsewire_telemetry::{
     EventTypeId, Format, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MemoryPart,
     MessageError, MessageType, Options, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource,
     RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, RepairSource, ShardMetrics,
-    SlowAction, StoreFailure, Telemetry, Transport, Visibility, numbers, render,
+    SharedMetrics, SlowAction, StoreFailure, Telemetry, Transport, UpstreamError, Upstreams, Visibility,
+    numbers, render,
 };
 
 fn seen(telemetry: &Telemetry, now: &Current) -> BTreeMap<String, f64> {
@@ -277,4 +278,35 @@ fn an_event_type_named_like_a_protocol_message_shares_its_series() {
     let seen = seen(&telemetry, &Current::default());
     assert_eq!(seen["websocket_messages_total{direction=\"sent\",type=\"ping\"}"], 5.0);
     assert_eq!(seen["orchestrator_websocket_messages_out_total"], 5.0);
+}
+
+#[test]
+fn upstream_streams() {
+    let check = |verb: fn(&SharedMetrics), expected: &str| {
+        let telemetry = Telemetry::new(Options::default());
+        let now = Current::default();
+        let before = seen(&telemetry, &now);
+        verb(telemetry.shared());
+        assert_eq!(moved(&before, &seen(&telemetry, &now)), expected);
+    };
+    check(SharedMetrics::upstream_created, "ws_manager_stream_creations_total 1");
+    check(SharedMetrics::upstream_cleaned, "ws_manager_stream_cleanups_total 1");
+    check(|m| m.upstream_attempt(false), "ws_manager_connect_attempts_total 1");
+    check(
+        |m| m.upstream_attempt(true),
+        "ws_manager_connect_attempts_total 1 | ws_manager_retry_count_total 1",
+    );
+    check(
+        |m| m.upstream_failed(UpstreamError::Handshake),
+        "ws_manager_stream_errors_total{kind=handshake} 1",
+    );
+    let telemetry = Telemetry::new(Options::default());
+    let upstreams = Upstreams { active: 3, high_water: 9, high_water_today: 5, limit: 100, uncleaned: 2 };
+    let now = seen(&telemetry, &Current { upstreams, ..Current::default() });
+    assert_eq!(
+        moved(&seen(&telemetry, &Current::default()), &now),
+        "ws_manager_active_connections 3 | ws_manager_active_connections_hwm 9 | \
+         ws_manager_active_connections_hwm_window 5 | ws_manager_connections_limit 100 | \
+         ws_manager_streams_uncleaned 2",
+    );
 }

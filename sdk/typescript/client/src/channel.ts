@@ -185,7 +185,10 @@ export function createStream(name: string, wire: Wire): Stream {
       cursor.position = position ?? cursor.position;
       if (listeners.size > 0) state.set('subscribed');
     },
-    lost: () => state.set(listeners.size > 0 ? 'subscribing' : 'unsubscribed'),
+    lost() {
+      stream.pending = null;
+      state.set(listeners.size > 0 ? 'subscribing' : 'unsubscribed');
+    },
     refused(error) {
       stream.pending = null;
       state.set('unsubscribed');

@@ -136,7 +136,7 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
         connectedSince = null;
         pingAlarm(Infinity);
         renewAlarm(Infinity);
-        for (const stream of streams.values()) stream.lost();
+        streams.forEach((stream) => stream.lost());
         if (to === 'disconnected') {
           unlisten?.();
           lostAlarm(Infinity);
@@ -235,8 +235,10 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     },
 
     ready(): void {
+      // Also what was wanted, or wanted otherwise, after the greeting had left.
+      const left = wanted().filter((stream) => !stream.pending);
       update();
-      groups(wanted().filter((stream) => stream.pending === '')).forEach(subscribe);
+      groups(left).forEach(subscribe);
       questions.forEach((handler, message) => call(message, handler));
       perform.probe();
     },
@@ -286,7 +288,6 @@ export function createClient<S extends Schema = AnySchema>(options: ClientOption
     socket = null;
     if (gone) gone.onopen = gone.onmessage = gone.onclose = null;
     if (!session) answers.clear();
-    for (const stream of streams.values()) stream.pending = null;
     return gone;
   }
 

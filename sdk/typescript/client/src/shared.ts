@@ -42,7 +42,7 @@ export function sharedSocket(name = 'pulsewire'): WebSocketConstructor {
   const hold = (lock: string, then: () => void): void => {
     void navigator.locks.request(lock, () => (then(), new Promise(() => undefined)));
   };
-  hold(`${name} ${tab}`, () => undefined);
+  const alive = new Promise<void>((resolve) => hold(`${name} ${tab}`, resolve));
   hold(name, () => {
     lead = leader(say, (other, gone) => {
       if (other !== tab) void navigator.locks.request(`${name} ${other}`, gone);
@@ -60,7 +60,10 @@ export function sharedSocket(name = 'pulsewire'): WebSocketConstructor {
     readonly #socket = uuid(Date.now());
 
     constructor(url: string, protocol: string) {
-      const open: Note = { kind: 'open', socket: this.#socket, tab, url, protocol };
+      // The leader takes a tab without its lock for gone.
+      const open = (): void => void alive.then(() => {
+        if (this.readyState === 0) say({ kind: 'open', socket: this.#socket, tab, url, protocol });
+      });
       mine.set(this.#socket, (note) => {
         if (note.kind === 'opened') {
           this.readyState = 1;
@@ -69,9 +72,9 @@ export function sharedSocket(name = 'pulsewire'): WebSocketConstructor {
           this.onmessage?.(new MessageEvent('message', { data: note.text }));
         } else if (note.kind === 'closed' || (note.kind === 'leader' && this.readyState === 1)) {
           this.#end(note.kind === 'closed' ? note.code : 1001);
-        } else if (note.kind === 'leader') say(open);
+        } else if (note.kind === 'leader') open();
       });
-      say(open);
+      open();
     }
 
     send(text: string): void {

@@ -102,6 +102,23 @@ describe('connecting', () => {
     expect(FakeSocket.all).toHaveLength(2);
   });
 
+  it('asks behind the welcome for what was wanted, or wanted otherwise, after the greeting had left', async () => {
+    const { client } = clientWith();
+    const stop = client.channel('a.metrics', { tags: { env: 'prod' } }).subscribe();
+    await pass();
+    socket().open();
+    expect(socket().last('connect')).toMatchObject({ subscribe: { channels: [{ channel: 'a.metrics' }], tags: { env: 'prod' } } });
+    client.channel('run:1').subscribe();
+    stop();
+    client.channel('a.metrics', { tags: { env: 'test' } }).subscribe();
+    await pass();
+    socket().receive({ type: 'connected', id: 1, session: 's1', heartbeat_ms: 30_000 });
+    const asked = socket().sent.filter(({ type }) => type === 'subscribe');
+    expect(asked).toMatchObject([{ channels: [{ channel: 'a.metrics' }], tags: { env: 'test' } }, { channels: [{ channel: 'run:1' }] }]);
+    socket().receive({ type: 'subscribed', id: asked[1]?.['id'], channels: ['run:1'], positions: { 'run:1': at(0) } });
+    expect(client.channel('run:1').state()).toBe('subscribed');
+  });
+
   it('comes back when the server said it should (K7, Retry-After)', async () => {
     await connected();
     socket().receive({ type: 'reconnect', retry_ms: 7_000, reason: 'service_restart', code: 1012 });

@@ -64,15 +64,17 @@ describe('polling', () => {
     expect(client.status()).toBe('polling');
     expect(paths()[0]).toMatch(/^\/api\/channels\/run%3A1\/poll\?fallback=[\w-]{36}&wait=0$/);
     expect(asked[0]?.token).toBe('Bearer t');
+    // When polling begins is left to chance, so it may have asked again already.
+    const before = asked.length;
     next = 8;
     await pass(2_000);
-    expect(paths()[1]).toMatch(/^\/api\/runs\/1\/collaboration\/poll\?fallback=.*&afterSequence=e1:7&wait=0$/);
+    expect(paths()[before]).toMatch(/^\/api\/runs\/1\/collaboration\/poll\?fallback=.*&afterSequence=e1:7&wait=0$/);
     expect(heard).toEqual([8]);
     next = 9;
     await pass(2_000);
-    expect(paths()[2]).toMatch(/afterSequence=e1:8/);
+    expect(paths()[before + 1]).toMatch(/afterSequence=e1:8/);
     expect(heard).toEqual([8, 9]);
-    expect(asked).toHaveLength(3);
+    expect(asked).toHaveLength(before + 2);
   });
 
   it('keeps to a longer interval of the server, and asks at once while there is more', async () => {

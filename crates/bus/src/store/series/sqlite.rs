@@ -5,7 +5,7 @@
 //! order in which they came, which is the order of their starts, because that is how they are written, trimmed and
 //! read of a whole channel; by its series a chunk is found through an index.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use rusqlite::types::ValueRef;
@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 use super::rows::{ChunkRow, Rows, SeriesRow, Wanted};
 use super::{Chunk, ChunkQuery, Chunks, SeriesStore, Tier};
 use crate::store::filling::ChunksFilling;
+use crate::store::sqlite::backup::copy;
 use crate::store::sqlite::file::{File, Lock, Readers, commit_failed, failed};
 use crate::store::sqlite::schema::migrate;
 use crate::store::{Failure, Outcome, StoreError};
@@ -102,6 +103,16 @@ impl SqliteSeriesStore {
         migrate(&mut connection, &STEPS, |_| Ok(()))?;
         let writer = Mutex::new(Some(connection));
         Ok(Self { file, series_max, writer, readers: Readers::default(), _lock: lock })
+    }
+
+    /// Copies a file of roll-ups, which a server may be writing, to another that is not there yet; returns its size in
+    /// bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, if the copy cannot be written, is there already, or is damaged.
+    pub fn back_up(path: &Path, to: &Path) -> Result<u64, StoreError> {
+        copy(path, to, |_| Ok(()))
     }
 
     /// Runs one transaction on the writing connection, which is dropped if nobody knows what became of it.

@@ -70,6 +70,11 @@ const STEPS: [&str; 1] = ["
         WHERE channels.name LIKE 'run:%';
 "];
 
+/// How many steps a file of events has taken that is up to date.
+pub(super) fn steps() -> usize {
+    STEPS.len()
+}
+
 /// Takes the steps a file of events has not taken yet; a new file is given its epoch.
 pub(super) fn migrate_events(connection: &mut Connection, epoch: &Epoch) -> Result<(), StoreError> {
     migrate(connection, &STEPS, |transaction| {

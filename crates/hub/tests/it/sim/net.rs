@@ -140,6 +140,7 @@ impl Net for SimNet {
             unsent_bytes: 0,
             unacked_bytes: wire.down.len() as u32,
             acked_bytes: wire.read_bytes,
+            ..TcpSample::default()
         })
     }
 

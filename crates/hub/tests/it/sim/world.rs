@@ -197,6 +197,7 @@ impl World {
                     ledger: ledger.clone(),
                     presence: hub.presence.clone(),
                     random: Box::new(move || random.next()),
+                    timeline_max: 4_096,
                 };
                 Shard::new(net, options)
             })

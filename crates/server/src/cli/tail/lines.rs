@@ -6,6 +6,8 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use pulsewire_client::Event;
 
+use crate::cli::screen::printable;
+
 /// The layout of the lines. Columns grow with what they hold and never shrink, so they rarely jump.
 #[derive(Debug)]
 pub(super) struct Lines {
@@ -94,11 +96,6 @@ impl Lines {
         );
         line.trim_end().to_owned()
     }
-}
-
-/// Control characters would let a publisher move the reader's cursor.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 #[cfg(test)]

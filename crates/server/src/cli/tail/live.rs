@@ -6,9 +6,9 @@ use jiff::Zoned;
 use jiff::tz::TimeZone;
 use pulsewire_client::Metric;
 
-use super::screen::{Line, Look, Screen};
 use super::series::{Memory, SPARK_MAX, rows};
 use super::table::{Columns, Widths, clock};
+use crate::cli::screen::{Line, Look, Screen};
 
 /// The newest of every series, and the last thing there was to say.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl<W: Write> Live<W> {
 
     /// Shows a line of talk below the table until the next.
     pub(super) fn say(&mut self, text: impl std::fmt::Display) {
-        self.status = super::lines::printable(&text.to_string());
+        self.status = crate::cli::screen::printable(&text.to_string());
         self.changed = true;
     }
 

@@ -25,10 +25,10 @@ pub(super) struct Row {
 pub(super) fn rows(metric: &Metric, fixed: &[(String, String)]) -> Vec<Row> {
     let tags = metric.tags.iter().filter(|(key, _)| fixed.iter().all(|(fixed, _)| fixed != *key));
     let tags: Vec<String> = tags.map(|(key, value)| format!("{key}={value}")).collect();
-    let tags = super::lines::printable(&tags.join(" "));
+    let tags = crate::cli::screen::printable(&tags.join(" "));
     let row = |(name, reading): (&str, Reading)| Row {
         channel: metric.channel.clone(),
-        name: super::lines::printable(name),
+        name: crate::cli::screen::printable(name),
         tags: tags.clone(),
         timestamp_ms: metric.timestamp_ms,
         reading,

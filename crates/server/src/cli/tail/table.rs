@@ -5,9 +5,9 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use pulsewire_client::{Figures, Metric, Number, Reading};
 
-use super::number::{Unit, short};
-use super::screen::{Line, Look};
 use super::series::{Change, Memory, Row, rows};
+use crate::cli::number::{Unit, short};
+use crate::cli::screen::{Line, Look};
 
 /// Names and tags wider than this push the columns behind them to the right.
 const TEXT_WIDTH_MAX: usize = 40;

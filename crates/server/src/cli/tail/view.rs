@@ -9,9 +9,9 @@ use pulsewire_client::{Interval, Metric, SeriesPage};
 
 use super::lines::Lines;
 use super::live::Live;
-use super::screen;
 use super::table::{Columns, Table, clock};
 use super::{Tail, Terminal};
+use crate::cli::screen;
 
 /// What a `tail` shows and how.
 #[derive(Debug)]
@@ -58,13 +58,13 @@ impl View {
                 let title = title(&command.channels, command.interval);
                 Form::Live(Box::new(Live::open(io::stdout(), columns, zone, title)?))
             }
-            () if command.raw || !is_terminal => Form::Json,
+            () if command.as_json() || !is_terminal => Form::Json,
             () => Form::Table(Box::new(Table::new(columns, zone, Timestamp::now()))),
         };
         let past = command.history.map(|_| command.channels.iter().cloned());
         Ok(View {
             // The heading of event lines is for people.
-            lines_begun: command.raw || !is_terminal,
+            lines_begun: command.as_json() || !is_terminal,
             form,
             metrics: BTreeSet::new(),
             awaited: past.into_iter().flatten().collect(),
@@ -200,7 +200,7 @@ mod tests {
     /// What goes to standard output.
     fn shown(view: &mut View, show: impl FnOnce(&mut View, &mut Terminal<'_>)) -> String {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        show(view, &mut Terminal { out: &mut out, err: &mut err });
+        show(view, &mut Terminal::new(&mut out, &mut err));
         String::from_utf8(out).unwrap()
     }
 
@@ -217,7 +217,9 @@ mod tests {
     #[test]
     fn a_pipe_sees_one_json_line_a_message_and_nothing_else() {
         let metric = point("x", 1.0, 0, "a", false);
-        for (arguments, is_terminal) in [(&["--history", "15m"][..], false), (&["--raw"], true)] {
+        for (arguments, is_terminal) in
+            [(&["--history", "15m"][..], false), (&["--raw"], true), (&["-o", "json"], true)]
+        {
             let mut view = view(arguments, is_terminal);
             let out = shown(&mut view, |view, terminal| {
                 view.past(&page(None), terminal);

@@ -12,7 +12,7 @@ use pulsewire_protocol::{CloseCode, ErrorCode, SessionId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::guard::{JsonBody, Operator};
+use super::guard::{Actor, JsonBody};
 use crate::app::App;
 use crate::http::problem::Problem;
 
@@ -28,7 +28,7 @@ struct Stale {
 /// `POST /api/admin/websocket/cleanup-stale?maxAgeMs=`: forgets connections that closed longer ago.
 pub async fn cleanup_stale(
     State(app): State<Arc<App>>,
-    Operator(who): Operator,
+    actor: Actor,
     uri: Uri,
 ) -> Result<Json<Value>, Problem> {
     let wrong = |_| Problem::new(ErrorCode::BadRequest, "`maxAgeMs` is a number of milliseconds");
@@ -36,7 +36,8 @@ pub async fn cleanup_stale(
     let max_age_ms = max_age_ms.unwrap_or(MAX_AGE_MS_DEFAULT);
     let before_ms = clock::now().wall_ms.saturating_sub_unsigned(max_age_ms);
     let removed = app.hub.ledger.forget_before(before_ms);
-    tracing::info!(operator = &*who.sub, max_age_ms, removed, "closed connections forgotten");
+    let detail = format!("{removed} closed connections forgotten");
+    actor.done(&app, "cleanup_stale", &format!("older than {max_age_ms} ms"), &detail).await;
     Ok(Json(json!({ "removed": removed })))
 }
 
@@ -55,12 +56,12 @@ pub struct Disconnect {
 /// The close code is 1013 (come back later) unless `code` names another of our own, 4000 to 4999.
 pub async fn disconnect(
     State(app): State<Arc<App>>,
-    Operator(who): Operator,
+    actor: Actor,
     JsonBody(asked): JsonBody<Disconnect>,
 ) -> Result<Json<Value>, Problem> {
     let (target, code) = (asked.target()?, asked.close_code()?);
     let closed = app.close(&target, code).await?;
-    tracing::info!(operator = &*who.sub, ?target, %code, closed, "connections closed by an operator");
+    actor.done(&app, "disconnect", &named(&target), &format!("{closed} closed with {code}")).await;
     Ok(Json(json!({ "closed": closed })))
 }
 
@@ -90,6 +91,16 @@ impl Disconnect {
     }
 }
 
+/// Whom an action is about, in words.
+fn named(target: &Target) -> String {
+    match target {
+        Target::Session(session) => format!("session {session}"),
+        Target::User(user) => format!("user {user}"),
+        Target::Address(address) => format!("address {address}"),
+        Target::Token(token) => format!("token {token}"),
+    }
+}
+
 /// The body of `revoke`: whose tokens, or which token, and when the last of them will have ended.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,7 +119,7 @@ pub struct Revoke {
 /// the last such token has ended; without it the entry stays until the server stops.
 pub async fn revoke(
     State(app): State<Arc<App>>,
-    Operator(who): Operator,
+    actor: Actor,
     JsonBody(asked): JsonBody<Revoke>,
 ) -> Result<Json<Value>, Problem> {
     let now_ms = clock::now().wall_ms;
@@ -120,12 +131,12 @@ pub async fn revoke(
         (None, None) => return Err(Problem::new(ErrorCode::BadRequest, "name a `user` or a `token_id`")),
     };
     revoked.map_err(|full| Problem::new(ErrorCode::LimitExceeded, full.to_string()))?;
-    let (user, token_id) = (asked.user.as_deref(), asked.token_id.as_deref());
-    tracing::info!(operator = &*who.sub, user, token_id, "tokens revoked by an operator");
     let target = match (given(&asked.token_id), given(&asked.user)) {
         (Some(token_id), _) => Target::Token(token_id.into()),
         (None, user) => Target::User(user.unwrap_or_default().into()),
     };
+    // Written down before connections are closed: the token is revoked, whatever the shards answer.
+    actor.done(&app, "revoke", &named(&target), "").await;
     let closed = app.close(&target, CloseCode::Revoked).await?;
     Ok(Json(json!({ "revoked": true, "closed": closed })))
 }
@@ -205,18 +216,20 @@ pub struct Block {
 /// `POST /api/admin/blocks`: shuts an address out for `for_ms` (default one hour) and closes what it has open.
 pub async fn block(
     State(app): State<Arc<App>>,
-    Operator(who): Operator,
+    actor: Actor,
     JsonBody(Block { address, for_ms }): JsonBody<Block>,
 ) -> Result<Json<Value>, Problem> {
     let now_ms = clock::now().wall_ms;
-    tracing::info!(operator = &*who.sub, %address, for_ms, "an address is shut out or let in by an operator");
     if for_ms == Some(0) {
+        actor.done(&app, "unblock", &format!("address {address}"), "").await;
         return Ok(Json(json!({ "blocked": false, "unblocked": app.blocks.unblock(address) })));
     }
     let until_ms = now_ms + for_ms.map_or(BLOCK_MS_DEFAULT, i64::from);
     app.blocks
         .block(address, until_ms, now_ms)
         .map_err(|full| Problem::new(ErrorCode::LimitExceeded, full.to_string()))?;
+    let until = crate::http::health::iso(until_ms);
+    actor.done(&app, "block", &format!("address {address}"), &format!("until {until}")).await;
     let closed = app.close(&Target::Address(address), CloseCode::Revoked).await?;
-    Ok(Json(json!({ "blocked": true, "until": crate::http::health::iso(until_ms), "closed": closed })))
+    Ok(Json(json!({ "blocked": true, "until": until, "closed": closed })))
 }

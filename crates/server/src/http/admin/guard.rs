@@ -11,25 +11,77 @@ use pulsewire_protocol::ErrorCode;
 use serde::de::DeserializeOwned;
 
 use crate::app::App;
-use crate::http::access::{self, Caller};
+use crate::audit::{self, Act, Outcome};
+use crate::http::access::{self, Caller, Takes};
 use crate::http::body::Whole;
 use crate::http::problem::Problem;
 
-/// The operator who asks.
+/// Who looks on: in front of everything that only reads.
 #[derive(Debug, Clone)]
-pub struct Operator(pub Arc<Principal>);
+pub struct Viewer(pub Arc<Principal>);
 
-impl FromRequestParts<Arc<App>> for Operator {
+impl FromRequestParts<Arc<App>> for Viewer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let caller = Caller::from_request_parts(parts, app).await?;
-        check_host(&parts.headers, &app.live.load().settings.server.allowed_hosts)?;
-        let who = access::operator(app, &caller).await?;
+        let caller = caller(parts, app).await?;
+        access::viewer(app, &caller).await.map(Self)
+    }
+}
+
+/// Who acts: in front of everything that changes something. Whoever may only look is refused, and that is written down.
+#[derive(Debug, Clone)]
+pub struct Actor {
+    /// Who.
+    pub who: Arc<Principal>,
+    /// From which address.
+    pub from: IpAddr,
+}
+
+impl FromRequestParts<Arc<App>> for Actor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let caller = caller(parts, app).await?;
+        let who = access::required(app, &caller, Takes::Tokens).await?;
+        let actor = Self { who, from: caller.remote.ip() };
+        if let Err(problem) = access::operates(app, &actor.who) {
+            actor.write(app, "request", parts.uri.path(), Outcome::Refused, &problem.detail).await;
+            return Err(problem);
+        }
         // Last, so that whoever may not ask learns nothing from the order of refusals.
         check_form(&parts.method, &parts.headers)?;
-        Ok(Self(who))
+        Ok(actor)
     }
+}
+
+impl Actor {
+    /// Writes down what was done.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future lets the writing go on.
+    pub async fn done(&self, app: &Arc<App>, action: &'static str, target: &str, detail: &str) {
+        self.write(app, action, target, Outcome::Done, detail).await;
+    }
+
+    async fn write(
+        &self,
+        app: &Arc<App>,
+        action: &'static str,
+        target: &str,
+        outcome: Outcome,
+        detail: &str,
+    ) {
+        let act = Act { who: &self.who, from: self.from, action, target, outcome, detail };
+        audit::write(app, act).await;
+    }
+}
+
+async fn caller(parts: &mut Parts, app: &Arc<App>) -> Result<Caller, Problem> {
+    let caller = Caller::from_request_parts(parts, app).await?;
+    check_host(&parts.headers, &app.live.load().settings.server.allowed_hosts)?;
+    Ok(caller)
 }
 
 /// A web page whose host name was made to point at this server is still not this server's page

@@ -9,7 +9,7 @@ use pulsewire_protocol::ErrorCode;
 use pulsewire_telemetry::Buckets;
 use serde_json::{Map, Value, json};
 
-use super::Operator;
+use super::Viewer;
 use crate::app::App;
 use crate::http::health::iso;
 use crate::http::problem::Problem;
@@ -22,7 +22,7 @@ use crate::settings::duration_from_text;
 /// are in `bounds`, in milliseconds.
 pub async fn heap(
     State(app): State<Arc<App>>,
-    _: Operator,
+    _: Viewer,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Problem> {
     let now_ms = clock::now().wall_ms;

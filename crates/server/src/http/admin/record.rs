@@ -92,7 +92,7 @@ pub(super) fn closed(entry: &Closed) -> Value {
 }
 
 /// A connection that closed: why, by whom, how long, how much.
-pub(super) fn ledger(entry: &Closed) -> Value {
+pub(crate) fn ledger(entry: &Closed) -> Value {
     json!({
         "sessionId": entry.session.map(|session| session.to_string()),
         "userId": named(&entry.user),
@@ -204,6 +204,7 @@ mod tests {
 
     fn entry() -> Closed {
         Closed {
+            number: 1,
             session: Some(SessionId::new(1, 0, 0, 1)),
             user: "user-456".into(),
             run: Some("42".into()),

@@ -19,7 +19,7 @@ pub(super) fn page(app: &App, surveyed: &Surveyed) -> Value {
     let metrics = figures(&surveyed.current, &series);
     let series: Map<String, Value> = series.into_iter().map(|(name, value)| (name, plain(value))).collect();
     json!({
-        "status": Verdict::of(surveyed).status(),
+        "status": Verdict::of(app, surveyed).status(),
         "timestamp": iso(clock::now().wall_ms),
         "metrics": metrics,
         "prometheus": series,

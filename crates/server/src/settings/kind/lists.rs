@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Kind, Range, Raw, expected};
 
 /// The elements of a list of texts, from an array or a comma-separated text.
-fn elements(raw: &Raw) -> Option<Vec<String>> {
+pub(super) fn elements(raw: &Raw) -> Option<Vec<String>> {
     match raw {
         Raw::Text(text) => {
             let parts = text.split(',').map(|part| part.trim().to_owned());
