@@ -15,7 +15,7 @@ use crate::store::{Failure, Outcome, StoreError};
 const CHECKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Owns the file for as long as it lives: a lock beside it, which the system releases when the process ends.
-pub(in crate::store) struct Lock(#[expect(dead_code, reason = "held, not read")] fs::File);
+pub(in crate::store) struct Lock(fs::File);
 
 impl Lock {
     pub(in crate::store) fn take(path: &Path) -> Result<Self, StoreError> {
@@ -45,6 +45,14 @@ impl Lock {
         file.rewind().map_err(io)?;
         writeln!(file, "{}", std::process::id()).map_err(io)?;
         Ok(Self(file))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would not do: a program that another thread is starting has a copy of every open file until it
+        // runs, and the lock ends with the last one (flock(2)). If this fails, that is what remains.
+        let _ = self.0.unlock();
     }
 }
 
@@ -185,4 +193,21 @@ pub(in crate::store) fn commit_failed(error: Error) -> StoreError {
         error.outcome = Outcome::Unknown;
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_with_its_owner_although_a_program_that_starts_has_a_copy_of_the_file() {
+        let path = std::env::temp_dir().join(format!("pulsewire-lock-{}.db", std::process::id()));
+        let lock = Lock::take(&path).unwrap();
+        let copy = lock.0.try_clone().unwrap();
+        assert_eq!(Lock::take(&path).map(drop).unwrap_err().failure, Failure::Busy);
+        drop(lock);
+        Lock::take(&path).unwrap();
+        drop(copy);
+        fs::remove_file(path.with_extension("lock")).unwrap();
+    }
 }
