@@ -170,6 +170,12 @@ impl Bus {
         all.saturating_sub(self.system.lock().iter().filter(|channel| channel.strong_count() > 0).count())
     }
 
+    /// How many channels there have ever been: another number than before means that there is a new one.
+    #[must_use]
+    pub fn channels_made(&self) -> u32 {
+        self.channels_made.load(Ordering::Relaxed)
+    }
+
     /// Every channel that this node has at hand, in no order.
     #[must_use]
     pub fn all_channels(&self) -> Vec<Arc<Channel>> {

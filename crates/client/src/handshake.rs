@@ -29,6 +29,12 @@ pub enum Refused {
     /// It answered 101 without proving that it read the key (§4.2.2).
     #[error("the server's upgrade answer does not match the request")]
     Accept,
+    /// It answered 101 and agreed to another subprotocol than was asked for, or to an extension (§4.1).
+    #[error("the server agreed to {found:?}, which was not asked for")]
+    Agreed {
+        /// What it said; empty if it agreed to no subprotocol where one was asked for.
+        found: String,
+    },
 }
 
 impl Handshake {
@@ -39,17 +45,24 @@ impl Handshake {
 
     /// The request, ready to send.
     pub fn request(&self, endpoint: &Endpoint, token: Option<&str>) -> Vec<u8> {
-        let mut headers = vec![
+        let mut headers =
+            vec![concat!("User-Agent: pulsewire-client/", env!("CARGO_PKG_VERSION")).to_owned()];
+        if let Some(token) = token {
+            headers.push(format!("Authorization: Bearer {token}"));
+        }
+        self.request_with(endpoint.socket_path(), &endpoint.authority(), &headers)
+    }
+
+    /// The request to any server, with further header lines.
+    pub fn request_with(&self, target: &str, authority: &str, headers: &[String]) -> Vec<u8> {
+        let mut all = vec![
             "Upgrade: websocket".to_owned(),
             "Connection: Upgrade".to_owned(),
             "Sec-WebSocket-Version: 13".to_owned(),
             format!("Sec-WebSocket-Key: {}", self.key),
-            concat!("User-Agent: pulsewire-client/", env!("CARGO_PKG_VERSION")).to_owned(),
         ];
-        if let Some(token) = token {
-            headers.push(format!("Authorization: Bearer {token}"));
-        }
-        http1::write_request("GET", endpoint.socket_path(), &endpoint.authority(), &headers, b"")
+        all.extend_from_slice(headers);
+        http1::write_request("GET", target, authority, &all, b"")
     }
 
     /// Checks the answer.
@@ -66,6 +79,20 @@ impl Handshake {
         let upgraded = head.header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"));
         let proven = head.header("sec-websocket-accept") == Some(accept_key(&self.key).as_str());
         if upgraded && proven { Ok(()) } else { Err(Refused::Accept) }
+    }
+
+    /// Checks what the answer of any server agreed to: the subprotocol that was asked for, and no extension.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Agreed`].
+    pub fn check_agreed(&self, head: &Head, protocol: Option<&str>) -> Result<(), Refused> {
+        let found = head.header("sec-websocket-protocol");
+        let extension = head.header("sec-websocket-extensions").filter(|extensions| !extensions.is_empty());
+        match extension.or(if found == protocol { None } else { Some(found.unwrap_or_default()) }) {
+            None => Ok(()),
+            Some(found) => Err(Refused::Agreed { found: found.chars().take(100).collect() }),
+        }
     }
 }
 

@@ -59,7 +59,7 @@ mod health;
 mod history;
 mod http;
 pub mod http1;
-mod link;
+pub mod link;
 pub mod machine;
 mod message;
 mod metric;
@@ -93,6 +93,7 @@ pub use pulsewire_protocol::{
 pub use random::Random;
 pub use reason::Reason;
 pub use state::{Ending, State, Status, TokenReason};
+pub use stream::{ConnectError, Stream};
 pub use token::{TokenError, TokenProvider};
 pub use tracker::Start;
 pub use trust::{Trust, TrustError};

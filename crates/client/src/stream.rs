@@ -18,11 +18,11 @@ trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// An open connection.
-pub(crate) struct Stream(Box<dyn Duplex>);
+pub struct Stream(Box<dyn Duplex>);
 
 /// Why there is none.
 #[derive(Debug)]
-pub(crate) enum ConnectError {
+pub enum ConnectError {
     /// Nobody listens, or the connection broke.
     Io(io::Error),
     /// The server is not the one it should be, or speaks no TLS.
@@ -45,14 +45,33 @@ impl Stream {
     /// Connects and, for `wss://` and `https://`, checks that the server is who its URL says.
     pub(crate) async fn connect(endpoint: &Endpoint, trust: &Trust) -> Result<Stream, ConnectError> {
         let tcp = TcpStream::connect((endpoint.host(), endpoint.port())).await?;
-        tcp.set_nodelay(true)?;
-        if !endpoint.is_secure() {
-            return Ok(Stream(Box::new(tcp)));
+        if endpoint.is_secure() {
+            Stream::secure(tcp, endpoint.host(), trust).await
+        } else {
+            Stream::plain(tcp)
         }
+    }
+
+    /// A connection that is there, as it is.
+    ///
+    /// # Errors
+    ///
+    /// If it is no longer there.
+    pub fn plain(tcp: TcpStream) -> Result<Stream, ConnectError> {
+        tcp.set_nodelay(true)?;
+        Ok(Stream(Box::new(tcp)))
+    }
+
+    /// A connection that is there, with TLS: its certificate has to be one of `host`, a name or an address.
+    ///
+    /// # Errors
+    ///
+    /// If it is no longer there, or the peer is not who it should be.
+    pub async fn secure(tcp: TcpStream, host: &str, trust: &Trust) -> Result<Stream, ConnectError> {
+        tcp.set_nodelay(true)?;
         let config = trust.config().map_err(|error| ConnectError::Tls(error.to_string()))?;
-        let name = ServerName::try_from(endpoint.host().to_owned()).map_err(|_| {
-            ConnectError::Tls(format!("{:?} is no name a certificate can have", endpoint.host()))
-        })?;
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| ConnectError::Tls(format!("{host:?} is no name a certificate can have")))?;
         match TlsConnector::from(config).connect(name, tcp).await {
             Ok(stream) => Ok(Stream(Box::new(stream))),
             Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {

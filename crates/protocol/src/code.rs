@@ -90,6 +90,7 @@ error_codes! {
     TooLarge "too_large" 413 false Extended "Too large" "Send less at once; the limits are in docs/protocol.md.";
     Overloaded "overloaded" 503 true Extended "Overloaded" "Wait retry_after_ms and send again.";
     IdempotencyConflict "idempotency_conflict" 409 false Extended "Message id was used for another payload" "Give every event its own id; repeat an id only with the same payload.";
+    Conflict "conflict" 409 false Extended "Conflict" "Look at what is there now, then ask for something that goes with it.";
     StoreUnavailable "store_unavailable" 503 true Extended "Store unavailable" "Send again later with the same id; nothing was stored.";
     OutcomeUnknown "outcome_unknown" 503 true Extended "Outcome unknown" "Send again with the same id; the event may have been stored and is not stored twice.";
     HookFailed "hook_failed" 502 true Extended "Hook failed" "The application's hook refused or failed; send again later or tell the user.";

@@ -119,7 +119,7 @@ pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Whether arrays and objects nest no deeper than [`DEPTH_MAX`]. Says nothing about the rest of the syntax.
-pub(crate) fn is_shallow(json: &[u8]) -> bool {
+pub fn is_shallow(json: &[u8]) -> bool {
     // `[` and `{` differ in one bit, so counting both is one comparison a byte and the compiler vectorises it.
     // No more openings than levels is the usual case and needs no look at strings.
     if json.iter().filter(|byte| **byte | 0x20 == b'{').count() <= DEPTH_MAX {

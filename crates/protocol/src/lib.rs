@@ -26,7 +26,7 @@ pub use channel::{ChannelName, ChannelNameError, ChannelPattern, ChannelPatternE
 pub use code::{CloseCode, ErrorCode, Reconnect};
 pub use event::{Event, EventError, EventType, MessageId, Tags};
 pub use frame::{Encoding, Frame, Opcode};
-pub use json::DEPTH_MAX;
+pub use json::{DEPTH_MAX, is_shallow};
 pub use metric::{
     ChannelSamples, Figures, Filter, FilterError, Interval, MetricKind, MetricSet, Number, Point, Reading,
     Sample, SampleBatch, SampleError, SampleFault, Series, Shape, encode_grouped, encode_points,

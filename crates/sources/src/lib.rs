@@ -11,6 +11,7 @@ mod intake;
 pub mod otlp;
 pub mod redis;
 pub mod remote_write;
+pub mod upstream;
 mod wire;
 
 pub use intake::{Intake, Malformed, Refused};

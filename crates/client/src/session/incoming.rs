@@ -20,7 +20,7 @@ impl Session {
     /// Takes every message that has come whole.
     pub(super) async fn read(&mut self) {
         while let Some(link) = &mut self.io.link {
-            match link.next() {
+            match link.next_message() {
                 Ok(Some(Read::Text(text))) => self.heard_text(text).await,
                 Ok(Some(Read::Binary(msgpack))) => {
                     let mut json = Vec::new();

@@ -40,6 +40,8 @@ export const RETRYABLE = {
   overloaded: true,
   /** Message id was used for another payload. */
   idempotency_conflict: false,
+  /** Conflict. */
+  conflict: false,
   /** Store unavailable. */
   store_unavailable: true,
   /** Outcome unknown. */
