@@ -12,7 +12,7 @@ import { Metrics } from './pages/metrics.js';
 import { Overview } from './pages/overview.js';
 import { Run, Runs } from './pages/runs.js';
 import { TryIt } from './pages/try.js';
-import { Upstreams } from './pages/upstreams.js';
+import { Upstream, Upstreams } from './pages/upstreams.js';
 import type { IconName } from './ui/icons.js';
 
 /** A page of the dashboard. */
@@ -39,7 +39,7 @@ export const PAGES: readonly PageEntry[] = [
   { path: 'channels', title: 'Channels', icon: 'channels', key: 'h', count: 'channels', view: Channels, detail: Channel },
   { path: 'runs', title: 'Runs', icon: 'runs', key: 'r', view: Runs, detail: Run },
   { path: 'series', title: 'Metrics', icon: 'series', key: 'm', count: 'series', view: Metrics },
-  { path: 'upstreams', title: 'Upstreams', icon: 'upstreams', key: 'u', count: 'upstreams', view: Upstreams },
+  { path: 'upstreams', title: 'Upstreams', icon: 'upstreams', key: 'u', count: 'upstreams', view: Upstreams, detail: Upstream },
   { path: 'alerts', title: 'Alerts', icon: 'alerts', key: 'a', count: 'alerts', badge: 'critical', view: Alerts, detail: Alert },
   { path: 'errors', title: 'Errors', icon: 'errors', key: 'e', count: 'errors', view: Errors, detail: ErrorKind },
   { path: 'cluster', title: 'Cluster', icon: 'nodes', key: 'n', view: Cluster },

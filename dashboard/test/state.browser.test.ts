@@ -69,7 +69,7 @@ describe('errors', () => {
   });
 });
 
-describe('cluster, events, upstreams', () => {
+describe('cluster, events', () => {
   lookAt(() => lab, {
     'nodes': [() => full.origin, '/cluster', '.notable li'],
     'nodes-empty': [() => empty.origin, '/cluster', '.node'],
@@ -77,7 +77,6 @@ describe('cluster, events, upstreams', () => {
     'events-empty': [() => empty.origin, '/events', '.empty'],
     'audit': [() => full.origin, '/audit', 'tr[data-id="40"]'],
     'audit-empty': [() => empty.origin, '/audit', '.empty'],
-    'upstreams': [() => empty.origin, '/upstreams', '.empty'],
   });
 
   it('drains and takes it back, behind a question', async () => {

@@ -1,4 +1,5 @@
 import { channelDetail, rest as makeRest } from './rest.js';
+import { metaOf, streams as makeStreams } from './streams.js';
 
 /** A server's inside, made up: the same every time, moved on by {@link World.tick}. */
 export interface World {
@@ -63,6 +64,8 @@ export function world({ connections: many = 240, empty = false, quiet = false }:
   const news: Record<string, unknown>[] = [];
   const grown = new Map<string, Record<string, unknown>[]>();
   const rest = makeRest({ empty, quiet, started });
+  const streams = makeStreams(empty, quiet);
+  const streamRows = streams.rows as unknown as Record<string, unknown>[];
   let turns = 0;
 
   const self: World = {
@@ -75,14 +78,21 @@ export function world({ connections: many = 240, empty = false, quiet = false }:
         case 'overview': return overview();
         case 'history': return history(query, started, empty);
         case 'connections': return listConnections(query);
+        case 'upstreams': return listStreams(query);
         case 'channels': return id === undefined ? listChannels(query) : oneChannel(decodeURIComponent(id));
         case 'events': return { revision: 0, at: iso(Date.now()), total: events.length, matched: events.length, rows: events.slice(0, Number(query.get('limit') ?? 100)) };
         case 'alerts': case 'errors': case 'nodes': case 'audit': return page(rest.list(name), query, '');
         default: return null;
       }
     },
-    row: (name, id) => rest.list(name).find((row) => row['id'] === id) ?? connections.find((row) => row['id'] === id) ?? channels.find((row) => row['id'] === id) ?? null,
+    row: (name, id) => rest.list(name).find((row) => row['id'] === id) ?? connections.find((row) => row['id'] === id) ?? channels.find((row) => row['id'] === id) ?? streamRows.find((row) => row['id'] === id) ?? null,
     act(path, body) {
+      if (path === 'upstreams/cleanup') {
+        const idle = streams.rows.filter(({ idleMs }) => idleMs !== null);
+        for (const row of idle) streams.rows.splice(streams.rows.indexOf(row), 1);
+        return { closed: idle.length };
+      }
+      if (path === 'canary/rollback') streams.canary = { ...streams.canary, verdict: 'rolled_back', worseSince: null, rolledBackAt: iso(Date.now()), rolledBackWhy: 'by ada' };
       const done = rest.act(path, body);
       if (done) return done;
       const before = connections.length;
@@ -127,7 +137,7 @@ export function world({ connections: many = 240, empty = false, quiet = false }:
       reasons: critical ? ['message latency p95 is 612 ms, more than 500 ms'] : [],
       tiles: tiles(connections.length, critical > 0, empty, started),
       figures: Object.fromEntries(Object.entries(FIGURES).map(([figure, make]) => [figure, empty && figure !== 'cpu.process' && figure !== 'memory.rss' ? 0 : make(Date.now() / 1000)])),
-      counts: { connections: connections.length, detached: 3, channels: channels.length, alerts: critical * 2, critical, upstreams: 0, errors: 2, series: 40 },
+      counts: { connections: connections.length, detached: 3, channels: channels.length, alerts: critical * 2, critical, upstreams: streams.rows.length, errors: 2, series: 40 },
       firing: critical ? [
         { id: 'latency', title: 'Message latency p95', severity: 'critical', value: 612, limit: 500, unit: 'ms', since: iso(Date.now() - 130_000), forSeconds: 130, link: '/connections?sort=-latency' },
         { id: 'slow', title: `${slow} connections are not reading`, severity: 'warning', value: slow, limit: 5, unit: 'count', since: iso(Date.now() - 60_000), forSeconds: 60, link: '/connections?filter=cause%3Aclient_not_reading' },
@@ -151,6 +161,13 @@ export function world({ connections: many = 240, empty = false, quiet = false }:
     if (filtered instanceof Error) return filtered;
     const by = query.get('group');
     return by ? page(channelGroups(filtered, by), query, '', filtered.length) : page(filtered, query, 'subscribers');
+  }
+
+  function listStreams(query: URLSearchParams): Record<string, unknown> | Error {
+    const upstream = query.get('upstream');
+    const rows = streamRows.filter((row) => upstream === null || row['upstream'] === upstream);
+    const filtered = matching(rows, query.get('filter') ?? '');
+    return filtered instanceof Error ? filtered : { ...page(filtered, query, '', rows.length), ...metaOf(streams, upstream) };
   }
 
   function oneChannel(id: string): Record<string, unknown> | null {
@@ -336,7 +353,7 @@ const FIELDS: Readonly<Record<string, string>> = {
   user: 'userId', run: 'runId', project: 'projectId', rtt: 'rttMs', latency: 'latencyMs', queue: 'queuedBytes', delivery: 'deliveryRate', missed: 'heartbeatsMissed', subs: 'subscriptions', reconnects: 'reconnections',
   age: 'connectedAt', version: 'clientVersion', address: 'remoteAddress', lasted: 'durationMs', sent: 'messagesSent', received: 'messagesReceived', failures: 'messageFailures', agent: 'userAgent', rate: 'publishedPerSecond', name: 'channel', bytes: 'bytesPerSecond',
 };
-const KNOWN = new Set([...Object.keys(FIELDS), 'id', 'state', 'cause', 'transport', 'encoding', 'node', 'score', 'code', 'reason', 'initiator', 'channel', 'name', 'subscribers', 'kind', 'namespace', 'prefix', 'head', 'present']);
+const KNOWN = new Set([...Object.keys(FIELDS), 'id', 'state', 'cause', 'transport', 'encoding', 'node', 'score', 'code', 'reason', 'initiator', 'channel', 'name', 'subscribers', 'kind', 'namespace', 'prefix', 'head', 'present', 'upstream', 'key', 'track']);
 
 function matching(rows: readonly Record<string, unknown>[], filter: string): Record<string, unknown>[] | Error {
   let left = [...rows];

@@ -23,7 +23,7 @@ struct LongTest {
     rounds: (&'static str, &'static str, &'static str),
 }
 
-const TESTS: [LongTest; 3] = [
+const TESTS: [LongTest; 4] = [
     LongTest {
         name: "kill_sqlite",
         test: "kill::what_was_acknowledged_outlives_the_process_in_sqlite",
@@ -38,6 +38,11 @@ const TESTS: [LongTest; 3] = [
         name: "outage",
         test: "postgres::what_was_acknowledged_outlives_stops_of_the_database_and_the_server_is_ready_when_it_is_back",
         rounds: ("PULSEWIRE_OUTAGE_ROUNDS", "12", "2"),
+    },
+    LongTest {
+        name: "upstreams",
+        test: "upstreams::streams_come_and_go_and_nothing_of_them_stays",
+        rounds: ("PULSEWIRE_UPSTREAMS", "10000", "200"),
     },
 ];
 

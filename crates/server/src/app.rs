@@ -97,6 +97,8 @@ pub struct App {
     pub rates: crate::watch::Rates<pulsewire_hub::watch::RowKey>,
     /// How many connections the last page of each query counted.
     pub counted: crate::watch::connections::Counted,
+    /// Streams that it holds open to others.
+    pub upstreams: Arc<crate::upstreams::Upstreams>,
     /// Counts of the channels that operators look at, for their rates.
     pub channel_rates: crate::watch::Rates<pulsewire_bus::ChannelId>,
 }
@@ -133,6 +135,7 @@ impl App {
         current.watches = self.watches.load(Ordering::Relaxed) as u64;
         current.draining |= self.is_draining();
         current.alerts = self.judge.lock().firing();
+        current.upstreams = self.upstreams.survey();
         let runtime = tokio::runtime::Handle::current().metrics();
         current.tokio_tasks = runtime.num_alive_tasks() as u64;
         current.tokio_queue = runtime.global_queue_depth() as u64;

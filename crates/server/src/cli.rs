@@ -7,6 +7,7 @@ mod admin;
 pub mod alerts;
 pub mod backup;
 pub mod bench;
+pub mod canary;
 pub mod channels;
 pub mod check_history;
 pub mod completions;
@@ -27,6 +28,7 @@ pub mod stat;
 pub mod tail;
 pub mod token;
 pub mod top;
+pub mod upstreams;
 pub mod watch;
 
 use std::{
@@ -100,6 +102,12 @@ pub enum Command {
     /// List and show channels.
     #[command(subcommand)]
     Channels(channels::Channels),
+    /// List, show and restart the streams that a server holds open to others.
+    #[command(subcommand)]
+    Upstreams(upstreams::Upstreams),
+    /// Judge the candidate settings of upstreams beside stable's, or take them back.
+    #[command(subcommand)]
+    Canary(canary::Canary),
     /// List and silence alerts.
     #[command(subcommand)]
     Alerts(alerts::Alerts),
@@ -299,6 +307,8 @@ pub fn run(cli: Cli, terminal: &mut Terminal<'_>) -> Exit {
         Command::Stat(command) => stat::run(&command, terminal),
         Command::Conns(command) => conns::run(&command, terminal),
         Command::Channels(command) => channels::run(&command, terminal),
+        Command::Upstreams(command) => upstreams::run(&command, terminal),
+        Command::Canary(command) => canary::run(&command, terminal),
         Command::Alerts(command) => alerts::run(&command, terminal),
         Command::Drain(command) => alerts::drain(&command, terminal),
         Command::Backup(command) => backup::run(&command, terminal),

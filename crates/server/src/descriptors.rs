@@ -7,7 +7,10 @@
 
 use pulsewire_edge::sys;
 
+use pulsewire_sources::upstream::Upstream;
+
 use crate::settings::Settings;
+use crate::settings::upstream::Declared;
 
 /// What the process needs whatever it does: standard streams (3), the runtime and its signals (7), listening
 /// sockets (2), sources of chance (2), files the collector or a reload reads (6), a connection that is being
@@ -27,7 +30,7 @@ const HTTP_MIN: u64 = 8;
 pub struct Share {
     /// The limit of open files, if the system has one.
     pub limit: Option<u64>,
-    /// What is kept for the server itself: threads, files, hook calls, the internal address.
+    /// What is kept for the server itself: threads, files, hook calls, upstreams, the internal address.
     pub own: u64,
     /// HTTP connections at a time on the public address: requests, scrapes and handshakes.
     pub http_max: usize,
@@ -65,6 +68,8 @@ impl Share {
         let hook = settings.hook.url.as_ref().map_or(0, |_| settings.hook.in_flight_max);
         let internal = settings.server.internal_listen.map_or(0, |_| INTERNAL);
         let own = OWN + PER_SHARD * shards as u64 + (hook + internal) as u64;
+        // An eighth at most: clients come first, and a stream that finds no descriptor is tried again.
+        let own = own + upstream_links(settings).min(limit.map_or(u64::MAX, |limit| limit / 8));
         let Some(limit) = limit else {
             let (connections_max, soft) = (wished, settings.limits.connections_soft);
             return Ok(Self {
@@ -128,8 +133,24 @@ impl Share {
     }
 }
 
+/// How many connections the upstreams of the settings may have at a time.
+fn upstream_links(settings: &Settings) -> u64 {
+    let streams_max = settings.upstream_limits.streams_max as u64;
+    let of =
+        |upstream: &Upstream| if upstream.apart() { streams_max } else { 1 } * upstream.urls.len() as u64;
+    settings
+        .upstreams
+        .iter()
+        .flat_map(Declared::tracks)
+        .map(|(_, upstream)| of(upstream))
+        .sum::<u64>()
+        .min(2 * streams_max)
+}
+
 #[cfg(test)]
 mod tests {
+    use pulsewire_sources::upstream::{ChannelTemplate, Template};
+
     use super::*;
 
     fn check(limit: u64, wished: usize, expected: Option<(usize, usize)>) {
@@ -152,6 +173,22 @@ mod tests {
         check(1_024, 10_000, Some((923, 61)));
         check(12_000, 10_000, Some((10_000, 1_960)));
         check(1_048_576, 10_000, Some((10_000, 8_192)));
+    }
+
+    #[test]
+    fn upstreams_of_the_settings_have_their_share() {
+        let with = |urls: &[&str]| {
+            let urls = urls.iter().map(|url| Template::parse(url).unwrap()).collect();
+            let channel = ChannelTemplate::parse("upstream:t:{key}").unwrap();
+            let stable = std::sync::Arc::new(Upstream::new("t", urls, channel));
+            let mut settings = Settings::default();
+            settings.upstreams.push(Declared { stable, candidate: None });
+            Share::of(Some(12_000), &settings, 2).unwrap().own
+        };
+        let without = Share::of(Some(12_000), &Settings::default(), 2).unwrap().own;
+        assert_eq!(with(&["ws://h/"]) - without, 1);
+        assert_eq!(with(&["ws://h/{key}"]) - without, 1_000);
+        assert_eq!(with(&["ws://h/{key}", "ws://i/{key}"]) - without, 1_500, "an eighth");
     }
 
     #[test]

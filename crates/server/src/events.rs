@@ -48,6 +48,8 @@ pub enum Kind {
     LimitReached,
     /// The audit log cannot be written.
     AuditFailed,
+    /// An upstream failed, or the candidate's settings were taken back.
+    Upstream,
 }
 
 impl Kind {
@@ -69,6 +71,7 @@ impl Kind {
             Self::Action => "action",
             Self::LimitReached => "limit_reached",
             Self::AuditFailed => "audit_failed",
+            Self::Upstream => "upstream",
         }
     }
 }

@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
-use axum::routing::{any, get, options, post};
+use axum::routing::{any, get, options, post, put};
 use axum::{Extension, Router};
 use pulsewire_protocol::ErrorCode;
 
@@ -116,5 +116,10 @@ fn operator_router() -> Router<Arc<App>> {
         .route("/api/admin/heap", get(admin::heap))
         .route("/api/admin/revocations", post(admin::revoke))
         .route("/api/admin/blocks", post(admin::block))
+        .route("/api/admin/upstreams/{name}", put(admin::declare).delete(admin::remove))
+        .route("/api/admin/upstreams/{name}/restart", post(admin::restart))
+        .route("/api/admin/upstreams/cleanup", post(admin::cleanup))
+        .route("/api/admin/canary", get(admin::canary))
+        .route("/api/admin/canary/rollback", post(admin::roll_back))
         .merge(watch::router())
 }

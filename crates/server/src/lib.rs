@@ -39,6 +39,7 @@ pub mod store;
 pub mod stream;
 pub mod thresholds;
 pub mod tls;
+pub mod upstreams;
 pub mod watch;
 
 pub use auth::{Action, Actions, NewToken, Role};

@@ -5,7 +5,7 @@
 //! addresses that are connected to. No redirect is followed, nothing is tried twice, no
 //! proxy of the environment is used, and no error repeats the URL, which may hold a password.
 
-mod address;
+pub(crate) mod address;
 
 use bytes::BytesMut;
 use reqwest::{Client, ClientBuilder, Response, Url, redirect};
@@ -44,6 +44,13 @@ pub fn url(text: &str, allow_private: bool) -> Result<Url, UrlError> {
         return Err(UrlError::Private { host: url.host_str().unwrap_or_default().to_owned() });
     }
     Ok(url)
+}
+
+/// Whether a URL names an address that is not public, or this machine.
+#[must_use]
+pub fn is_private(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_end_matches('.');
+    address::is_private_literal(url) || host == "localhost" || host.ends_with(".localhost")
 }
 
 /// A client for one URL, which keeps at most so many idle connections.

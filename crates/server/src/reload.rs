@@ -15,6 +15,7 @@ use crate::events::{self, Kind};
 use crate::notify::Manager;
 use crate::serve::live;
 use crate::settings::{Change, Problem, Settings, Sources, diff};
+use crate::upstreams::Config;
 
 /// Watches for SIGHUP from now on, and tells whoever started the server what came of it.
 pub fn watch(app: Arc<App>, sources: Sources, logs: logs::Handle, manager: Manager) -> JoinHandle<()> {
@@ -114,7 +115,9 @@ pub fn apply(app: &App, sources: &Sources) -> Result<Vec<Change>, Failure> {
     let hub = Arc::new(hub_settings(&settings));
     let live = live(settings, app.address, app.bus.shards(), &app.revocations, &app.telemetry, Some(&old))
         .map_err(Failure::Use)?;
+    let kept = app.upstreams.kept(&live.settings).map_err(|error| Failure::Use(error.into()))?;
     app.tls.put(&live.settings).map_err(|problem| Failure::Settings(vec![problem]))?;
+    app.upstreams.configure(Config::of(&live.settings), kept);
     let limits = &live.settings.limits;
     app.seats.resize(live.share.http_max);
     if let Some(note) = live.share.note() {

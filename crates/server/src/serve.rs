@@ -37,6 +37,7 @@ use crate::notify::Manager;
 use crate::seats::Seats;
 use crate::settings::{self, LogFormat, Publishers, Settings};
 use crate::tls::Certificates;
+use crate::upstreams::Upstreams;
 use crate::{accept, backend, dev, events, http, random, reading, redis, reload, store, tls};
 
 /// A server that listens.
@@ -160,6 +161,7 @@ pub async fn start_with(
     let redis = settings.redis.url.is_some().then(|| settings.redis.clone());
     let tls = Certificates::default();
     tls.put(&settings).map_err(|problem| anyhow::anyhow!("{problem}"))?;
+    let upstreams = Arc::new(Upstreams::new(&settings, bus.clone(), telemetry.clone())?);
     let live = live(settings, address, shards, &revocations, &telemetry, None)?;
     let app = Arc::new(App {
         live: ArcSwap::from_pointee(live),
@@ -193,6 +195,7 @@ pub async fn start_with(
         rates: crate::watch::Rates::new(crate::watch::ROWS_KEPT_MAX),
         counted: crate::watch::connections::Counted::default(),
         channel_rates: crate::watch::Rates::new(channels_max),
+        upstreams,
     });
     waiting.serve(&app);
     let (stop, stopped) = watch::channel(false);
@@ -203,6 +206,7 @@ pub async fn start_with(
         derived::start(&app, derived, stopped.clone());
     }
     let redis = redis.map(|redis| redis::Thread::start(&app, &redis)).transpose()?;
+    app.upstreams.start(&app, stopped.clone());
     tls::watch(&app, stopped.clone());
     crate::memory::start(&app, stopped.clone());
     crate::watch::start(&app, stopped.clone());

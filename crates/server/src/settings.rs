@@ -18,6 +18,7 @@ mod sections;
 mod show;
 pub mod sources;
 pub mod table;
+pub mod upstream;
 
 use std::collections::BTreeMap;
 
@@ -30,11 +31,13 @@ pub use namespace::{ChannelKind, Durability, Namespace, Publishers, namespace_of
 pub use problem::{Origin, Problem};
 pub use secret::Secret;
 pub use sections::{
-    Auth, Collector, Dashboard, Derive, Heartbeat, Hook, Ingest, Limits, Log, LogFormat, Metrics, Origins,
-    Profile, RateDirection, Reading, Redis, Series, Server, Session, Store, Thresholds, Tls, Watch,
+    Auth, Canary, Collector, Dashboard, Derive, Features, Heartbeat, Hook, Ingest, Limits, Log, LogFormat,
+    Metrics, Origins, Profile, RateDirection, Reading, Redis, Series, Server, Session, Store, Thresholds,
+    Tls, UpstreamLimits, Watch,
 };
 pub use show::docs_markdown;
 pub use sources::{Flags, Sources};
+pub use upstream::Declared;
 
 use pulsewire_sources::derive::Meaning;
 use table::{Key, Section};
@@ -74,6 +77,12 @@ pub struct Settings {
     pub derive: Derive,
     /// Samples that others publish in Redis.
     pub redis: Redis,
+    /// Bounds of all upstreams together.
+    pub upstream_limits: UpstreamLimits,
+    /// Parts that can be turned on.
+    pub features: Features,
+    /// By what the candidate settings of upstreams are judged.
+    pub canary: Canary,
     /// What operators watch.
     pub watch: Watch,
     /// The dashboard.
@@ -84,6 +93,8 @@ pub struct Settings {
     pub thresholds: Thresholds,
     /// The namespaces in the order they are tried: those of the file, then the shipped ones.
     pub namespaces: Vec<Namespace>,
+    /// The upstreams of the file, in its order.
+    pub upstreams: Vec<Declared>,
     /// Whether the server runs with `--dev`.
     pub dev: bool,
     provenance: BTreeMap<String, Origin>,
@@ -108,11 +119,15 @@ impl Default for Settings {
             ingest: Ingest::default(),
             derive: Derive::default(),
             redis: Redis::default(),
+            upstream_limits: UpstreamLimits::default(),
+            features: Features::default(),
+            canary: Canary::default(),
             watch: Watch::default(),
             dashboard: Dashboard::default(),
             metrics: Metrics::default(),
             thresholds: Thresholds::default(),
             namespaces: Namespace::defaults(false),
+            upstreams: Vec::new(),
             dev: false,
             provenance: BTreeMap::new(),
         }
@@ -120,7 +135,7 @@ impl Default for Settings {
 }
 
 /// The sections in the order of the documentation: what each is about, and its keys.
-fn sections() -> [(&'static str, &'static [Key<Settings>]); 20] {
+fn sections() -> [(&'static str, &'static [Key<Settings>]); 23] {
     fn of<S: Section<Settings>>() -> (&'static str, &'static [Key<Settings>]) {
         (S::ABOUT, S::KEYS)
     }
@@ -141,6 +156,9 @@ fn sections() -> [(&'static str, &'static [Key<Settings>]); 20] {
         of::<Ingest>(),
         of::<Derive>(),
         of::<Redis>(),
+        of::<UpstreamLimits>(),
+        of::<Features>(),
+        of::<Canary>(),
         of::<Watch>(),
         of::<Dashboard>(),
         of::<Metrics>(),
@@ -148,7 +166,7 @@ fn sections() -> [(&'static str, &'static [Key<Settings>]); 20] {
     ]
 }
 
-/// Every key of the tree, in the order of the documentation. Namespaces have their own.
+/// Every key of the tree, in the order of the documentation. Namespaces and upstreams have their own.
 pub fn keys() -> impl Iterator<Item = &'static Key<Settings>> {
     sections().into_iter().flat_map(|(_, keys)| keys)
 }
@@ -181,7 +199,8 @@ impl Derive {
 }
 
 impl Settings {
-    /// Where the value at `path` comes from; a namespace's path is `namespace.` and its name.
+    /// Where the value at `path` comes from; a namespace's path is `namespace.` and its name, an upstream's `upstream.` and
+    /// its name, with `.canary` for the candidate's settings of it.
     #[must_use]
     pub fn origin(&self, path: &str) -> Origin {
         self.provenance.get(path).cloned().unwrap_or(Origin::Default)
@@ -225,6 +244,13 @@ impl Settings {
             self.redis.url.is_some(),
             "samples are read from Redis (redis.url); events between nodes do not go through Redis: for those, nodes share a PostgreSQL store".to_owned(),
         );
+        for upstream in self.upstreams.iter().filter(|it| it.tells_secret()) {
+            let text = format!(
+                "upstream `{}` is sent its secret over ws: it can be read on the way; use wss",
+                upstream.name()
+            );
+            notice(true, text);
+        }
         notice(weak.is_some(), "the signing key is weak: anybody could make tokens".to_owned());
         notices
     }

@@ -15,6 +15,7 @@ mod overview;
 mod query;
 mod rates;
 mod tap;
+mod upstreams;
 mod watcher;
 
 use std::future::Future;
@@ -137,6 +138,12 @@ pub const WATCHABLES: &[Watchable] = &[
         path: "/api/admin/connections/{id}",
         parameters: &[],
         produce: Produce::List(connections::one),
+    },
+    Watchable {
+        name: "upstreams",
+        path: "/api/admin/upstreams",
+        parameters: upstreams::PARAMETERS,
+        produce: Produce::List(|app, query, again| Box::pin(upstreams::list(app, query, again))),
     },
 ];
 

@@ -4,7 +4,9 @@
 //! counted up and down. Each shard fills a [`Current`], the results are merged, and the server
 //! adds what only it knows (limits, draining).
 
-use crate::labels::{Alert, Codec, MemoryClass, SelfCheck, Severity, Transport};
+use crate::labels::{
+    Alert, CanaryVerdict, Codec, MemoryClass, SelfCheck, Severity, Transport, UpstreamState, UpstreamTrack,
+};
 use crate::layout::{DURATION_MS, QUEUE_BYTES, SUBSCRIPTIONS};
 
 /// The most bounds a [`Spread`] can have.
@@ -64,9 +66,13 @@ impl Spread {
 }
 
 /// The upstream streams of a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// All of it is read at one moment, so that those created less those cleaned up are [`Upstreams::active`] and
+/// [`Upstreams::uncleaned`] together, and so are the sums of [`Upstreams::by_state`] and [`Upstreams::by_track`] the
+/// active ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upstreams {
-    /// Connected now.
+    /// There now and not ended, whether connected or still trying.
     pub active: u64,
     /// The most at a time since the start.
     pub high_water: u64,
@@ -76,6 +82,34 @@ pub struct Upstreams {
     pub limit: u64,
     /// Ended, and something is left of them.
     pub uncleaned: u64,
+    /// Created since the start. It is read with the others, so that what was created less what was cleaned is, in every
+    /// scrape, what is active or uncleaned.
+    pub created: u64,
+    /// Ended since the start, with nothing left of them.
+    pub cleaned: u64,
+    /// The active ones by where they are, indexed by [`UpstreamState`].
+    pub by_state: [u64; UpstreamState::COUNT],
+    /// The active ones by the settings they run on, indexed by [`UpstreamTrack`].
+    pub by_track: [u64; UpstreamTrack::COUNT],
+    /// What the server thinks of the candidate; [`CanaryVerdict::Off`] if there is none.
+    pub verdict: CanaryVerdict,
+}
+
+impl Default for Upstreams {
+    fn default() -> Self {
+        Self {
+            active: 0,
+            high_water: 0,
+            high_water_today: 0,
+            limit: 0,
+            uncleaned: 0,
+            created: 0,
+            cleaned: 0,
+            by_state: [0; UpstreamState::COUNT],
+            by_track: [0; UpstreamTrack::COUNT],
+            verdict: CanaryVerdict::Off,
+        }
+    }
 }
 
 /// The present quantities of a shard or, merged, of the node.

@@ -318,6 +318,41 @@ labels! {
         Closed = "closed",
     }
 
+    /// Where an upstream stream is: being connected, with a link that is connected, waiting for its next attempt,
+    /// waiting for its upstream's circuit, or given up until somebody restarts it. A stream of two links is where the
+    /// better one is.
+    UpstreamState {
+        Connecting = "connecting",
+        Live = "live",
+        Waiting = "waiting",
+        Circuit = "circuit",
+        Failed = "failed",
+    }
+
+    /// What became of a message of an upstream: it was published; it had come from another link before; it is no event
+    /// (an answer, a heartbeat, a key that nobody wants, garbage); there were too many; the channel did not take it.
+    UpstreamMessage {
+        Published = "published",
+        Duplicate = "duplicate",
+        Unmapped = "unmapped",
+        Dropped = "dropped",
+        Refused = "refused",
+    }
+
+    /// Which settings an upstream stream runs on: those that everybody has, or the candidate's.
+    UpstreamTrack { Stable = "stable", Canary = "canary" }
+
+    /// What the server thinks of the candidate: there is none; too few streams to say; it is no worse; it is worse,
+    /// but has not been for long; it has been worse for as long as is allowed; it was taken back.
+    CanaryVerdict {
+        Off = "off",
+        Insufficient = "insufficient",
+        Pass = "pass",
+        Suspect = "suspect",
+        Fail = "fail",
+        RolledBack = "rolled_back",
+    }
+
     /// Where a page of history came from.
     ReadSource { Ring = "ring", Cache = "cache", Store = "store" }
 

@@ -10,7 +10,8 @@ use crate::labels::{
     GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryPart,
     MessageError, MessageType, PresenceDrop, PresenceEvent, PublishOutcome, PublishSource, RateScope,
     ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal,
-    SampleSource, SlowAction, Status, StoreFailure, TlsResult, UpstreamError, Visibility,
+    SampleSource, SlowAction, Status, StoreFailure, TlsResult, UpstreamError, UpstreamMessage, UpstreamTrack,
+    Visibility,
 };
 
 /// Upper bounds of buckets, and where to begin the search for a value's bucket.
@@ -217,11 +218,15 @@ places! { FIXED @ 0;
     CLIENT_HANDLER: histogram(&LATENCY_NS),
     CLIENT_GAPS_HEALED: 1,
     LOOP_LAG: Loop::COUNT * histogram(&LATENCY_NS),
-    UPSTREAM_CREATED: 1,
-    UPSTREAM_CLEANED: 1,
-    UPSTREAM_ATTEMPTS: 1,
-    UPSTREAM_RETRIES: 1,
-    UPSTREAM_ERRORS: UpstreamError::COUNT,
+    UPSTREAM_ATTEMPTS: UpstreamTrack::COUNT,
+    UPSTREAM_RETRIES: UpstreamTrack::COUNT,
+    UPSTREAM_ERRORS: UpstreamTrack::COUNT * UpstreamError::COUNT,
+    UPSTREAM_MESSAGES: UpstreamMessage::COUNT,
+    UPSTREAM_BYTES: 1,
+    UPSTREAM_MISSING: 1,
+    UPSTREAM_FAILOVERS: 1,
+    UPSTREAM_CIRCUITS: 1,
+    UPSTREAM_REFUSED: 1,
 }
 
 // One row for each event type.

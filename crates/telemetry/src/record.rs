@@ -17,7 +17,8 @@ use crate::labels::{
     HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryPart, MessageError,
     MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
     ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource,
-    SlowAction, Status, StoreFailure, TlsResult, UpstreamError, Visibility, close_code_index,
+    SlowAction, Status, StoreFailure, TlsResult, UpstreamError, UpstreamMessage, UpstreamTrack, Visibility,
+    close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 
@@ -514,25 +515,45 @@ impl<W: Writer> Recorder<W> {
         self.observe_ns(place, &at::LATENCY_NS, ns, 1);
     }
 
-    /// An upstream stream was created.
-    pub fn upstream_created(&self) {
-        self.add(at::UPSTREAM_CREATED, 1);
+    /// An upstream stream of a track is connected to; `again` if it was before, or this was tried before.
+    pub fn upstream_attempt(&self, track: UpstreamTrack, again: bool) {
+        self.add(at::UPSTREAM_ATTEMPTS + track as usize, 1);
+        self.add(at::UPSTREAM_RETRIES + track as usize, u64::from(again));
     }
 
-    /// An upstream stream ended and nothing is left of it.
-    pub fn upstream_cleaned(&self) {
-        self.add(at::UPSTREAM_CLEANED, 1);
+    /// An upstream stream of a track, or an attempt at one, failed.
+    pub fn upstream_failed(&self, track: UpstreamTrack, error: UpstreamError) {
+        self.add(at::UPSTREAM_ERRORS + track as usize * UpstreamError::COUNT + error as usize, 1);
     }
 
-    /// An upstream stream is connected to; `again` if it was before, or this was tried before.
-    pub fn upstream_attempt(&self, again: bool) {
-        self.add(at::UPSTREAM_ATTEMPTS, 1);
-        self.add(at::UPSTREAM_RETRIES, u64::from(again));
+    /// `n` messages of upstreams came to the same end.
+    pub fn upstream_messages(&self, result: UpstreamMessage, n: u64) {
+        self.add(at::UPSTREAM_MESSAGES + result as usize, n);
     }
 
-    /// An upstream stream, or an attempt at one, failed.
-    pub fn upstream_failed(&self, error: UpstreamError) {
-        self.add(at::UPSTREAM_ERRORS + error as usize, 1);
+    /// Payloads of so many bytes came from an upstream.
+    pub fn upstream_received(&self, bytes: u64) {
+        self.add(at::UPSTREAM_BYTES, bytes);
+    }
+
+    /// `n` messages never came: their numbers were passed over, on every link.
+    pub fn upstream_missing(&self, n: u64) {
+        self.add(at::UPSTREAM_MISSING, n);
+    }
+
+    /// A link of an upstream stream took over from another.
+    pub fn upstream_failover(&self) {
+        self.add(at::UPSTREAM_FAILOVERS, 1);
+    }
+
+    /// The circuit of an upstream opened.
+    pub fn upstream_circuit_opened(&self) {
+        self.add(at::UPSTREAM_CIRCUITS, 1);
+    }
+
+    /// An upstream stream was wanted and not created, because there are as many as there may be.
+    pub fn upstream_refused(&self) {
+        self.add(at::UPSTREAM_REFUSED, 1);
     }
 
     // --- how ---

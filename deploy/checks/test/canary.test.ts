@@ -44,7 +44,7 @@ it('operators refuse what is no duration, and a kind that nobody knows', () => {
 
 it('asks only for what the server has', () => {
   const queries = [...metrics(rendered('argo')), ...flaggers(rendered('flagger'))];
-  expect(queries.length).toBe(7);
+  expect(queries.length).toBe(9);
   expect(queries.flatMap(({ where, query }) => problems(query).map((problem) => `${where}: ${problem}`))).toEqual([]);
   for (const [right, wrong] of [['websocket_connections_total', 'websocket_connection_total'], ['status=', 'state='], ['rate(', 'round(']] as const) {
     expect(problems(metric('connection-errors').query.replaceAll(right, wrong))).not.toEqual([]);
@@ -69,6 +69,7 @@ describe('what Argo decides', () => {
     ['connection-errors', [0.051], false], ['connection-errors', [-0.2], true], ['stream-errors', [], true],
     ['stream-errors', [Number.NaN], true], ['stream-errors', [0.2], false], ['retry-rate', [], true],
     ['retry-rate', [Number.NaN], true], ['retry-rate', [1.5], true], ['retry-rate', [1.6], false], ['retry-rate', [Infinity], false],
+    ['own-verdict', [], true], ['own-verdict', [Number.NaN], true], ['own-verdict', [0], true], ['own-verdict', [1], false],
   ] as const)('%s of %j is well: %s', (name, result, well) => {
     expect(holds(metric(name).condition, result)).toBe(well);
   });
@@ -80,8 +81,9 @@ describe('what Argo decides', () => {
   });
 
   it('is a rollback within three minutes of errors', () => {
-    for (const { where, metric: { interval, failureLimit } } of metrics(rendered('argo'))) {
-      expect([where, interval, failureLimit]).toEqual([where, '30s', 2]);
+    for (const { name, where, metric: { interval, failureLimit } } of metrics(rendered('argo'))) {
+      // Servers give their verdict after three minutes of errors, so the first is enough.
+      expect([where, interval, failureLimit]).toEqual([where, '30s', name === 'own-verdict' ? 0 : 2]);
       // The third measurement; and errors weigh in a range of two minutes from half of it on.
       expect(seconds(String(interval)) * (Number(failureLimit) + 1) + seconds('1m')).toBeLessThanOrEqual(PATIENCE);
     }
@@ -124,9 +126,28 @@ const RETRIES: readonly (readonly [string, Scene['series'], number | null])[] = 
   ['nothing is stable', retries({ canary: { retries: 3, active: 10 } }), 1],
 ];
 
+/** Servers of a track that think so of the settings that they try. */
+function verdicts(track: string, ...all: readonly string[]): { readonly [series: string]: string } {
+  return Object.fromEntries(all.flatMap((own, at) => ['off', 'pass', 'suspect', 'fail', 'rolled_back'].map((verdict) =>
+    [`ws_manager_canary_verdict{namespace="pulsewire",track="${track}",pod="${pod(track)}",instance="${at}",verdict="${verdict}"}`, `${Number(own === verdict)}x20`])));
+}
+
+const VERDICTS: readonly (readonly [string, Scene['series'], number | null])[] = [
+  ['the canary tries nothing', verdicts('canary', 'off'), 0],
+  ['the canary is not sure yet', verdicts('canary', 'suspect', 'pass'), 0],
+  ['one of two finds it worse', verdicts('canary', 'fail', 'pass'), 1],
+  ['both do, and one has taken it back', verdicts('canary', 'fail', 'rolled_back'), 2],
+  ['only what is stable tries settings', { ...verdicts('canary', 'off'), ...verdicts('stable', 'fail') }, 0],
+  ['there is no canary', verdicts('stable', 'rolled_back'), null],
+];
+
+/** A query of Flagger's. */
+function flagger(name: string): string {
+  return flaggers(rendered('flagger')).find(({ where }) => where.endsWith(name))?.query ?? '';
+}
+
 describe.skipIf(!isInstalled)('what Prometheus answers', () => {
   it('of errors and retries, with and without the other side', () => {
-    const flagger = (name: string): string => flaggers(rendered('flagger')).find(({ where }) => where.endsWith(name))?.query ?? '';
     const scenes = ([[ERRORS, 'connection-errors'], [RETRIES, 'retry-rate']] as const).flatMap(([cases, name]) => cases.flatMap(([, series, answer]) => [
       { query: metric(name).query, series, at: '10m', answer },
       // Flagger is answered 0 where there is nothing to judge.
@@ -135,6 +156,16 @@ describe.skipIf(!isInstalled)('what Prometheus answers', () => {
     expect(differences(scenes)).toBe('');
     const [first] = scenes;
     expect(first && differences([{ ...first, answer: 1 }])).toContain('FAILED');
+  });
+
+  it('of what servers think of the settings that they try', () => {
+    const scenes = VERDICTS.flatMap(([, series, answer]) => [
+      { query: metric('own-verdict').query, series, at: '10m', answer },
+      { query: flagger('own-verdict'), series, at: '10m', answer: answer ?? 0 },
+    ]);
+    expect(differences(scenes)).toBe('');
+    const range = trees(at(ofKind(rendered('flagger'), 'Canary')[0], 'spec', 'analysis', 'metrics')).find(({ name }) => name === 'own-verdict');
+    expect(at(range, 'thresholdRange')).toEqual({ max: 0 });
   });
 
   it('of a canary that is up, down and not there', () => {
@@ -156,12 +187,16 @@ it('the canary gets a tenth of new connections', () => {
   expect(Number(text(canary, 'spec', 'replicas')) / (least + 1)).toBe(0.1);
 });
 
-it('the canary differs from what is stable by its labels and its image', () => {
+it('the canary differs from what is stable by its labels, its image and that it tries settings', () => {
   const [stable, canary] = ['pulsewire', 'pulsewire-canary'].map((name) => ofKind(rendered('plain'), 'Deployment').find(({ metadata }) => metadata.name === name));
   const image = ['spec', 'template', 'spec', 'containers', 0, 'image'] as const;
   expect(text(canary, ...image)).not.toBe(text(stable, ...image));
   const labels = { ...(at(stable, 'spec', 'template', 'metadata', 'labels') as Tree), track: 'canary', 'app.kubernetes.io/component': 'canary' };
   expect(at(canary, 'spec', 'template', 'metadata', 'labels')).toEqual(labels);
-  const same = JSON.stringify(at(stable, 'spec', 'template', 'spec')).replace(text(stable, ...image), text(canary, ...image));
-  expect(JSON.stringify(at(canary, 'spec', 'template', 'spec'))).toBe(same);
+  const same = structuredClone(at(stable, 'spec', 'template', 'spec')) as { containers: { image: string; env: Tree[] }[] };
+  const [gateway] = same.containers;
+  if (!gateway) throw new Error('there is no container');
+  gateway.image = text(canary, ...image);
+  gateway.env.push({ name: 'USE_NEW_WS_MANAGER', value: 'true' });
+  expect(at(canary, 'spec', 'template', 'spec')).toEqual(same);
 });

@@ -92,11 +92,12 @@ it('may do what it does, and no more', () => {
   expect(list(rules[0]?.['resourceNames'])).toEqual([text(target, 'value')]);
 });
 
-it('is told by the alert of the rules', () => {
+it('is told by the alerts of the rules: after three minutes, which a server has waited that gives its verdict', () => {
   const rules = ofKind(render('canary/plain'), 'PrometheusRule').flatMap((each) => trees(at(each, 'spec', 'groups'))).flatMap((group) => trees(group['rules']));
   const telling = rules.filter((rule) => text(rule, 'labels', 'action') === 'rollback');
-  expect(telling.map((rule) => rule['alert'])).toEqual(['WSManagerCanaryRollback']);
-  expect(text(telling[0], 'for')).toBe('3m');
+  expect(telling.map((rule) => [rule['alert'], rule['for']])).toEqual([['WSManagerCanaryRollback', '3m'], ['WSManagerCanaryVerdict', undefined]]);
+  // A stable server's verdict takes no canary away.
+  expect(text(telling[1], 'expr')).toContain('track="canary"');
 });
 
 it('is told by Alertmanager as both pages say: at its path, with a token', () => {

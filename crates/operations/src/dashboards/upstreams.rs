@@ -10,7 +10,7 @@ pub(super) fn board(pack: &Pack) -> Board {
         title: "Upstreams and Canary",
         description: "Streams to upstreams (WSManager), and a canary compared with the stable servers.",
         tracks: Tracks::Apart,
-        rows: vec![upstreams(), canary(), canary_clients(pack), which()],
+        rows: vec![upstreams(), messages(), candidate(), canary(), canary_clients(pack), which()],
     }
 }
 
@@ -21,8 +21,8 @@ fn upstreams() -> Row {
             lines(
                 "Active Connections",
                 "short",
-                "Streams to upstreams that are open, with the number from which it is a leak: 100, or most of what is allowed. Grows without end: see Stream \
-                 Lifecycle; `POST /api/admin/upstreams/cleanup` closes idle ones.",
+                "Streams to upstreams that there are, connected or still trying, with the number from which it is a leak: 100, or most of what is allowed. Grows without end: see Stream \
+                 Lifecycle; `pulsewire upstreams cleanup` closes idle ones.",
             )
             .query("{{instance}}", r#"sum by (instance) (ws_manager_active_connections{@,track=~"$track"})"#)
             .limit(
@@ -50,15 +50,15 @@ fn upstreams() -> Row {
             lines(
                 "High Water Mark",
                 "short",
-                "The most streams that were open at once, since the server started and in its present window.",
+                "The most streams that there were at once, since the server started and since midnight UTC.",
             )
             .query("since start, {{instance}}", r#"max by (instance) (ws_manager_active_connections_hwm{@,track=~"$track"})"#)
             .query("window, {{instance}}", r#"max by (instance) (ws_manager_active_connections_hwm_window{@,track=~"$track"})"#),
             lines(
                 "Streams Not Cleaned Up",
                 "short",
-                "Streams created that are neither open nor cleaned up: what cleanup owes. 20 and more for a quarter of an \
-                 hour is a bug: force it with `POST /api/admin/upstreams/cleanup` and report it.",
+                "Streams that have ended and of which something is left: what cleanup owes. 20 and more for a quarter of an \
+                 hour is a bug: keep the log, and report it.",
             )
             .bands([(20.0, RED)])
             .query("{{instance}}", r#"sum by (instance) (ws_manager_streams_uncleaned{@,track=~"$track"})"#)
@@ -86,6 +86,102 @@ fn upstreams() -> Row {
             .word("1", "up", "green")
             .word("2", "draining", ORANGE)
             .alerts(&["WSManagerServiceDown"]),
+        ],
+    )
+}
+
+fn messages() -> Row {
+    open(
+        "Streams and Messages",
+        vec![
+            lines(
+                "Streams by State",
+                "short",
+                "Where streams are. `waiting`: for the next attempt; `circuit`: attempts at its upstream keep failing, and one \
+                 is made each half minute; `failed`: given up, until `pulsewire upstreams restart`.",
+            )
+            .stacked()
+            .query("{{state}}", r#"sum by (state) (ws_manager_streams{@,track=~"$track"})"#)
+            .alerts(&["WSManagerStreamsFailed", "WSManagerCircuitOpen"]),
+            lines(
+                "Upstream Messages",
+                "cps",
+                "Messages of upstreams in a second, by what became of them. `duplicate`: the other link was first; `unmapped`: \
+                 no event, such as an answer or a heartbeat, or a format that has changed; `dropped`: more than are taken; \
+                 `refused`: the channel did not take them.",
+            )
+            .query("{{result}}", r#"sum by (result) (rate(ws_manager_messages_total{@,track=~"$track"}[@]))"#),
+            lines("Upstream Traffic", "Bps", "Bytes of the payloads of upstreams' messages in a second.")
+                .query("{{instance}}", r#"sum by (instance) (rate(ws_manager_received_bytes_total{@,track=~"$track"}[@]))"#),
+            lines(
+                "Missing and Refused",
+                "cpm",
+                "In a minute: numbers of upstreams' sequences that never came, on any link; and streams that somebody wanted \
+                 and that were not created because there are as many as there may be (`upstreams.streams_max`).",
+            )
+            .query("messages missing", r#"sum(rate(ws_manager_missing_messages_total{@,track=~"$track"}[@])) * 60"#)
+            .query("streams refused", r#"sum(rate(ws_manager_refused_total{@,track=~"$track"}[@])) * 60"#),
+            lines(
+                "Fail-Overs and Circuits",
+                "cpm",
+                "In a minute: links of a stream that took over from another; and circuits that opened, each after failures in \
+                 a row, so that an upstream is left alone for a while.",
+            )
+            .query("fail-overs", r#"sum(rate(ws_manager_failovers_total{@,track=~"$track"}[@])) * 60"#)
+            .query("circuits opened", r#"sum(rate(ws_manager_circuit_opened_total{@,track=~"$track"}[@])) * 60"#),
+        ],
+    )
+}
+
+/// What one server compares; [`canary`] is what Prometheus compares over servers.
+fn candidate() -> Row {
+    open(
+        "Candidate Settings against Stable: Within Servers",
+        vec![
+            states(
+                "Verdict",
+                "short",
+                "What each server thinks of the settings that it tries on a share of its streams (`pulsewire upstreams canary` \
+                 says why). `insufficient`: too few streams to say. `suspect`: worse, but not for long. `fail`: take it back; \
+                 with `canary.rollback` the server does so itself.",
+            )
+            .query(
+                "{{instance}}",
+                r#"sum by (instance) (ws_manager_canary_verdict{@,track=~"$track",verdict="off"}) * 0
++ sum by (instance) (ws_manager_canary_verdict{@,track=~"$track",verdict="insufficient"})
++ 2 * sum by (instance) (ws_manager_canary_verdict{@,track=~"$track",verdict="pass"})
++ 3 * sum by (instance) (ws_manager_canary_verdict{@,track=~"$track",verdict="suspect"})
++ 4 * sum by (instance) (ws_manager_canary_verdict{@,track=~"$track",verdict="fail"})
++ 5 * sum by (instance) (ws_manager_canary_verdict{@,track=~"$track",verdict="rolled_back"})"#,
+            )
+            .word("0", "off", "transparent")
+            .word("1", "insufficient", BLUE)
+            .word("2", "pass", "green")
+            .word("3", "suspect", ORANGE)
+            .word("4", "fail", RED)
+            .word("5", "rolled back", RED)
+            .alerts(&["WSManagerCanaryVerdict"]),
+            lines("Streams by Settings", "short", "Streams on the settings that everybody has, and on the candidate's.")
+                .query("{{settings}}", r#"sum by (settings) (ws_manager_track_streams{@,track=~"$track"})"#),
+            lines(
+                "Failed Attempts by Settings",
+                "percentunit",
+                "Errors of streams, of the attempts to open one. The candidate is worse above 1.5 times stable, if several of \
+                 its streams show it and chance would hardly make it.",
+            )
+            .query(
+                "{{settings}}",
+                r#"sum by (settings) (rate(ws_manager_track_errors_total{@,track=~"$track"}[@])) / (sum by (settings) (rate(ws_manager_track_attempts_total{@,track=~"$track"}[@])) > 0)"#,
+            ),
+            lines(
+                "Retries per Stream by Settings",
+                "cps",
+                "Retries in a second for each stream, so that the candidate's tenth compares with the rest.",
+            )
+            .query(
+                "{{settings}}",
+                r#"sum by (settings) (rate(ws_manager_track_retries_total{@,track=~"$track"}[@])) / clamp_min(sum by (settings) (avg_over_time(ws_manager_track_streams{@,track=~"$track"}[@])), 1)"#,
+            ),
         ],
     )
 }

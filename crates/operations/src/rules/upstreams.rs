@@ -1,6 +1,8 @@
 //! Document 002: upstream streams, and the canary that is compared with the stable servers.
 //!
 //! Servers of both tracks are scraped with a label `track`, `canary` or `stable`, and share cluster, namespace and job.
+//! A server compares settings as well: a share of its own streams runs on the candidate's, its series of these have a
+//! label `settings`, and what it thinks of them is `ws_manager_canary_verdict`.
 
 use super::query::{IN_JOB, INSTANCE, JOB, PERCENT, SERVER, VALUE, increase, rate};
 use super::{Alert, File, Group, Rule, Severity, alert, record};
@@ -11,8 +13,9 @@ const ERRORS: &str = "ws_manager_stream_errors_total";
 const RETRIES: &str = "ws_manager_retry_count_total";
 
 pub(super) fn file(pack: &Pack) -> File {
-    let alerts = [down(pack), leak(pack), retries(pack), cleanup(pack)];
-    let canary = [canary_errors(pack), canary_retries(pack), rollback(pack)];
+    let alerts = [down(pack), leak(pack), retries(pack), cleanup(pack), failed(pack), circuit(pack)];
+    let canary =
+        [canary_errors(pack), canary_retries(pack), rollback(pack), verdict_of_canary(pack), verdict(pack)];
     let rules = |alerts: Vec<Alert>| {
         alerts.into_iter().map(|alert| Alert { component: "ws-manager", ..alert }.into()).collect()
     };
@@ -84,7 +87,7 @@ fn leak(pack: &Pack) -> Alert {
         ),
         hold: "5m",
         summary: format!("{SERVER} holds many upstream streams"),
-        description: format!("{VALUE} upstream streams are connected."),
+        description: format!("{VALUE} upstream streams are there, connected or trying."),
         why: "Document 002's 100, or most of what the server allows, if it says how many.",
         when: "a server has more than 80 % of the upstream streams it allows, or more than 100 if it names no limit".to_owned(),
         from: "document 002; the 80 % are ours",
@@ -115,6 +118,33 @@ fn cleanup(pack: &Pack) -> Alert {
         when: "a server has something left of 20 upstream streams that have ended".to_owned(),
         from: "document 002",
         ..alert(pack, "WSManagerCleanupLag", Severity::Warning, "cleanup_lag")
+    }
+}
+
+fn failed(pack: &Pack) -> Alert {
+    Alert {
+        expr: format!("sum by ({INSTANCE}) (ws_manager_streams{{state=\"failed\"}}) > 0"),
+        hold: "5m",
+        summary: format!("{SERVER} has given upstream streams up"),
+        description: format!("{VALUE} have failed as often as they may and wait to be restarted."),
+        when: "a server has given an upstream stream up (`attempts_max`), and nobody has restarted it"
+            .to_owned(),
+        from: "ours",
+        ..alert(pack, "WSManagerStreamsFailed", Severity::Warning, "streams_failed")
+    }
+}
+
+fn circuit(pack: &Pack) -> Alert {
+    Alert {
+        expr: format!("sum by ({INSTANCE}) (max_over_time(ws_manager_streams{{state=\"circuit\"}}[5m])) > 0"),
+        hold: "10m",
+        summary: format!("{SERVER} does not get through to an upstream"),
+        description: format!("{VALUE} streams wait because attempts at their upstream keep failing."),
+        why: "The most of five minutes: every half minute one stream tries, and is not among them meanwhile. Retries alone \
+              do not tell, for they become rare.",
+        when: "the circuit of an upstream has been open again and again for 10 minutes".to_owned(),
+        from: "ours",
+        ..alert(pack, "WSManagerCircuitOpen", Severity::Warning, "circuit")
     }
 }
 
@@ -189,5 +219,37 @@ fn rollback(pack: &Pack) -> Alert {
             .to_owned(),
         from: "document 002's 3 minutes; 5 % and 5 are ours",
         ..alert(pack, "WSManagerCanaryRollback", Severity::Critical, "canary")
+    }
+}
+
+/// A server says that the candidate's settings are worse, or that it has taken them back.
+const WORSE: &str = "verdict=~\"fail|rolled_back\"";
+
+fn verdict_of_canary(pack: &Pack) -> Alert {
+    Alert {
+        expr: format!("max by ({JOB}) (ws_manager_canary_verdict{{track=\"canary\",{WORSE}}}) == 1"),
+        labels: vec![("track", "canary"), ("action", "rollback")],
+        summary: format!("Roll the canary of {IN_JOB} back: it says so itself"),
+        description: "A server of the canary has found the settings that it tries worse than the others."
+            .to_owned(),
+        why: "What whoever rolls back acts on. It holds no longer, for the server has waited its three minutes.",
+        when: "a server of the canary finds the candidate's settings worse, or has taken them back"
+            .to_owned(),
+        from: "document 002; the server's own comparison",
+        ..alert(pack, "WSManagerCanaryVerdict", Severity::Critical, "canary")
+    }
+}
+
+fn verdict(pack: &Pack) -> Alert {
+    Alert {
+        expr: format!("max by ({INSTANCE}, verdict) (ws_manager_canary_verdict{{track!=\"canary\",{WORSE}}}) == 1"),
+        summary: format!("{SERVER} finds the candidate's settings worse"),
+        description: "Its verdict is {{ $labels.verdict }}; rolled_back: it has taken them back, and nothing is left to be done \
+                      at once."
+            .to_owned(),
+        why: "No canary is scaled away for it: the server serves everybody, and only a share of its streams is worse.",
+        when: "any other server finds the candidate's settings worse, or has taken them back".to_owned(),
+        from: "document 002; the server's own comparison",
+        ..alert(pack, "WSManagerCanaryVerdict", Severity::Warning, "canary")
     }
 }

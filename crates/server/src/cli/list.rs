@@ -52,6 +52,7 @@ pub(super) enum Shape {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Column {
     pub(super) title: &'static str,
+    /// A field of the row, or with a point one of its part.
     pub(super) field: &'static str,
     pub(super) shape: Shape,
 }
@@ -68,7 +69,10 @@ impl Column {
 
     /// The field of a row as it is shown; `-` for what was not measured.
     pub(super) fn cell(&self, row: &Value, now: Timestamp) -> String {
-        let value = &row[self.field];
+        let value = match self.field.split_once('.') {
+            None => &row[self.field],
+            Some((part, field)) => &row[part][field],
+        };
         let number = |unit| value.as_f64().map_or_else(nothing, |number| number_text(number, unit));
         match self.shape {
             Shape::Text(most) => text(value, most),
@@ -214,8 +218,22 @@ pub(super) fn rest(document: &Value, columns: &[Column]) -> Option<String> {
         () if matched == 0 && total > 0 => Some(format!("none of {total} matches --filter")),
         () if matched < total => Some(format!("{shown} of {matched} that match, of {total}")),
         () if shown < matched => Some(format!("{shown} of {matched}; --limit and --filter show others")),
-        () => None,
+        () => without_streams(document),
     }
+}
+
+/// Names that are told of what has no row at most.
+const NAMED_MAX: usize = 8;
+
+/// The upstreams that have no stream, and so no row.
+fn without_streams(document: &Value) -> Option<String> {
+    let declared = document["declared"].as_array()?.iter().filter(|upstream| upstream["streams"] == 0);
+    let mut names: Vec<String> =
+        declared.filter_map(|upstream| upstream["name"].as_str()).map(printable).collect();
+    let more = names.len().saturating_sub(NAMED_MAX);
+    names.truncate(NAMED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!names.is_empty()).then(|| format!("declared, without a stream: {}{more}", names.join(", ")))
 }
 
 #[cfg(test)]
@@ -275,6 +293,29 @@ mod tests {
         assert_eq!(rest(1, 1), None);
         assert_eq!(rest(9, 0).unwrap(), "none of 9 matches --filter");
         assert!(rest(9, 9).unwrap().starts_with("1 of 9; --limit"));
+    }
+
+    #[test]
+    fn what_is_declared_and_has_no_row_is_named() {
+        let upstreams = |names: std::ops::Range<u32>| -> Vec<Value> {
+            names.map(|n| json!({"name": format!("u{n}"), "streams": u32::from(n == 0)})).collect()
+        };
+        let listed = |names| {
+            rest(
+                &json!({"total": 1, "matched": 1, "rows": [1], "declared": upstreams(names)}),
+                columns::STREAMS,
+            )
+        };
+        assert_eq!(listed(0..1), None);
+        assert_eq!(listed(0..3).unwrap(), "declared, without a stream: u1, u2");
+        assert!(listed(0..20).unwrap().ends_with("u8 and 11 more"), "{:?}", listed(0..20));
+    }
+
+    #[test]
+    fn a_field_of_a_part_is_a_cell() {
+        let stream = json!({"upstream": "quotes", "lastError": {"text": "refused"}});
+        let lines = table(&[stream, json!({})], columns::STREAMS, at(&document()), None);
+        assert!(lines[1].ends_with("refused") && lines[2].ends_with('-'), "{lines:#?}");
     }
 
     #[test]

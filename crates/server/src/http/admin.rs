@@ -11,6 +11,7 @@ mod heap;
 mod operate;
 mod paging;
 pub(crate) mod record;
+mod upstreams;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -33,6 +34,7 @@ pub use guard::{Actor, JsonBody, Viewer};
 pub use heap::heap;
 pub use operate::{audit, drain, events, silence};
 pub use paging::{Paging, Sort};
+pub use upstreams::{canary, cleanup, declare, remove, restart, roll_back};
 
 /// `GET /api/admin/websocket/connections`: how many connections there are, and in which runs.
 ///

@@ -38,6 +38,8 @@ pub struct Verdict {
     above_soft_limit: bool,
     /// A store fails: events of log channels are refused, everything else goes on.
     store_degraded: bool,
+    /// The manager of upstreams does not work: nothing comes from other servers, everything else goes on.
+    upstreams_down: bool,
     /// What is critical by the thresholds, by its title.
     critical: Vec<&'static str>,
 }
@@ -51,7 +53,12 @@ impl Verdict {
         let judge = app.judge.lock();
         let critical = judge.critical(clock::now().wall_ms).filter(|rule| !own.contains(&rule.alert));
         let critical = critical.map(|rule| rule.title).collect();
-        Self { critical, stopping: app.stopping.load(Ordering::Relaxed), ..Self::new(surveyed) }
+        Self {
+            critical,
+            stopping: app.stopping.load(Ordering::Relaxed),
+            upstreams_down: !app.upstreams.is_well(),
+            ..Self::new(surveyed)
+        }
     }
 
     fn new(surveyed: &Surveyed) -> Self {
@@ -72,7 +79,12 @@ impl Verdict {
     pub fn status(&self) -> &'static str {
         if !self.is_ready() {
             "unhealthy"
-        } else if self.full || self.above_soft_limit || self.store_degraded || !self.critical.is_empty() {
+        } else if self.full
+            || self.above_soft_limit
+            || self.store_degraded
+            || self.upstreams_down
+            || !self.critical.is_empty()
+        {
             "degraded"
         } else {
             "healthy"
@@ -91,6 +103,12 @@ impl Verdict {
         status_if(self.is_ready())
     }
 
+    /// Whether the manager of upstreams works. A node whose manager does not is still ready: it serves its clients.
+    #[must_use]
+    pub fn has_upstreams(&self) -> bool {
+        !self.upstreams_down
+    }
+
     /// Why the node is not healthy.
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {
@@ -101,6 +119,10 @@ impl Verdict {
             (self.full, "all connections the node allows are there; new ones are refused"),
             (self.above_soft_limit, "more connections than limits.connections_soft"),
             (self.store_degraded, "the store fails: events of log channels are refused; the log says why"),
+            (
+                self.upstreams_down,
+                "the upstream manager does not work: nothing comes from other servers; the log says why",
+            ),
         ];
         let all = all.into_iter().filter(|(holds, _)| *holds).map(|(_, reason)| reason.to_owned());
         let critical = self.critical.iter();
@@ -254,6 +276,13 @@ mod tests {
             Verdict { critical: vec!["Message latency"], ..Verdict::new(&surveyed(1, false, false)) };
         assert_eq!((verdict.status(), verdict.http_status()), ("degraded", StatusCode::OK));
         assert!(verdict.reasons()[0].starts_with("Message latency: critical"), "{:?}", verdict.reasons());
+    }
+
+    #[test]
+    fn a_node_whose_upstream_manager_does_not_work_serves_its_clients() {
+        let verdict = Verdict { upstreams_down: true, ..Verdict::new(&surveyed(1, false, false)) };
+        assert_eq!((verdict.status(), verdict.http_status()), ("degraded", StatusCode::OK));
+        assert!(!verdict.has_upstreams() && verdict.reasons()[0].starts_with("the upstream manager"));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Scrapes never cost more than one rendering of each form a second, however many ask: whoever comes
 //! while one is under way waits for it, whoever comes within a second gets the same page. A node that
 //! is not well still answers 200 with what it last knew, because metrics that vanish when they are
-//! needed help nobody; only `HEAD /api/ws/metrics` says 503.
+//! needed help nobody. Only `/api/ws/metrics`, which is about upstreams, says 503: to everybody while
+//! their manager does not work, and to `HEAD` also while the node is not ready. The page comes all the same.
 
 mod custom;
 mod figures;
@@ -36,24 +37,35 @@ pub async fn page(State(app): State<Arc<App>>, caller: Caller) -> Result<Respons
     Ok(rendered(&app, form_of(negotiate(accept(&caller.headers)))).await)
 }
 
-/// `GET /api/ws/metrics`: JSON, unless `format` or `Accept` asks for the exposition.
+/// `GET /api/ws/metrics`: JSON, unless `format` or `Accept` asks for the exposition. 503, with the page, while the
+/// manager of upstreams does not work.
 pub async fn ws_metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
     allowed(&app, &caller).await?;
     let form = ws_form(caller.query(), accept(&caller.headers))?;
-    Ok(rendered(&app, form).await)
+    let mut response = rendered(&app, form).await;
+    if !app.upstreams.is_well() {
+        unavailable(&mut response);
+    }
+    Ok(response)
 }
 
-/// `HEAD /api/ws/metrics`: 200 while the node is well, 503 while it is draining or a shard does not answer.
+/// `HEAD /api/ws/metrics`: 200 while the node is well, 503 while it is draining, a shard does not answer, or the manager
+/// of upstreams does not work.
 pub async fn ws_health(State(app): State<Arc<App>>) -> Response {
     let surveyed = app.scrapes.survey(&app).await;
-    let status = Verdict::of(&app, &surveyed).http_status();
-    let mut response = (status, [(header::CONTENT_TYPE, Form::Json.content_type())]).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    let verdict = Verdict::of(&app, &surveyed);
+    let headers = [(header::CONTENT_TYPE, Form::Json.content_type()), (header::CACHE_CONTROL, "no-store")];
+    let mut response = headers.into_response();
+    if !verdict.is_ready() || !verdict.has_upstreams() {
+        unavailable(&mut response);
     }
     response
+}
+
+/// Makes an answer one that says 503, and that asking again soon is worth while.
+fn unavailable(response: &mut Response) {
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
 }
 
 /// Whether somebody may read figures: everybody, or whoever has the scrapers' token or looks on.
@@ -149,6 +161,18 @@ mod tests {
         check(Some("format=prometheus"), Some(prometheus), Form::OpenMetrics);
         check(Some("format=prometheus"), Some("*/*"), Form::Text);
         check(Some("a=b&format=openmetrics"), None, Form::OpenMetrics);
+    }
+
+    #[test]
+    fn what_is_unavailable_keeps_its_page_and_says_when_to_ask_again() {
+        let mut response =
+            (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], "{}").into_response();
+        unavailable(&mut response);
+        assert_eq!(
+            (response.status(), &response.headers()[header::RETRY_AFTER]),
+            (StatusCode::SERVICE_UNAVAILABLE, &HeaderValue::from_static("1"))
+        );
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
     }
 
     #[test]

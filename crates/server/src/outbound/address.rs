@@ -39,7 +39,7 @@ pub(super) fn is_private_literal(url: &Url) -> bool {
 }
 
 /// Whether `address` can belong to somebody on the internet (IANA special-purpose registries).
-fn is_public(address: IpAddr) -> bool {
+pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => embedded_v4(address).map_or_else(|| is_public_v6(address), is_public_v4),

@@ -10,11 +10,13 @@ use super::{Settings, checks, keys, problem::Problem, sources::Sources};
 
 /// The path under which the namespaces are named together.
 const NAMESPACES: &str = "namespace";
+/// The path under which the upstreams are named together.
+const UPSTREAMS: &str = "upstream";
 
 /// A key whose value a reload would change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// The key, such as `limits.messages_per_minute`; `namespace` for the namespaces together.
+    /// The key, such as `limits.messages_per_minute`; `namespace` for the namespaces together, `upstream` for the upstreams.
     pub path: &'static str,
     /// Whether the running server takes the new value; otherwise it needs a restart.
     pub reloadable: bool,
@@ -28,6 +30,9 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
         changed.map(|key| Change { path: key.path, reloadable: key.reloadable }).collect();
     if old.namespaces != new.namespaces {
         changes.push(Change { path: NAMESPACES, reloadable: false });
+    }
+    if old.upstreams != new.upstreams {
+        changes.push(Change { path: UPSTREAMS, reloadable: true });
     }
     changes
 }

@@ -13,6 +13,7 @@ use super::{
     namespace::{ChannelKind, namespace_of},
     problem::{Origin, Problem},
     sources::Sources,
+    upstream,
 };
 
 /// The shortest signing key, as RFC 7518 §3.2 asks for HS256.
@@ -71,6 +72,7 @@ pub(super) fn check(settings: &Settings, failed: &BTreeSet<String>, sources: &So
     redis(&mut checks);
     scrapers(&mut checks);
     names(&mut checks);
+    checks.problems.extend(upstream::problems(settings));
     if checks.problems.is_empty() && failed.is_empty() {
         checks.problems.extend(crate::auth::keys::problems(settings, &*sources.read));
         checks.problems.extend(crate::tls::Pair::load(settings, &*sources.read).err());

@@ -14,23 +14,12 @@ use super::{
 const NOT_SETTINGS: [&str; 5] =
     ["PULSEWIRE_CONFIG", "PULSEWIRE_URL", "PULSEWIRE_TOKEN", "PULSEWIRE_CA_FILE", "PULSEWIRE_CONTEXT"];
 
-/// Variables of the documents for parts that this build does not have.
-const NOT_BUILT: [(&str, &str); 1] = [("USE_NEW_WS_MANAGER", "cannot manage upstream WebSockets")];
-
 /// Reads the environment into the loader.
 pub(super) fn read(loader: &mut Loader<'_>) {
     let mut variables: Vec<(String, String)> = loader.sources.environment.clone();
     variables.sort();
     let value_of =
         |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    for (name, cannot) in NOT_BUILT {
-        let off = ["", "false", "0", "no", "off"];
-        if value_of(name).is_some_and(|value| !off.contains(&value.trim())) {
-            let what = format!("{name} is set, but this build {cannot} yet");
-            let help = format!("unset it: `env -u {name} pulsewire …`; nothing was started");
-            loader.problems.push(Problem::at(Origin::Environment(name.to_owned()), what).help(help));
-        }
-    }
     listen(loader, value_of("WS_HOST"), value_of("WS_PORT"), value_of("PULSEWIRE_SERVER_LISTEN"));
     for key in keys().filter(|key| key.path != "server.listen") {
         for variable in key.documents {

@@ -16,6 +16,7 @@ use super::{
     problem::{Origin, Problem, nearest},
     sources::DEFAULT_FILE,
     table::Section,
+    upstream,
 };
 
 /// A file's text, to tell lines from offsets.
@@ -70,6 +71,10 @@ fn read_tables(loader: &mut Loader<'_>) {
                 let tables = spans.iter().map(|it| (it.span(), it.get_ref().as_table())).zip(tables);
                 namespaces(loader, &lines, tables.collect());
             }
+            (upstream::NOUN, DeValue::Array(spans), Some(toml::Value::Array(tables))) => {
+                let tables = spans.iter().map(|it| (it.span(), it.get_ref().as_table())).zip(tables);
+                upstreams(loader, &lines, tables.collect());
+            }
             (section, DeValue::Table(spans), Some(toml::Value::Table(mut values))) if is_section(section) => {
                 for (name, _) in spans {
                     let origin = lines.origin(&name.span());
@@ -107,9 +112,15 @@ fn is_section(name: &str) -> bool {
 }
 
 fn unknown_section(name: &str, origin: Origin) -> Problem {
-    if name == "namespace" {
-        return Problem::at(origin, "`namespace`: expected tables, each opened by `[[namespace]]`")
-            .about(name);
+    if ["namespace", upstream::NOUN].contains(&name) {
+        let what = format!("`{name}`: expected tables, each opened by `[[{name}]]`");
+        return Problem::at(origin, what).about(name);
+    }
+    if name == "upstreams" {
+        let what = "`upstreams`: expected a section, opened by `[upstreams]`";
+        return Problem::at(origin, what)
+            .about(name)
+            .help("one upstream is a table opened by `[[upstream]]`");
     }
     if is_section(name) {
         let what = format!("`{name}`: expected a section, opened by `[{name}]`");
@@ -119,10 +130,12 @@ fn unknown_section(name: &str, origin: Origin) -> Problem {
     let mut sections: Vec<&str> = keys().filter_map(|key| key.path.split('.').next()).collect();
     sections.dedup();
     let inside = keys().find(|key| key.path.split('.').nth(1) == Some(name));
-    match (inside, nearest(name, sections.iter().copied().chain(["namespace"]))) {
+    match (inside, nearest(name, sections.iter().copied().chain(["namespace", upstream::NOUN]))) {
         (Some(key), _) => problem.help(format!("did you mean `{}`?", key.path)),
         (None, Some(near)) => problem.help(format!("did you mean the section `[{near}]`?")),
-        (None, None) => problem.help(format!("the sections are {} and namespace", sections.join(", "))),
+        (None, None) => {
+            problem.help(format!("the sections are {}, namespace and upstream", sections.join(", ")))
+        }
     }
 }
 
@@ -137,7 +150,8 @@ fn namespaces(loader: &mut Loader<'_>, lines: &Lines<'_>, tables: Vec<SpannedTab
             loader.fail("namespace", &origin, "expected tables, each opened by `[[namespace]]`");
             continue;
         };
-        let namespace = namespace(loader, lines, spans, values);
+        let mut namespace = Namespace::default();
+        table(loader, lines, spans, values, &mut namespace);
         for required in ["name", "pattern"] {
             if !spans.iter().any(|(name, _)| name.get_ref() == required) {
                 loader.fail(&format!("namespace.{required}"), &origin, "every namespace needs one");
@@ -170,31 +184,52 @@ fn namespaces(loader: &mut Loader<'_>, lines: &Lines<'_>, tables: Vec<SpannedTab
     loader.settings.namespaces = system.into_iter().chain(own).chain(kept).collect();
 }
 
-fn namespace(
+/// Reads the `[[upstream]]` tables; what becomes of them is decided when every source has been read.
+fn upstreams(loader: &mut Loader<'_>, lines: &Lines<'_>, tables: Vec<SpannedTable<'_, '_>>) {
+    for ((span, spans), value) in tables {
+        let origin = lines.origin(&span);
+        let (Some(spans), toml::Value::Table(values)) = (spans, value) else {
+            loader.fail(upstream::NOUN, &origin, "expected tables, each opened by `[[upstream]]`");
+            continue;
+        };
+        let before = loader.problems.len();
+        let mut written = upstream::UpstreamTable::default();
+        let given = table(loader, lines, spans, values, &mut written);
+        let good = loader.problems.len() == before;
+        loader.upstreams.push(upstream::Written { table: written, given, origin, good });
+    }
+}
+
+/// Reads one of several tables of a kind. Returns the keys that it gives, and where.
+fn table<T: Section<T> + 'static>(
     loader: &mut Loader<'_>,
     lines: &Lines<'_>,
     spans: &DeTable<'_>,
     mut values: toml::Table,
-) -> Namespace {
-    let mut namespace = Namespace::default();
-    let keys = <Namespace as Section<Namespace>>::KEYS;
+    into: &mut T,
+) -> Vec<(&'static str, Origin)> {
+    let mut given = Vec::new();
+    let noun = T::KEYS[0].path.split('.').next().unwrap_or_default();
     for (name, _) in spans {
         let (name, origin) = (name.get_ref().as_ref(), lines.origin(&name.span()));
-        let path = format!("namespace.{name}");
-        let Some(key) = keys.iter().find(|key| key.path == path) else {
-            let problem =
-                Problem::at(origin, format!("unknown key `{name}` in `[[namespace]]`")).about(&path);
-            let names = keys.iter().map(|key| key.path.trim_start_matches("namespace."));
-            let near = nearest(name, names).unwrap_or("pattern");
-            loader.problems.push(problem.help(format!("did you mean `{near}`?")));
+        let path = format!("{noun}.{name}");
+        let Some(key) = T::KEYS.iter().find(|key| key.path == path) else {
+            let what = format!("unknown key `{name}` in `[[{noun}]]`");
+            let problem = Problem::at(origin, what).about(&path);
+            let names = T::KEYS.iter().filter_map(|key| key.path.split('.').nth(1));
+            loader.problems.push(match nearest(name, names) {
+                Some(near) => problem.help(format!("did you mean `{near}`?")),
+                None => problem.help("`pulsewire config doc` lists every key"),
+            });
             continue;
         };
         let Some(value) = values.remove(name) else { continue };
-        if let Err(what) = (key.set)(&mut namespace, &Raw::Toml(value), key.range) {
-            loader.fail(&path, &origin, &what);
+        match (key.set)(into, &Raw::Toml(value), key.range) {
+            Ok(()) => given.push((key.path, origin)),
+            Err(what) => loader.fail(&path, &origin, &what),
         }
     }
-    namespace
+    given
 }
 
 /// Adds the keys of `auth.api_keys_file`.

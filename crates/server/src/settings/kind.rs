@@ -12,6 +12,7 @@ use super::secret::{REDACTED, Secret};
 
 pub mod lists;
 pub mod networks;
+pub mod templates;
 pub mod threshold;
 pub use lists::{Pattern, Tags, Texts};
 pub use networks::{Network, Networks};
@@ -140,6 +141,48 @@ impl Kind for Count {
     fn show(value: &usize) -> Value {
         json!(value)
     }
+}
+
+/// A number, whole or not.
+pub struct Number;
+
+impl Kind for Number {
+    type Value = f64;
+    const NAME: &'static str = "number";
+    const EXAMPLE: &'static str = "1.5";
+    fn read(raw: &Raw, range: Range<'_>) -> Result<f64, String> {
+        number::<Self>(raw, range)
+    }
+    fn show(value: &f64) -> Value {
+        json!(value)
+    }
+}
+
+/// A part of a whole, from 0 to 1.
+pub struct Fraction;
+
+impl Kind for Fraction {
+    type Value = f64;
+    const NAME: &'static str = "fraction";
+    const EXAMPLE: &'static str = "0.1";
+    fn read(raw: &Raw, range: Range<'_>) -> Result<f64, String> {
+        number::<Self>(raw, range.or(Some(("0", "1"))))
+    }
+    fn show(value: &f64) -> Value {
+        json!(value)
+    }
+}
+
+fn number<K: Kind>(raw: &Raw, range: Range<'_>) -> Result<f64, String> {
+    let number = match raw {
+        Raw::Text(text) => text.trim().parse().ok(),
+        Raw::Toml(toml::Value::Float(number)) => Some(*number),
+        // What is beyond this is beyond every range, too.
+        Raw::Toml(toml::Value::Integer(number)) => i32::try_from(*number).ok().map(f64::from),
+        Raw::Toml(_) => None,
+    };
+    let number = number.filter(|number: &f64| number.is_finite()).ok_or_else(|| expected::<K>(raw))?;
+    within(raw, number, range, |bound| bound.parse().expect("a declared bound is a number"))
 }
 
 /// A length of time, always with its unit.
@@ -441,6 +484,19 @@ mod tests {
     fn a_value_out_of_range_is_refused_with_the_range() {
         let refusal = Count::read(&text("0"), Some(("1", "10"))).unwrap_err();
         assert_eq!(refusal, "expected a value from 1 to 10, found `0`");
+    }
+
+    #[test]
+    fn numbers_may_have_a_fraction_and_are_finite() {
+        let file = |text: &str| Raw::Toml(format!("v = {text}").parse::<toml::Table>().unwrap()["v"].clone());
+        for (raw, number) in [(text("1.5"), 1.5), (file("0.25"), 0.25), (file("3"), 3.0)] {
+            assert_eq!(Number::read(&raw, Some(("0", "10"))), Ok(number), "{raw:?}");
+        }
+        for raw in [text("nan"), text("inf"), text(""), file("'1'"), file("9223372036854775807"), file("nan")]
+        {
+            assert!(Number::read(&raw, None).is_err(), "{raw:?}");
+        }
+        assert!(Fraction::read(&file("1.01"), None).unwrap_err().contains("from 0 to 1"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{
     problem::{Origin, Problem, nearest},
     sources::Sources,
     table::Key,
+    upstream,
 };
 
 /// Defaults that `--dev` relaxes, so that one machine can play many clients.
@@ -47,6 +48,8 @@ pub(super) struct Loader<'a> {
     pub(super) sources: &'a Sources,
     pub(super) settings: Settings,
     pub(super) problems: Vec<Problem>,
+    /// The `[[upstream]]` tables of the file: what they become depends on keys that later sources may set.
+    pub(super) upstreams: Vec<upstream::Written>,
     failed: BTreeSet<String>,
 }
 
@@ -54,7 +57,7 @@ impl<'a> Loader<'a> {
     fn new(sources: &'a Sources) -> Self {
         let dev = sources.flags.dev;
         let settings = Settings { dev, namespaces: Namespace::defaults(dev), ..Settings::default() };
-        Self { sources, settings, problems: Vec::new(), failed: BTreeSet::new() }
+        Self { sources, settings, problems: Vec::new(), upstreams: Vec::new(), failed: BTreeSet::new() }
     }
 
     /// Sets the key at `path`, or reports why not.
@@ -165,6 +168,7 @@ impl<'a> Loader<'a> {
             settings.provenance.insert("auth.secret".to_owned(), Origin::Dev);
         }
         file::read_api_keys(self);
+        upstream::resolve(self);
     }
 }
 
@@ -212,6 +216,9 @@ fn unknown_key(path: &str, origin: &Origin) -> Problem {
     let problem = Problem::at(origin.clone(), format!("unknown key `{path}`")).about(path);
     if path == "namespace" || path.starts_with("namespace.") {
         return problem.help("namespaces are `[[namespace]]` tables in the settings file");
+    }
+    if path == "upstream" || path.starts_with("upstream.") {
+        return problem.help("upstreams are `[[upstream]]` tables in the settings file");
     }
     match nearest(path, paths().iter().map(String::as_str)) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),

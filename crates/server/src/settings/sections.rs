@@ -7,8 +7,8 @@ use super::{
     access::{AlgorithmName, ApiKeys, DefaultGrants},
     kind::threshold::{self, Limits as Three},
     kind::{
-        Address, Choice, Count, File, Flag, Networks, Optional, SecretText, Size, Span, Tags, Text, Texts,
-        Url, words,
+        Address, Choice, Count, File, Flag, Fraction, Networks, Number, Optional, SecretText, Size, Span,
+        Tags, Text, Texts, Url, words,
     },
     table::{DocumentVariable, section},
 };
@@ -385,6 +385,44 @@ section! {
     url: Optional<SecretText> = "", documents(&[variable("REDIS_URL")]), secret();
     /// Patterns of the Redis channels that are read, as `PSUBSCRIBE` takes them. Each is read as the metric channel of the same name. A message that two patterns match comes twice.
     patterns: Texts = "*.metrics";
+}
+
+section! {
+    /// Streams that the server holds open to others, all of them together; each upstream is an `[[upstream]]` table (see below).
+    Settings => UpstreamLimits "upstreams." |settings| settings.upstream_limits;
+
+    /// Streams at the same time; one more is not opened, and its subscribers are told `refused`. Those that are open when it is lowered stay.
+    streams_max: Count = "1000", range("1", "100000"), reloadable();
+    /// Attempts to connect again in a second, of all streams together; more wait. First attempts do not count. 0 means no limit.
+    retries_per_second: Count = "50", range("0", "100000"), reloadable();
+    /// Whether every upstream may be on loopback, in a private network or link-local, also one that is declared by the admin API. Without it only those are allowed whose table says so (`allow_private`).
+    allow_private: Flag = "false", reloadable();
+    /// The largest `message_bytes_max` that an upstream may have.
+    message_bytes_max: Size = "1MiB", range("1KiB", "64MiB"), reloadable();
+}
+
+section! {
+    /// Parts of the server that can be turned on.
+    Settings => Features "features." |settings| settings.features;
+
+    /// Whether the share `canary.share` of upstream streams runs on the candidate settings: those of the `[[upstream]]` tables with `track = "canary"`. Off, every stream runs on the stable ones.
+    upstream_manager: Flag = "false", documents(&[variable("USE_NEW_WS_MANAGER")]), reloadable();
+}
+
+section! {
+    /// By what the candidate settings of upstreams are judged. It takes `features.upstream_manager` to have any effect.
+    Settings => Canary "canary." |settings| settings.canary;
+
+    /// The share of streams that the candidate gets, by a stable hash of their names: 0.1 is one in ten.
+    share: Fraction = "0.1", range("0", "1"), reloadable();
+    /// The candidate is worse when its rate of errors or retries is more than so many times the stable one.
+    ratio: Number = "1.5", range("1", "100"), reloadable();
+    /// How far back the rates look, and how long the candidate must be worse until it has failed.
+    window: Span = "3m", range("10s", "1h"), reloadable();
+    /// So many of the candidate's streams must show it: fewer say nothing of the candidate.
+    streams_min: Count = "3", range("1", "100000"), reloadable();
+    /// Whether the server takes a candidate that has failed back by itself. Without it, it only says so.
+    rollback: Flag = "false", reloadable();
 }
 
 section! {

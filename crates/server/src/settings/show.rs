@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{
-    Settings, keys,
+    Declared, Settings, keys,
     namespace::Namespace,
+    secret::REDACTED,
     sections,
     table::{Key, Section},
+    upstream::UpstreamTable,
 };
 
 impl Settings {
@@ -21,6 +23,10 @@ impl Settings {
             let path = format!("namespace.{}", namespace.name);
             let origin = self.origin(&path).to_string();
             rows.push((path, namespace_value(namespace), origin));
+        }
+        for (path, value) in self.upstreams.iter().flat_map(Declared::shown) {
+            let origin = self.origin(&path).to_string();
+            rows.push((path, Value::Object(value), origin));
         }
         rows
     }
@@ -79,6 +85,15 @@ impl Settings {
             }
             text.push('\n');
         }
+        for (path, value) in self.upstreams.iter().flat_map(Declared::shown) {
+            let _ = writeln!(text, "[[upstream]] # {}", self.origin(&path));
+            for (name, value) in &value {
+                let shown = toml_text(value);
+                let _ =
+                    writeln!(text, "{}{name} = {shown}", if shown.contains(REDACTED) { "# " } else { "" });
+            }
+            text.push('\n');
+        }
         text
     }
 }
@@ -131,12 +146,14 @@ pub fn docs_markdown() -> String {
             namespace.critical_types.join(" "),
         );
     }
+    let _ = write!(text, "\n## `[[upstream]]`\n\n{}\n", include_str!("upstreams.md"));
+    UpstreamTable::KEYS.iter().for_each(|key| document(&mut text, key));
     text
 }
 
 fn document<T>(text: &mut String, key: &Key<T>) {
-    let in_namespace = key.path.starts_with("namespace.");
-    let name = key.path.trim_start_matches("namespace.");
+    let in_table = ["namespace.", "upstream."].iter().find(|noun| key.path.starts_with(**noun));
+    let name = in_table.map_or(key.path, |noun| key.path.trim_start_matches(noun));
     let _ = write!(text, "\n### `{name}`\n\n{}\n\n", key.help.trim());
     let _ = write!(text, "- {}, for example `{}`", key.kind, key.example);
     if let Some((low, high)) = key.range {
@@ -144,7 +161,7 @@ fn document<T>(text: &mut String, key: &Key<T>) {
     }
     let default = if key.default.is_empty() { "not set".to_owned() } else { format!("`{}`", key.default) };
     let _ = writeln!(text, "; default {default}");
-    if in_namespace {
+    if in_table.is_some() {
         return;
     }
     let mut variables = vec![format!("`{}`", key.environment())];

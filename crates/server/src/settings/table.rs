@@ -97,12 +97,23 @@ pub(super) trait Section<Root: 'static>: Sized {
     fn of_mut(root: &mut Root) -> &mut Self;
 }
 
+/// The name of a key: its field's, or another where that is a word of Rust or would say too little there.
+macro_rules! key_name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $key:literal) => {
+        $key
+    };
+}
+pub(super) use key_name;
+
 /// Declares one section: a struct, its defaults and its keys.
 macro_rules! section {
     (
         $(#[doc = $about:literal])+
         $root:ty => $name:ident $prefix:literal |$it:ident| $place:expr;
-        $( $(#[doc = $help:literal])+ $field:ident : $kind:ty = $default:literal $(, $with:ident ( $($arg:expr),* ))* ; )+
+        $( $(#[doc = $help:literal])+ $field:ident $(as $key:literal)? : $kind:ty = $default:literal $(, $with:ident ( $($arg:expr),* ))* ; )+
     ) => {
         $(#[doc = $about])+
         #[derive(Debug, Clone, PartialEq)]
@@ -120,7 +131,7 @@ macro_rules! section {
             const ABOUT: &'static str = concat!($($about, "\n"),+);
             const KEYS: &'static [$crate::settings::table::Key<$root>] = &[
                 $( $crate::settings::table::Key::<$root> {
-                    path: concat!($prefix, stringify!($field)),
+                    path: concat!($prefix, $crate::settings::table::key_name!($field $($key)?)),
                     default: $default,
                     help: concat!($($help),+),
                     kind: <$kind as $crate::settings::kind::Kind>::NAME,

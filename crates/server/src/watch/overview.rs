@@ -45,7 +45,7 @@ pub(super) async fn document(app: &Arc<App>, _: &Query) -> Result<Value, Problem
             "channels": current.channels,
             "alerts": alerts,
             "critical": critical,
-            "upstreams": 0,
+            "upstreams": app.upstreams.totals().active,
             "errors": errors,
             "series": current.metric_series,
         },

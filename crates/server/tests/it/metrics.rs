@@ -436,7 +436,7 @@ fn resources_are_shown() {
 fn when_all_have_left_no_gauge_counts_anybody() {
     // What the process, the machine and the settings are without anybody; the room that tables keep; and channels,
     // which stay at hand for a time.
-    const STAYS: [&str; 11] = [
+    const STAYS: [&str; 13] = [
         "websocket_connections_",
         "pulsewire_connections_limit",
         "pulsewire_tokio_",
@@ -448,6 +448,8 @@ fn when_all_have_left_no_gauge_counts_anybody() {
         "websocket_cpu_usage_percent",
         "pulsewire_memory_bytes",
         "pulsewire_channels",
+        "ws_manager_connections_limit",
+        "ws_manager_canary_verdict{verdict=\"off\"}",
     ];
     let server = Server::start(
         "[session]\nresume_window = \"0s\"\n\
@@ -555,8 +557,15 @@ fn ws_metrics_is_json_with_the_series_beside_the_figures() {
         assert_eq!((answer.status, answer.headers["content-type"].as_str()), (200, "application/json"));
         let page = answer.json();
         assert_eq!(page["status"], "healthy");
-        assert_eq!(page["metrics"]["activeConnections"], 1);
-        assert_eq!(page["metrics"]["connectionsOpened"], 1);
+        // Those to other servers, of which there are none (ruling C8); those of clients stand beside them.
+        assert_eq!(
+            (&page["metrics"]["activeConnections"], &page["metrics"]["retryCount"]),
+            (&json!(0), &json!(0))
+        );
+        assert_eq!(page["metrics"]["clientConnections"], 1);
+        assert_eq!(page["metrics"]["clientConnectionsOpened"], 1);
+        assert_eq!(page["prometheus"]["ws_manager_active_connections"], 0);
+        assert!(answer.text().contains("ws_manager_retry_count_total"), "{page}");
         assert_eq!(page["metrics"]["activeSubscriptions"], 1);
         assert_eq!(page["prometheus"]["websocket_active_connections"], 1);
         assert_eq!(page["prometheus"]["websocket_connections_total{status=\"opened\"}"], 1);

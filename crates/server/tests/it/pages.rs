@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 use pulsewire::auth::Role;
 use pulsewire::cli::channels::Channels;
 use pulsewire::cli::conns::Conns;
+use pulsewire::cli::upstreams::Upstreams;
 use pulsewire::cli::{Cli, Command, Exit, Terminal, run};
 
 use crate::harness::{Server, bearer};
@@ -109,7 +110,13 @@ fn what_a_page_looks_at_a_server_with_is_answered() {
     for (page, words) in commands() {
         let there = ["--url", &url, "--token", &token].map(str::to_owned);
         let Ok(cli) = Cli::try_parse_from(words.iter().chain(&there)) else { continue };
-        if !matches!(cli.command, Command::Conns(Conns::Ls(_)) | Command::Channels(Channels::Ls(_))) {
+        let looks = matches!(
+            cli.command,
+            Command::Conns(Conns::Ls(_))
+                | Command::Channels(Channels::Ls(_))
+                | Command::Upstreams(Upstreams::Ls(_))
+        );
+        if !looks {
             continue;
         }
         let (mut out, mut err) = (Vec::new(), Vec::new());

@@ -19,7 +19,7 @@ use crate::monitoring::{self, Prometheus, free_address, hastened, shipped, wait}
 use crate::reading::{Stream, later};
 
 /// Queries that find nothing while nothing is wrong or something is not in use: the panel, a part of the query, and why.
-const EMPTY: [(&str, &str, &str); 7] = [
+const EMPTY: [(&str, &str, &str); 8] = [
     ("Alert States", "WebSocketHighErrorRate", "none of these fires"),
     ("Alert States", "HighWebSocketConnections", "none of these fires"),
     ("Alert States", "CollaborationHighLatency", "none of these fires"),
@@ -27,6 +27,7 @@ const EMPTY: [(&str, &str, &str); 7] = [
     ("Certificate", "", "the server speaks no TLS"),
     ("Redis", "pulsewire_redis_connected", "no Redis is set"),
     ("Failed Attempts by Track", "", "no stream to an upstream was attempted"),
+    ("Failed Attempts by Settings", "", "no stream to an upstream was attempted"),
 ];
 
 /// What Grafana puts in place of its variables, nothing being chosen. Rates look back over the whole test.

@@ -80,10 +80,26 @@ fn the_variables_of_the_documents_are_understood() {
     assert_eq!(host, "[::]:8000".parse().unwrap());
 }
 
+/// Row 002-23.
 #[test]
-fn variables_for_parts_that_are_not_built_are_refused_rather_than_ignored() {
+fn the_documents_variable_gives_a_share_of_upstream_streams_to_the_candidate() {
     let name = "USE_NEW_WS_MANAGER";
-    refused(&World::new().env(name, "true"), &[name, "this build cannot", "yet", &format!("env -u {name}")]);
+    for (value, on) in
+        [("true", true), ("1", true), ("on", true), ("false", false), ("0", false), ("", false)]
+    {
+        assert_eq!(World::new().env(name, value).settings().features.upstream_manager, on, "{value}");
+    }
+    let settings = World::new().env(name, "true").settings();
+    assert_eq!(settings.origin("features.upstream_manager"), Origin::Environment(name.into()));
+    assert_eq!((settings.canary.share, settings.canary.ratio), (0.1, 1.5));
+    assert_eq!((settings.canary.window, settings.canary.streams_min), (Duration::from_secs(180), 3));
+    assert!(!settings.canary.rollback);
+    refused(&World::new().env(name, "maybe"), &[name, "expected a boolean", "found `maybe`"]);
+    let both = World::new().env(name, "true").env("PULSEWIRE_FEATURES_UPSTREAM_MANAGER", "false");
+    refused(&both, &[name, "different values"]);
+    for share in ["1.1", "-0.1", "nan", "10%"] {
+        refused(&World::new().set(&format!("canary.share={share}")), &["`canary.share`: expected a"]);
+    }
 }
 
 #[test]
@@ -179,6 +195,8 @@ fn a_mistake_in_the_file_names_its_line_and_the_nearest_key() {
             &["`namespace.pattern`: expected a channel pattern"],
         ),
         ("[namespace]\nname = \"a\"", &["each opened by `[[namespace]]`"]),
+        ("[upstream]\nname = \"a\"", &["`upstream`: expected tables, each opened by `[[upstream]]`"]),
+        ("[[upstreams]]\nname = \"a\"", &["opened by `[upstreams]`", "opened by `[[upstream]]`"]),
         (
             "[[namespace]]\nname = \"a\"\npattern = \"b\"\nkind = \"queue\"",
             &["expected one of \"log\", \"ephemeral\", \"metrics\", \"state\""],
@@ -233,7 +251,7 @@ fn a_mistake_elsewhere_names_the_variable_or_the_flag() {
 fn every_problem_is_reported_at_once() {
     let file = "[heartbeat]\nintervall = \"5s\"\n[limits]\nconnections_max = 0\n[auth]\nalgorithm = \"HS1\"";
     let problems =
-        World::empty().toml(file).env("PULSEWIRE_NOPE", "1").env("USE_NEW_WS_MANAGER", "true").problems();
+        World::empty().toml(file).env("PULSEWIRE_NOPE", "1").env("USE_NEW_WS_MANAGER", "new").problems();
     let places = [
         "pulsewire.toml:2",
         "pulsewire.toml:4",
@@ -347,7 +365,7 @@ fn nothing_that_is_printed_holds_a_secret() {
     let printed =
         [settings.to_table(), settings.to_toml(), settings.to_json().to_string(), format!("{settings:?}")];
     for text in printed {
-        assert!(!text.contains("canary"), "{text}");
+        assert!(!text.contains("canary-7c1d"), "{text}");
         assert!(!text.contains(&"0f".repeat(8)), "{text}");
     }
 }

@@ -6,6 +6,7 @@ mod lists;
 mod real;
 mod replay;
 mod top;
+mod upstreams;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -28,7 +29,7 @@ fn completions_name_the_commands_and_their_options() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ended = run(pulsewire().args(["completions", shell]));
         assert_eq!(ended.code, Some(0), "{shell}");
-        for word in ["doctor", "replay", "silence", "no-progress"] {
+        for word in ["doctor", "replay", "silence", "upstreams", "judge", "no-progress"] {
             assert!(ended.out.contains(word), "{word} for {shell}");
         }
     }

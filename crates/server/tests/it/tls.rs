@@ -35,7 +35,12 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn issue_until(&self, name: &str, year: i32) -> Issued {
+    /// Its own certificate, for whoever trusts it.
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub(crate) fn issue_until(&self, name: &str, year: i32) -> Issued {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2019, 1, 1);
         params.not_after = date_time_ymd(year, 1, 1);
@@ -83,7 +88,7 @@ impl Secure {
     fn start_with(toml: &str, issue: impl FnOnce(&Authority) -> Issued) -> Self {
         let (authority, folder) = (Authority::new(), Folder::new());
         put(&folder, &issue(&authority));
-        folder.write("ca.pem", &authority.0.pem());
+        folder.write("ca.pem", &authority.pem());
         let server = Server::start(&format!("{}{toml}", section(folder.path())));
         Self { server, authority, folder }
     }
@@ -431,7 +436,7 @@ fn the_client_refuses_a_wrong_name_and_an_unknown_authority() {
     };
     let wrong = why("127.0.0.1", secure.trust());
     assert!(wrong.contains("not valid for name"), "{wrong}");
-    let other = secure.folder.write("other.pem", &Authority::new().0.pem());
+    let other = secure.folder.write("other.pem", &Authority::new().pem());
     let unknown = why("localhost", Trust::File(other));
     assert!(unknown.contains("UnknownIssuer") || unknown.contains("invalid peer certificate"), "{unknown}");
     let missing = why("localhost", Trust::File(secure.folder.path().join("nobody.pem")));
@@ -481,7 +486,7 @@ fn the_tools_speak_tls_and_a_reload_changes_the_files() {
     const SECRET: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     let (authority, folder) = (Authority::new(), Folder::new());
     put(&folder, &authority.issue());
-    let ca = folder.write("ca.pem", &authority.0.pem());
+    let ca = folder.write("ca.pem", &authority.pem());
     let command = || {
         let mut command = pulsewire();
         command.env("JWT_SECRET_KEY", SECRET).current_dir(folder.path());

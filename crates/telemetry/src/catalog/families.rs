@@ -3,12 +3,13 @@
 use super::data::Data;
 use super::{Buckets, Family, Kind, Label, Values};
 use crate::labels::{
-    Alert, AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, ChunkOutcome, Codec, ConnectionError, Direction,
-    DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch,
-    Layer, Loop, MemoryClass, MemoryPart, MessageError, PresenceDrop, PresenceEvent, Proof, PublishOutcome,
-    PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome,
-    RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, Severity, SlowAction, Stage, Status,
-    StoreFailure, TlsResult, Transport, UpstreamError, Visibility,
+    Alert, AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, CanaryVerdict, ChunkOutcome, Codec, ConnectionError,
+    Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage,
+    Initiator, KeyFetch, Layer, Loop, MemoryClass, MemoryPart, MessageError, PresenceDrop, PresenceEvent,
+    Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage,
+    ReloadOutcome, RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, Severity, SlowAction,
+    Stage, Status, StoreFailure, TlsResult, Transport, UpstreamError, UpstreamMessage, UpstreamState,
+    UpstreamTrack, Visibility,
 };
 use crate::layout as at;
 use crate::layout::histogram;
@@ -1032,70 +1033,161 @@ pub(crate) const FAMILIES: &[Family] = &[
         "002",
         &[],
         Data::Number(|v| v.current.upstreams.active as f64),
-        "Upstream streams that are connected now.",
+        "Upstream streams there are now: those that have not ended, whether connected or still trying (ws_manager_streams says which).",
     ),
     gauge(
         "ws_manager_active_connections_hwm",
         "002",
         &[],
         Data::Number(|v| v.current.upstreams.high_water as f64),
-        "The most upstream streams that were connected at a time since the start.",
+        "The most upstream streams there were at a time since the start, connected or trying.",
     ),
     gauge(
         "ws_manager_active_connections_hwm_window",
         "own",
         &[],
         Data::Number(|v| v.current.upstreams.high_water_today as f64),
-        "The most upstream streams that were connected at a time since midnight UTC.",
+        "The most upstream streams there were at a time since midnight UTC, connected or trying.",
     ),
     gauge(
         "ws_manager_connections_limit",
         "own",
         &[],
         Data::Number(|v| v.current.upstreams.limit as f64),
-        "Upstream streams the node allows.",
+        "Upstream streams the node allows, with those that have ended and of which something is left.",
     ),
     gauge(
         "ws_manager_streams_uncleaned",
         "own",
         &[],
         Data::Number(|v| v.current.upstreams.uncleaned as f64),
-        "Upstream streams that have ended and of which something is left.",
+        "Upstream streams that have ended and of which something is left. Those created less those cleaned up are these and the active ones.",
     ),
     counter(
         "ws_manager_stream_creations_total",
         "002",
         &[],
-        Data::Counters(at::UPSTREAM_CREATED),
+        Data::Number(|v| v.current.upstreams.created as f64),
         "Upstream streams created.",
     ),
     counter(
         "ws_manager_stream_cleanups_total",
         "002",
         &[],
-        Data::Counters(at::UPSTREAM_CLEANED),
+        Data::Number(|v| v.current.upstreams.cleaned as f64),
         "Upstream streams that ended and of which nothing is left.",
     ),
     counter(
         "ws_manager_connect_attempts_total",
         "own",
         &[],
-        Data::Counters(at::UPSTREAM_ATTEMPTS),
+        Data::Number(|v| v.sum(at::UPSTREAM_ATTEMPTS, UpstreamTrack::COUNT)),
         "Attempts to connect an upstream stream.",
     ),
     counter(
         "ws_manager_retry_count_total",
         "002",
         &[],
-        Data::Counters(at::UPSTREAM_RETRIES),
+        Data::Number(|v| v.sum(at::UPSTREAM_RETRIES, UpstreamTrack::COUNT)),
         "Attempts to connect an upstream stream once more.",
     ),
     counter(
         "ws_manager_stream_errors_total",
         "own",
         &[label("kind", UpstreamError::NAMES)],
-        Data::Counters(at::UPSTREAM_ERRORS),
+        Data::Each(|v, kind| {
+            let of = |track| v.sum(at::UPSTREAM_ERRORS + track * UpstreamError::COUNT + kind, 1);
+            (0..UpstreamTrack::COUNT).map(of).sum()
+        }),
         "Upstream streams, and attempts at them, that failed.",
+    ),
+    gauge(
+        "ws_manager_streams",
+        "own",
+        &[label("state", UpstreamState::NAMES)],
+        Data::Each(|v, state| v.current.upstreams.by_state[state] as f64),
+        "Upstream streams by where they are; together, ws_manager_active_connections.",
+    ),
+    counter(
+        "ws_manager_messages_total",
+        "own",
+        &[label("result", UpstreamMessage::NAMES)],
+        Data::Counters(at::UPSTREAM_MESSAGES),
+        "Messages of upstreams by what became of them.",
+    ),
+    counter(
+        "ws_manager_received_bytes_total",
+        "own",
+        &[],
+        Data::Counters(at::UPSTREAM_BYTES),
+        "Bytes of the payloads of upstreams' messages.",
+    ),
+    counter(
+        "ws_manager_missing_messages_total",
+        "own",
+        &[],
+        Data::Counters(at::UPSTREAM_MISSING),
+        "Messages of upstreams that never came: numbers of their sequences that were passed over.",
+    ),
+    counter(
+        "ws_manager_failovers_total",
+        "own",
+        &[],
+        Data::Counters(at::UPSTREAM_FAILOVERS),
+        "Times that another link of an upstream stream took over.",
+    ),
+    counter(
+        "ws_manager_circuit_opened_total",
+        "own",
+        &[],
+        Data::Counters(at::UPSTREAM_CIRCUITS),
+        "Times that an upstream's circuit opened, so that it is left alone for a while.",
+    ),
+    counter(
+        "ws_manager_refused_total",
+        "own",
+        &[],
+        Data::Counters(at::UPSTREAM_REFUSED),
+        "Upstream streams that were wanted and not created, because there were ws_manager_connections_limit.",
+    ),
+    // The label is not called `track`: scrapes put that on every series of a server, as which release it runs, and
+    // Prometheus would rename ours to `exported_track`.
+    gauge(
+        "ws_manager_track_streams",
+        "own",
+        &[label("settings", UpstreamTrack::NAMES)],
+        Data::Each(|v, track| v.current.upstreams.by_track[track] as f64),
+        "Upstream streams by the settings they run on (not the label track, which scrapes give to whole servers).",
+    ),
+    counter(
+        "ws_manager_track_attempts_total",
+        "own",
+        &[label("settings", UpstreamTrack::NAMES)],
+        Data::Counters(at::UPSTREAM_ATTEMPTS),
+        "Attempts to connect an upstream stream, by the settings it runs on.",
+    ),
+    counter(
+        "ws_manager_track_retries_total",
+        "own",
+        &[label("settings", UpstreamTrack::NAMES)],
+        Data::Counters(at::UPSTREAM_RETRIES),
+        "Attempts to connect an upstream stream once more, by the settings it runs on.",
+    ),
+    counter(
+        "ws_manager_track_errors_total",
+        "own",
+        &[label("settings", UpstreamTrack::NAMES)],
+        Data::Each(|v, track| {
+            v.sum(at::UPSTREAM_ERRORS + track * UpstreamError::COUNT, UpstreamError::COUNT)
+        }),
+        "Upstream streams, and attempts at them, that failed, by the settings they run on.",
+    ),
+    gauge(
+        "ws_manager_canary_verdict",
+        "own",
+        &[label("verdict", CanaryVerdict::NAMES)],
+        Data::Each(|v, verdict| f64::from(u8::from(v.current.upstreams.verdict as usize == verdict))),
+        "1 for what the server thinks of the candidate's settings, 0 for everything else.",
     ),
     // --- telemetry and process ---
     counter(

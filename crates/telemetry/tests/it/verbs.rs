@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use pulsewire_telemetry::{
-    AuthFailure, Closed, Codec, ConnectionError, Current, Direction, DisconnectReason, DropCause,
-    EventTypeId, Format, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass, MemoryPart,
-    MessageError, MessageType, Options, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource,
-    RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, RepairSource, ShardMetrics,
-    SharedMetrics, SlowAction, StoreFailure, Telemetry, Transport, UpstreamError, Upstreams, Visibility,
-    numbers, render,
+    AuthFailure, CanaryVerdict, Closed, Codec, ConnectionError, Current, Direction, DisconnectReason,
+    DropCause, EventTypeId, Format, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass,
+    MemoryPart, MessageError, MessageType, Options, PresenceDrop, PresenceEvent, Proof, PublishOutcome,
+    PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, RepairSource,
+    ShardMetrics, SharedMetrics, SlowAction, StoreFailure, Telemetry, Transport, UpstreamError,
+    UpstreamMessage, UpstreamTrack, Upstreams, Visibility, numbers, render,
 };
 
 fn seen(telemetry: &Telemetry, now: &Current) -> BTreeMap<String, f64> {
@@ -289,24 +289,65 @@ fn upstream_streams() {
         verb(telemetry.shared());
         assert_eq!(moved(&before, &seen(&telemetry, &now)), expected);
     };
-    check(SharedMetrics::upstream_created, "ws_manager_stream_creations_total 1");
-    check(SharedMetrics::upstream_cleaned, "ws_manager_stream_cleanups_total 1");
-    check(|m| m.upstream_attempt(false), "ws_manager_connect_attempts_total 1");
     check(
-        |m| m.upstream_attempt(true),
-        "ws_manager_connect_attempts_total 1 | ws_manager_retry_count_total 1",
+        |m| m.upstream_attempt(UpstreamTrack::Stable, false),
+        "ws_manager_connect_attempts_total 1 | ws_manager_track_attempts_total{settings=stable} 1",
     );
     check(
-        |m| m.upstream_failed(UpstreamError::Handshake),
-        "ws_manager_stream_errors_total{kind=handshake} 1",
+        |m| {
+            m.upstream_attempt(UpstreamTrack::Canary, true);
+            m.upstream_attempt(UpstreamTrack::Stable, true);
+        },
+        "ws_manager_connect_attempts_total 2 | ws_manager_retry_count_total 2 | \
+         ws_manager_track_attempts_total{settings=canary} 1 | ws_manager_track_attempts_total{settings=stable} 1 | \
+         ws_manager_track_retries_total{settings=canary} 1 | ws_manager_track_retries_total{settings=stable} 1",
     );
+    // The same kind on both tracks is one series; the last kind and the first are not each other's.
+    check(
+        |m| {
+            m.upstream_failed(UpstreamTrack::Stable, UpstreamError::Closed);
+            m.upstream_failed(UpstreamTrack::Canary, UpstreamError::Closed);
+            m.upstream_failed(UpstreamTrack::Canary, UpstreamError::Resolve);
+        },
+        "ws_manager_stream_errors_total{kind=closed} 2 | ws_manager_stream_errors_total{kind=resolve} 1 | \
+         ws_manager_track_errors_total{settings=canary} 2 | ws_manager_track_errors_total{settings=stable} 1",
+    );
+    check(
+        |m| m.upstream_messages(UpstreamMessage::Unmapped, 3),
+        "ws_manager_messages_total{result=unmapped} 3",
+    );
+    check(|m| m.upstream_received(120), "ws_manager_received_bytes_total 120");
+    check(|m| m.upstream_missing(4), "ws_manager_missing_messages_total 4");
+    check(SharedMetrics::upstream_failover, "ws_manager_failovers_total 1");
+    check(SharedMetrics::upstream_circuit_opened, "ws_manager_circuit_opened_total 1");
+    check(SharedMetrics::upstream_refused, "ws_manager_refused_total 1");
+}
+
+#[test]
+fn upstream_streams_that_there_are() {
     let telemetry = Telemetry::new(Options::default());
-    let upstreams = Upstreams { active: 3, high_water: 9, high_water_today: 5, limit: 100, uncleaned: 2 };
+    let upstreams = Upstreams {
+        active: 15,
+        high_water: 19,
+        high_water_today: 17,
+        limit: 100,
+        uncleaned: 2,
+        created: 40,
+        cleaned: 23,
+        by_state: [1, 2, 3, 4, 5],
+        by_track: [13, 2],
+        verdict: CanaryVerdict::RolledBack,
+    };
     let now = seen(&telemetry, &Current { upstreams, ..Current::default() });
     assert_eq!(
         moved(&seen(&telemetry, &Current::default()), &now),
-        "ws_manager_active_connections 3 | ws_manager_active_connections_hwm 9 | \
-         ws_manager_active_connections_hwm_window 5 | ws_manager_connections_limit 100 | \
-         ws_manager_streams_uncleaned 2",
+        "ws_manager_active_connections 15 | ws_manager_active_connections_hwm 19 | \
+         ws_manager_active_connections_hwm_window 17 | ws_manager_canary_verdict{verdict=off} 0 | \
+         ws_manager_canary_verdict{verdict=rolled_back} 1 | ws_manager_connections_limit 100 | \
+         ws_manager_stream_cleanups_total 23 | ws_manager_stream_creations_total 40 | \
+         ws_manager_streams_uncleaned 2 | ws_manager_streams{state=circuit} 4 | \
+         ws_manager_streams{state=connecting} 1 | ws_manager_streams{state=failed} 5 | \
+         ws_manager_streams{state=live} 2 | ws_manager_streams{state=waiting} 3 | \
+         ws_manager_track_streams{settings=canary} 2 | ws_manager_track_streams{settings=stable} 13",
     );
 }

@@ -96,6 +96,45 @@ pub(in crate::cli) const READERS: &[Column] = &[
     column("SESSION", "id", Shape::Text(26)),
 ];
 
+/// Streams to other servers.
+pub(in crate::cli) const STREAMS: &[Column] = &[
+    column("UPSTREAM", "upstream", Shape::Text(24)),
+    column("KEY", "key", Shape::Text(20)),
+    column("STATE", "state", Shape::Text(10)),
+    column("TRACK", "track", Shape::Text(6)),
+    column("LISTENERS", "listeners", Shape::Count),
+    column("MESSAGES/S", "messagesPerSecond", Shape::Rate),
+    column("RETRIES", "retries", Shape::Count),
+    column("ERRORS", "errors", Shape::Count),
+    column("DROPPED", "dropped", Shape::Count),
+    column("MISSING", "missing", Shape::Count),
+    column("IDLE", "idleMs", Shape::Ms),
+    column("AGAIN IN", "retryInMs", Shape::Ms),
+    column("ID", "id", Shape::Text(20)),
+    column("LAST ERROR", "lastError.text", Shape::Text(60)),
+];
+
+/// Connections of streams.
+pub(in crate::cli) const LINKS: &[Column] = &[
+    column("STREAM", "stream", Shape::Text(20)),
+    column("STATE", "state", Shape::Text(10)),
+    column("ATTEMPTS", "attempts", Shape::Count),
+    column("FAILURES", "failures", Shape::Count),
+    column("AGAIN IN", "retryInMs", Shape::Ms),
+    column("URL", "url", Shape::Text(80)),
+];
+
+/// What the streams on each settings did.
+pub(in crate::cli) const TRACKS: &[Column] = &[
+    column("TRACK", "track", Shape::Text(6)),
+    column("STREAMS", "streams", Shape::Count),
+    column("ATTEMPTS", "attempts", Shape::Count),
+    column("RETRIES", "retries", Shape::Count),
+    column("RETRIES/MIN", "retriesPerMinute", Shape::Rate),
+    column("ERRORS", "errors", Shape::Count),
+    column("ERROR RATE", "errorShare", Shape::Share),
+];
+
 /// What a connection listens to.
 pub(in crate::cli) const SUBSCRIPTIONS: &[Column] = &[
     column("CHANNEL", "channel", Shape::Text(32)),

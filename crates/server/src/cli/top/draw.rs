@@ -176,11 +176,6 @@ fn tabs(state: &State) -> Line<'static> {
 
 fn rows(state: &State, width: u16, height: u16) -> Vec<Line<'static>> {
     let view = state.wanted.view;
-    if view == View::Upstreams {
-        return vec![Line::raw(
-            "Servers that events are fetched from, with their state and delay. This version fetches from none.",
-        )];
-    }
     if state.document.is_null() {
         return vec![dim("waiting for the server").into()];
     }
@@ -209,6 +204,10 @@ fn empty(state: &State) -> String {
             format!("none of {} matches; Esc shows all", state.document["total"])
         }
         View::Connections => "nobody is connected; `pulsewire tail demo` would be the first".to_owned(),
+        View::Upstreams => match state.document["declaredTotal"].as_u64().unwrap_or(0) {
+            0 => "no upstream is declared: `[[upstream]]` in the settings declares one".to_owned(),
+            declared => format!("no stream is open; declared: {declared}"),
+        },
         View::Errors => "nothing went wrong".to_owned(),
         view => format!("no {}", view.name()),
     }
@@ -338,6 +337,22 @@ mod tests {
         state.list(json!({"total": 0, "matched": 0, "rows": []}));
         assert!(shown(&state, 110, 24).join("\n").contains("nobody is connected"));
         state.wanted.view = View::Upstreams;
-        assert!(shown(&state, 110, 24).join("\n").contains("This version fetches from none"));
+        assert!(shown(&state, 110, 24).join("\n").contains("no upstream is declared"));
+        state.list(json!({"total": 0, "matched": 0, "declaredTotal": 2, "rows": []}));
+        assert!(shown(&state, 110, 24).join("\n").contains("no stream is open; declared: 2"));
+    }
+
+    #[test]
+    fn streams_to_other_servers_are_a_view() {
+        let mut state = State::new(Wanted { view: View::Upstreams, ..Wanted::default() });
+        state.list(json!({"at": "2026-11-22T02:00:00Z", "total": 1, "matched": 1, "rows": [
+            {"id": "7", "upstream": "quotes", "key": "", "state": "circuit", "track": "canary", "listeners": 12, "errors": 31,
+                "messagesPerSecond": 0.5, "idleMs": null, "lastError": {"text": "it refused"}},
+        ]}));
+        let lines = shown(&state, 160, 24);
+        assert!(lines[6].contains("[3 upstreams]") && lines[6].contains("by -trouble"), "{lines:#?}");
+        for cell in ["quotes", "circuit", "canary", "12", "31", "0.500", "it refused"] {
+            assert!(lines[8].contains(cell), "{cell}: {lines:#?}");
+        }
     }
 }

@@ -104,8 +104,8 @@ impl Feed {
         if silent(self.overview_at) {
             news.push(self.get("/api/admin/overview").await.map_or_else(News::Trouble, News::Overview));
         }
-        if let Some(path) = self.wanted.path().filter(|_| silent(self.list_at)) {
-            news.push(self.get(&path).await.map_or_else(News::Trouble, News::List));
+        if silent(self.list_at) {
+            news.push(self.get(&self.wanted.path()).await.map_or_else(News::Trouble, News::List));
         }
         news
     }
@@ -144,7 +144,7 @@ fn subscribe(connection: &Connection, wanted: &Wanted) -> (Client, Deliveries) {
     let mut options = Options::new(connection.endpoint.clone());
     options.trust = connection.trust.clone();
     options.token = connection.token.clone().into();
-    let channels = std::iter::once(OVERVIEW.to_owned()).chain(wanted.channel());
+    let channels = std::iter::once(OVERVIEW.to_owned()).chain([wanted.channel()]);
     options.channels = channels.map(|channel| (channel, Start::Live)).collect();
     Client::start(options)
 }

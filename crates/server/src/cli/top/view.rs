@@ -2,7 +2,7 @@
 
 use super::super::admin::{escaped, target};
 use super::super::list::Column;
-use super::super::list::columns::{ACTIVE, ALERTS, CHANNELS, ERRORS, NODES};
+use super::super::list::columns::{ACTIVE, ALERTS, CHANNELS, ERRORS, NODES, STREAMS};
 
 /// A table of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,7 +12,7 @@ pub(super) enum View {
     Connections,
     /// Which channels there are.
     Channels,
-    /// What events are fetched from.
+    /// The streams to other servers.
     Upstreams,
     /// What went wrong, by kind.
     Errors,
@@ -45,7 +45,7 @@ impl View {
             View::Errors => ERRORS,
             View::Alerts => ALERTS,
             View::Nodes => NODES,
-            View::Upstreams => &[],
+            View::Upstreams => STREAMS,
         }
     }
 
@@ -56,7 +56,18 @@ impl View {
                 &["score", "-queue", "-latency", "-rtt", "-delivery", "-reconnects", "-sent", "-age", "user"]
             }
             View::Channels => &["-subscribers", "-rate", "-bytes", "-head", "name"],
-            View::Upstreams | View::Errors | View::Alerts | View::Nodes => &[],
+            View::Upstreams => &[
+                "-trouble",
+                "-listeners",
+                "-rate",
+                "-retries",
+                "-errors",
+                "-dropped",
+                "-missing",
+                "-idle",
+                "upstream",
+            ],
+            View::Errors | View::Alerts | View::Nodes => &[],
         }
     }
 
@@ -119,28 +130,20 @@ impl Wanted {
         vec![("filter", filter), ("sort", self.sort.clone()), ("limit", Some(ROWS_MAX.to_string()))]
     }
 
-    /// Where it is asked for; none for what the server does not have yet.
-    pub(super) fn path(&self) -> Option<String> {
-        (self.view != View::Upstreams)
-            .then(|| target(&format!("/api/admin/{}", self.view.name()), &self.parameters()))
+    /// Where it is asked for.
+    pub(super) fn path(&self) -> String {
+        target(&format!("/api/admin/{}", self.view.name()), &self.parameters())
     }
 
     /// The channel that tells of it.
-    pub(super) fn channel(&self) -> Option<String> {
-        if self.view == View::Upstreams {
-            return None;
-        }
+    pub(super) fn channel(&self) -> String {
         let query: Vec<String> = self
             .parameters()
             .into_iter()
             .filter_map(|(name, value)| Some(format!("{name}={}", escaped(&value?, '~'))))
             .collect();
         let name = self.view.name();
-        Some(if query.is_empty() {
-            format!("$sys.{name}")
-        } else {
-            format!("$sys.{name}:{}", query.join("+"))
-        })
+        if query.is_empty() { format!("$sys.{name}") } else { format!("$sys.{name}:{}", query.join("+")) }
     }
 }
 
@@ -151,19 +154,15 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_the_same_over_http_and_as_a_channel() {
         let mut wanted = Wanted::new(Some("-queue".to_owned()), Some("rtt>200 user:a".to_owned()));
-        assert_eq!(
-            wanted.path().unwrap(),
-            "/api/admin/connections?filter=rtt%3E200%20user:a&sort=-queue&limit=200"
-        );
-        assert_eq!(
-            wanted.channel().unwrap(),
-            "$sys.connections:filter=rtt~3E200~20user:a+sort=-queue+limit=200"
-        );
+        assert_eq!(wanted.path(), "/api/admin/connections?filter=rtt%3E200%20user:a&sort=-queue&limit=200");
+        assert_eq!(wanted.channel(), "$sys.connections:filter=rtt~3E200~20user:a+sort=-queue+limit=200");
         wanted.view = View::Alerts;
-        assert_eq!(wanted.path().unwrap(), "/api/admin/alerts");
-        assert_eq!(wanted.channel().unwrap(), "$sys.alerts");
+        assert_eq!(wanted.path(), "/api/admin/alerts");
+        assert_eq!(wanted.channel(), "$sys.alerts");
         wanted.view = View::Upstreams;
-        assert_eq!((wanted.path(), wanted.channel()), (None, None));
+        (wanted.sort, wanted.filter) = (Some("-errors".to_owned()), String::new());
+        assert_eq!(wanted.path(), "/api/admin/upstreams?sort=-errors&limit=200");
+        assert_eq!(wanted.channel(), "$sys.upstreams:sort=-errors+limit=200");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Document 002's JSON: the figures people look for by name, and every series beside them.
 //!
-//! `jq .metrics.activeConnections` and `grep websocket_active_connections` both find what they mean.
-//! A figure without a source is left out rather than shown as zero.
+//! `jq .metrics.activeConnections` and `grep retry_count` find what document 002 means by them: streams to other servers.
+//! Those of clients stand beside them, with `client` in their names. A figure without a source is left out rather than
+//! shown as zero.
 
 use std::collections::BTreeMap;
 
@@ -32,9 +33,15 @@ fn figures(current: &Current, series: &BTreeMap<String, f64>) -> Map<String, Val
     let mut add = |name: &str, value: u64| {
         figures.insert(name.into(), value.into());
     };
-    add("activeConnections", current.active_connections());
-    add("connectionsLimit", current.connections_hard_limit);
-    add("connectionsSoftLimit", current.connections_soft_limit);
+    let upstreams = &current.upstreams;
+    add("activeConnections", upstreams.active);
+    add("activeConnectionsLimit", upstreams.limit);
+    add("activeConnectionsHwm", upstreams.high_water);
+    add("activeConnectionsHwmToday", upstreams.high_water_today);
+    add("streamsUncleaned", upstreams.uncleaned);
+    add("clientConnections", current.active_connections());
+    add("clientConnectionsLimit", current.connections_hard_limit);
+    add("clientConnectionsSoftLimit", current.connections_soft_limit);
     add("detachedSessions", current.sessions_detached);
     add("activeSubscriptions", current.subscriptions);
     add("channels", current.channels);
@@ -57,9 +64,14 @@ fn figures(current: &Current, series: &BTreeMap<String, f64>) -> Map<String, Val
 
 /// Figures that are sums of a family's series, or of those that have a label.
 const SUMS: &[(&str, &str, &str)] = &[
-    ("connectionsOpened", "websocket_connections_total", r#"status="opened""#),
-    ("connectionsClosed", "websocket_connections_total", r#"status="closed""#),
-    ("connectionsFailed", "websocket_connections_total", r#"status="failed""#),
+    ("connectAttempts", "ws_manager_connect_attempts_total", ""),
+    ("retryCount", "ws_manager_retry_count_total", ""),
+    ("streamCreations", "ws_manager_stream_creations_total", ""),
+    ("streamCleanups", "ws_manager_stream_cleanups_total", ""),
+    ("streamErrors", "ws_manager_stream_errors_total", ""),
+    ("clientConnectionsOpened", "websocket_connections_total", r#"status="opened""#),
+    ("clientConnectionsClosed", "websocket_connections_total", r#"status="closed""#),
+    ("clientConnectionsFailed", "websocket_connections_total", r#"status="failed""#),
     ("reconnections", "pulsewire_reconnections_total", ""),
     ("authFailures", "websocket_auth_failures_total", ""),
     ("messagesReceived", "websocket_messages_total", r#"direction="received""#),
@@ -85,7 +97,7 @@ fn plain(value: f64) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use pulsewire_telemetry::{Codec, Options, Telemetry, Transport};
+    use pulsewire_telemetry::{Codec, Options, Telemetry, Transport, UpstreamTrack};
 
     use super::*;
 
@@ -98,12 +110,17 @@ mod tests {
         let mut current = Current::default();
         current.connection(Transport::WebSocket, Codec::Json, 3, 70, 5);
         current.subscriptions = 3;
+        (current.upstreams.active, current.upstreams.high_water) = (2, 4);
+        shard.upstream_attempt(UpstreamTrack::Stable, false);
+        shard.upstream_attempt(UpstreamTrack::Canary, true);
         let figures = figures(&current, &numbers(&telemetry, &current));
-        assert_eq!(figures["activeConnections"], 1);
+        assert_eq!((&figures["activeConnections"], &figures["activeConnectionsHwm"]), (&json!(2), &json!(4)));
+        assert_eq!((&figures["connectAttempts"], &figures["retryCount"]), (&json!(2), &json!(1)));
+        assert_eq!(figures["clientConnections"], 1);
         assert_eq!(figures["activeSubscriptions"], 3);
         assert_eq!(figures["queuedBytes"], 70);
-        assert_eq!(figures["connectionsOpened"], 2);
-        assert_eq!(figures["connectionsClosed"], 0);
+        assert_eq!(figures["clientConnectionsOpened"], 2);
+        assert_eq!(figures["clientConnectionsClosed"], 0);
     }
 
     #[test]
