@@ -44,6 +44,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const STALLED_MS: i64 = 5_000;
 /// How long streams may take to end when the server stops.
 const END: Duration = Duration::from_secs(2);
+/// How long a stream whose link panicked is left alone.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 /// What operators should hear of and have not yet; more is in the log only.
 const NOTES_MAX: usize = 256;
 
@@ -321,6 +323,8 @@ impl Upstreams {
                         "a link of an upstream panicked; its stream is opened anew"
                     );
                     stream.close();
+                    // Were it to panic again at once, it would do nothing else.
+                    tokio::time::sleep(AFTER_PANIC).await;
                 }
             }
             drop(stream);

@@ -44,7 +44,7 @@ function queries(text: string): string[] {
 
 /** Keys of settings: a section, a dot and a name, also with a value behind it; `metrics.db` is a file. */
 function settings(text: string, sections: ReadonlySet<string>): string[] {
-  const named = spans(text).map((span) => /^([a-z_]+)\.(?!db$)([a-z_0-9]+)(?: =.*)?$/.exec(span));
+  const named = spans(text).map((span) => /^([a-z_]+)\.(?!(?:db|json)$)([a-z_0-9]+)(?: =.*)?$/.exec(span));
   return named.flatMap((found) => (found && sections.has(found[1] ?? '') ? [`${found[1]}.${found[2]}`] : []));
 }
 

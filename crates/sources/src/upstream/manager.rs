@@ -1,6 +1,6 @@
 //! Which streams there are: opened when somebody listens, shared while somebody does, closed when nobody has for a while.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use pulsewire_protocol::ChannelName;
@@ -109,6 +109,18 @@ pub struct Wanted {
     seen: u64,
 }
 
+impl Wanted {
+    /// Notes who listens. Returns whether somebody has come who is to be told how it is.
+    fn note(&mut self, interest: &Interest, look: u64) -> bool {
+        self.seen = look;
+        self.listeners = interest.listeners;
+        if interest.listeners > 0 {
+            self.idle_since_ms = None;
+        }
+        std::mem::replace(&mut self.joined, interest.joined) != interest.joined
+    }
+}
+
 impl Stream {
     /// How many listen to all its channels.
     #[must_use]
@@ -154,8 +166,15 @@ struct Declared {
 /// What a stream is found by: its upstream, its track, and its key where it has one to itself.
 type Place = (Box<str>, Track, Box<str>);
 
-/// By which upstream a channel is fed, and its key there.
-type Fed = (Box<str>, Box<str>);
+/// How a channel is fed.
+#[derive(Debug)]
+struct Fed {
+    /// By which upstream, and its key there.
+    name: Box<str>,
+    key: Box<str>,
+    /// By which stream, when it was last looked up. Its number is never another's.
+    stream: Option<StreamId>,
+}
 
 /// The table of streams.
 #[derive(Debug)]
@@ -166,8 +185,8 @@ pub struct Manager {
     places: HashMap<Place, StreamId>,
     /// Which upstream and key a channel is of; found once.
     known: HashMap<ChannelName, Option<Fed>>,
-    /// Channels that were refused, so that each is told once.
-    refused: BTreeSet<ChannelName>,
+    /// Channels that were refused, and who had come until then, so that each who comes is told once.
+    refused: BTreeMap<ChannelName, u64>,
     next: u64,
     looks: u64,
     totals: Totals,
@@ -184,7 +203,7 @@ impl Manager {
             streams: BTreeMap::new(),
             places: HashMap::new(),
             known: HashMap::new(),
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
             next: 0,
             looks: 0,
             totals: Totals::default(),
@@ -263,16 +282,18 @@ impl Manager {
             self.want(&name, &key, None, now_ms, orders);
         }
         for interest in interests {
-            if !self.known.contains_key(&interest.channel) {
-                let found = self.declared.values().find_map(|declared| {
-                    let key = declared.stable.channel.key_of(interest.channel.as_str())?;
-                    Some((declared.stable.name.clone(), Box::from(key)))
-                });
-                self.known.insert(interest.channel.clone(), found);
+            if self.goes_on(interest, orders) {
+                continue;
             }
-            if let Some(Some((name, key))) = self.known.get(&interest.channel).cloned() {
-                self.want(&name, &key, Some(interest), now_ms, orders);
-            }
+            let found = self.declared.values().find_map(|declared| {
+                let key = declared.stable.channel.key_of(interest.channel.as_str())?;
+                Some((declared.stable.name.clone(), Box::<str>::from(key)))
+            });
+            let fed = found.map(|(name, key)| {
+                let stream = self.want(&name, &key, Some(interest), now_ms, orders);
+                Fed { name, key, stream }
+            });
+            self.known.insert(interest.channel.clone(), fed);
         }
         // Names that nobody asked for lately are found again when somebody does.
         if self.known.len() > 2 * interests.len() + 1_000 {
@@ -282,11 +303,29 @@ impl Manager {
         self.close_idle(now_ms, None, orders);
     }
 
+    /// Looks at a channel that is known: `false` if there is more to do than to note who listens. Most are, at each look,
+    /// so nothing is allocated here.
+    fn goes_on(&mut self, interest: &Interest, orders: &mut Vec<Order>) -> bool {
+        let Some(fed) = self.known.get(&interest.channel) else { return false };
+        let Some(Fed { key, stream, .. }) = fed else { return true };
+        let stream = stream.and_then(|id| Some((id, self.streams.get_mut(&id)?)));
+        let Some((id, stream)) = stream.filter(|(_, stream)| stream.state == StreamState::Open) else {
+            // Nobody listens: there is nothing to open.
+            return interest.listeners == 0;
+        };
+        let Some(wanted) = stream.keys.get_mut(key) else { return interest.listeners == 0 };
+        if wanted.note(interest, self.looks) {
+            orders.push(Order::Tell(id, interest.channel.clone()));
+        }
+        true
+    }
+
     /// Whether any stream of an upstream is open.
     fn is_open(&self, upstream: &Upstream) -> bool {
         self.places.keys().any(|(name, ..)| *name == upstream.name)
     }
 
+    /// Has a stream for a key, which somebody listens to or which is always wanted. Returns which one, if there is one.
     fn want(
         &mut self,
         name: &str,
@@ -294,35 +333,37 @@ impl Manager {
         interest: Option<&Interest>,
         now_ms: i64,
         orders: &mut Vec<Order>,
-    ) {
-        let Some(declared) = self.declared.get(name) else { return };
+    ) -> Option<StreamId> {
+        let declared = self.declared.get(name)?;
         let track = self.track(name, key);
         let upstream = self.settings(declared, track).clone();
         let own_key = if upstream.apart() { key } else { "" };
         let place: Place = (name.into(), track, own_key.into());
-        let (listeners, joined) = interest.map_or((0, 0), |interest| (interest.listeners, interest.joined));
+        let nobody = interest.is_some_and(|interest| interest.listeners == 0);
         let id = match self.places.get(&place) {
             Some(id) => *id,
-            // Nobody listens: there is nothing to open.
-            None if interest.is_some() && listeners == 0 => return,
-            None => {
-                // What is being closed may still have its descriptor.
-                if self.streams.len() >= self.options.streams_max {
-                    if let Some(interest) = interest
-                        && self.refused.insert(interest.channel.clone())
-                    {
-                        orders.push(Order::Refused(interest.channel.clone()));
-                    }
-                    return;
-                }
-                self.open(place, upstream, own_key, now_ms, orders)
+            None if nobody => return None,
+            // What is being closed may still have its descriptor.
+            None if self.streams.len() >= self.options.streams_max => {
+                self.refuse(interest, orders);
+                return None;
             }
+            None => self.open(place, upstream, own_key, now_ms, orders),
         };
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        let always = interest.is_none();
+        let stream = self.streams.get_mut(&id)?;
         let full = stream.keys.len() >= KEYS_MAX;
-        match stream.keys.get_mut(key) {
-            None if always || (listeners > 0 && !full) => {
+        match (stream.keys.get_mut(key), interest) {
+            (Some(wanted), None) => wanted.always = true,
+            (Some(wanted), Some(interest)) => {
+                if wanted.note(interest, self.looks) {
+                    orders.push(Order::Tell(id, interest.channel.clone()));
+                }
+            }
+            (None, Some(_)) if nobody => {}
+            (None, Some(_)) if full => self.refuse(interest, orders),
+            (None, _) => {
+                let (listeners, joined) = interest.map_or((0, 0), |it| (it.listeners, it.joined));
+                let always = interest.is_none();
                 let wanted = Wanted { listeners, idle_since_ms: None, always, joined, seen: self.looks };
                 stream.keys.insert(key.into(), wanted);
                 orders.push(Order::Want(id, key.into()));
@@ -331,25 +372,14 @@ impl Manager {
                     orders.push(Order::Tell(id, interest.channel.clone()));
                 }
             }
-            None => {
-                if let Some(interest) = interest.filter(|_| listeners > 0)
-                    && self.refused.insert(interest.channel.clone())
-                {
-                    orders.push(Order::Refused(interest.channel.clone()));
-                }
-            }
-            Some(wanted) if always => (wanted.always, wanted.seen) = (true, wanted.seen),
-            Some(wanted) => {
-                wanted.seen = self.looks;
-                wanted.listeners = listeners;
-                if listeners > 0 {
-                    wanted.idle_since_ms = None;
-                }
-                if let Some(interest) = interest.filter(|interest| interest.joined != wanted.joined) {
-                    wanted.joined = interest.joined;
-                    orders.push(Order::Tell(id, interest.channel.clone()));
-                }
-            }
+        }
+        Some(id)
+    }
+
+    fn refuse(&mut self, interest: Option<&Interest>, orders: &mut Vec<Order>) {
+        let Some(interest) = interest else { return };
+        if self.refused.insert(interest.channel.clone(), interest.joined) != Some(interest.joined) {
+            orders.push(Order::Refused(interest.channel.clone()));
         }
     }
 
@@ -386,20 +416,25 @@ impl Manager {
             let after_ms = idle_ms.unwrap_or(stream.upstream.idle_ms);
             let looks = self.looks;
             let mut unwanted = Vec::new();
+            let mut holds = false;
             for (key, wanted) in &mut stream.keys {
                 if wanted.seen != looks {
                     // Its channel is gone, and its listeners with it.
                     wanted.listeners = 0;
                 }
-                if wanted.always || wanted.listeners > 0 {
+                if wanted.listeners > 0 {
+                    holds = true;
                     continue;
                 }
                 let since_ms = *wanted.idle_since_ms.get_or_insert(now_ms);
-                if now_ms >= since_ms.saturating_add_unsigned(after_ms) {
+                let over = now_ms >= since_ms.saturating_add_unsigned(after_ms);
+                // A key that is always wanted is so while its stream is open; of an upstream that is always open, for ever.
+                holds |= !over || (wanted.always && stream.upstream.always);
+                if over && !wanted.always {
                     unwanted.push(key.clone());
                 }
             }
-            if unwanted.len() == stream.keys.len() {
+            if !holds {
                 done.push(*id);
                 continue;
             }
@@ -571,6 +606,9 @@ mod tests {
         );
         manager.look(&all, 1, 1, &mut orders);
         assert_eq!(shown(&mut orders), "", "they are told once");
+        let again = [&all[..2], &[interest("u:c", 2, 2)]].concat();
+        manager.look(&again, 1, 1, &mut orders);
+        assert_eq!(shown(&mut orders), "refused u:c", "who comes later, too");
         manager.ended(StreamId(1));
         manager.look(&all[1..], 2, 2, &mut orders);
         assert_eq!(shown(&mut orders), "open 3 t stable c, want 3 c, tell 3 u:c");
@@ -600,6 +638,25 @@ mod tests {
         manager.look(&[], 40_000, 0, &mut orders);
         manager.look(&[], 80_000, 0, &mut orders);
         assert_eq!(shown(&mut orders), "unwant 1 b");
+    }
+
+    #[test]
+    fn keys_that_are_always_wanted_keep_no_stream_open() {
+        let mut some = (*upstream("t", "ws://h/", "u:{key}")).clone();
+        some.keys = vec!["a".into()];
+        let (mut manager, mut orders) = manager(vec![Arc::new(some)], ManagerOptions::default());
+        manager.look(&[], 0, 0, &mut orders);
+        assert_eq!(shown(&mut orders), "");
+        manager.look(&[interest("u:b", 1, 1)], 1, 1, &mut orders);
+        manager.look(&[interest("u:b", 1, 1)], 2, 2, &mut orders);
+        assert_eq!(shown(&mut orders), "open 1 t stable, want 1 b, tell 1 u:b, want 1 a");
+        manager.look(&[], 3, 3, &mut orders);
+        manager.look(&[], 30_002, 0, &mut orders);
+        assert_eq!(shown(&mut orders), "");
+        manager.look(&[], 30_003, 0, &mut orders);
+        assert_eq!(shown(&mut orders), "close 1");
+        manager.look(&[], 30_004, 0, &mut orders);
+        assert_eq!(shown(&mut orders), "");
     }
 
     #[test]
