@@ -21,7 +21,7 @@ use crate::{budgets, dashboard, fuzz, operations, sdk, setup};
 pub use results::Results;
 
 /// Schedules per simulation test where `PULSEWIRE_SIM_SEEDS` does not say otherwise.
-const SIM_SEEDS: &str = "1000";
+const SIM_SEEDS: &str = "600";
 
 /// Tests at a time for each core where `RUST_TEST_THREADS` does not say otherwise: those of the server wait for timers,
 /// databases and other processes most of the time.
