@@ -35,7 +35,13 @@ if (!check && !existsSync(sdk)) {
 
 const folder = await mkdtemp(join(tmpdir(), 'pulsewire-market-data-'));
 const feed = createFeed(check ? undefined : (line) => console.log(`feed: ${line}`));
-const feedPort = await feed.listen(check ? 0 : 5180);
+/** Says that a port is taken, or whatever else it is. */
+function cannotListen(error) {
+  const taken = error.code === 'EADDRINUSE' ? `port ${error.port} is taken: is another of these running?` : error.message;
+  console.error(`error: ${taken}`);
+  process.exit(1);
+}
+const feedPort = await feed.listen(check ? 0 : 5180).catch(cannotListen);
 
 // The settings as they stand, with the port of this feed.
 const settings = join(folder, 'pulsewire.toml');
@@ -89,7 +95,7 @@ if (check) {
     if (!file) return response.writeHead(404, { 'content-type': 'text/plain' }).end('not found\n');
     return response.writeHead(200, { 'content-type': `${type}; charset=utf-8`, 'cache-control': 'no-store' }).end(await readFile(file));
   });
-  page.listen(5181, '127.0.0.1', () => {
+  page.on('error', cannotListen).listen(5181, '127.0.0.1', () => {
     const query = new URLSearchParams({ url: `${url.replace(/^http/, 'ws')}/ws`, token });
     console.log(`\nThe page:      http://127.0.0.1:5181/?${query}\nThe dashboard: ${url}/ with the token of this page\n`);
     const keys = breakable(feed, { flap: process.argv.includes('--flap'), log: (line) => console.log(`feed: ${line}`), quit });
