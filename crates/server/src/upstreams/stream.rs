@@ -420,7 +420,7 @@ impl Stream {
 
     fn give(&self, event: Event, reply: pulsewire_bus::Reply<Result<Vec<Receipt>, Refusal>>) {
         let principal = &*self.principal;
-        let publisher = Publisher { named_by: NamedBy::Nobody, principal, user: None, begun_ns: 0 };
+        let publisher = Publisher { named_by: NamedBy::Server, principal, user: None, begun_ns: 0 };
         self.shared.bus.publish(clock::now(), publisher, vec![event], reply);
     }
 
@@ -672,7 +672,7 @@ pub(super) fn status(
     let Some(event_type) = EventType::parse(STATUS_TYPE) else { return };
     let mut event = Event::new(channel, event_type, data);
     event.key = keeps_values.then(|| format!("{STATUS_TYPE}:{upstream}").into());
-    let publisher = Publisher { named_by: NamedBy::Nobody, principal, user: None, begun_ns: 0 };
+    let publisher = Publisher { named_by: NamedBy::Server, principal, user: None, begun_ns: 0 };
     // Whoever is not told now is told of the next change; what was refused is counted by the bus.
     shared.bus.publish(clock::now(), publisher, vec![event], Box::new(drop));
 }

@@ -294,7 +294,7 @@ fn one_that_failed_too_often_waits_to_be_restarted() {
     let mut ada = server.welcomed("ada");
     subscribe(&mut ada, "upstream:t:BTC");
     assert_eq!(told(&mut ada, "failed")["kind"], "connect");
-    assert_eq!(server.metric("ws_manager_streams{state=\"failed\"}"), 1.0);
+    server.wait_metric("ws_manager_streams{state=\"failed\"}", 1.0);
     feed.listen();
     let answer = server.http("POST", "/api/admin/upstreams/t/restart", &operator, "");
     assert_eq!((answer.status, answer.json()), (200, json!({"restarted": 1})));
@@ -448,6 +448,23 @@ fn a_hostile_feed_reaches_no_other_channel() {
     assert_eq!(next(&mut ada, "message")["data"]["n"], 1);
     assert_eq!(server.metric("ws_manager_messages_total{result=\"unmapped\"}"), 8.0);
     assert_eq!(server.metric("ws_manager_messages_total{result=\"published\"}"), 2.0);
+}
+
+/// Where only the server publishes, nobody can say what the feed did not.
+#[test]
+fn a_channel_that_only_the_server_writes_has_what_the_feed_says_and_nothing_else() {
+    let feed = Feed::start();
+    let namespace = "[[namespace]]\nname = \"feeds\"\npattern = \"upstream:*\"\nkind = \"ephemeral\"\npublish = \"server\"\n";
+    let server = Server::start(&format!("{}{namespace}", keyed(&feed, "")));
+    let mut ada = server.welcomed_as("ada", Role::Admin);
+    subscribe(&mut ada, "upstream:t:BTC");
+    told(&mut ada, "live");
+    let answer = ada.ask(
+        &json!({"type": "publish", "id": 1, "channel": "upstream:t:BTC", "event": "message", "data": 0}),
+    );
+    assert_eq!(answer["code"], "forbidden", "{answer}");
+    feed.send(r#"{"s":"BTC"}"#);
+    assert_eq!(next(&mut ada, "message")["data"], json!({"s": "BTC"}));
 }
 
 #[test]
