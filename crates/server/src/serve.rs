@@ -21,6 +21,7 @@ use pulsewire_hub::{Admission, Drain, ShardOptions};
 use pulsewire_sources::host::HostOptions;
 use pulsewire_telemetry::{Severity, Telemetry, logs};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -335,6 +336,8 @@ pub fn run(sources: settings::Sources, settings: Settings) -> anyhow::Result<()>
             tracing::warn!("{notice}");
         }
         let shown = settings.clone();
+        // Before anybody can see that it runs: until there are handlers, a signal ends the process where it stands.
+        let mut signals = Signals::new()?;
         let running = start(settings).await?;
         let file = if dev { Some(dev::announce(&shown, running.address)?) } else { None };
         tracing::info!(address = %running.address, version = env!("CARGO_PKG_VERSION"), "listening");
@@ -347,7 +350,7 @@ pub fn run(sources: settings::Sources, settings: Settings) -> anyhow::Result<()>
         manager.ready(&format!("listening on {}", running.address));
         let alive = manager.watch(&running.app);
         let fallen = tokio::select! {
-            signal = signal() => signal.map(|()| None)?,
+            () = signals.next() => None,
             name = running.fallen() => Some(name),
         };
         if let Some(name) = &fallen {
@@ -357,8 +360,7 @@ pub fn run(sources: settings::Sources, settings: Settings) -> anyhow::Result<()>
         manager.stopping(deadline);
         tokio::select! {
             () = running.stop(deadline) => {}
-            second = signal() => {
-                second?;
+            () = signals.next() => {
                 tracing::warn!("a second signal: going at once");
             }
         }
@@ -378,15 +380,24 @@ pub fn run(sources: settings::Sources, settings: Settings) -> anyhow::Result<()>
     })
 }
 
-async fn signal() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What tells a server to go: SIGTERM, and Ctrl-C.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens from now on.
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

@@ -242,9 +242,11 @@ fn a_name_that_leads_nowhere_and_an_address_that_is_not_public_are_refused() {
     let private = named("private", &format!("ws://localhost:{port}/ws"));
     configure(&server, Config { declared: vec![nowhere, private], ..Config::of(&Settings::default()) });
     let mut ada = server.welcomed("ada");
-    for channel in ["upstream:nowhere", "upstream:private"] {
-        subscribe(&mut ada, channel);
-        assert_eq!(told(&mut ada, "down")["kind"], "resolve");
+    for name in ["nowhere", "private"] {
+        subscribe(&mut ada, &format!("upstream:{name}"));
+        let down =
+            std::iter::repeat_with(|| told(&mut ada, "down")).find(|down| down["upstream"] == name).unwrap();
+        assert_eq!(down["kind"], "resolve");
     }
     let errors: Vec<_> =
         server.app().upstreams.streams().into_iter().filter_map(|stream| stream.last_error).collect();
@@ -275,6 +277,7 @@ fn only_a_certificate_that_is_good_is_believed() {
         subscribe(&mut ada, "upstream:t");
         if good {
             told(&mut ada, "live");
+            feed.wait_open(1);
             feed.send("{}");
             next(&mut ada, "message");
         } else {
@@ -343,6 +346,8 @@ fn two_feeds_make_one_channel_and_one_of_them_may_go() {
     told(&mut ada, "live");
     two.listen();
     until("both are seen to be live", || stream(&server).links.iter().all(|link| link.state == "live"));
+    one.wait_open(1);
+    two.wait_open(1);
     // What one of them lost the other has, and what both have comes once.
     let said = [(&one, 1), (&two, 1), (&one, 3), (&two, 2), (&two, 3), (&two, 4)];
     for (sent, (feed, number)) in said.into_iter().enumerate() {
@@ -463,6 +468,7 @@ fn a_channel_that_only_the_server_writes_has_what_the_feed_says_and_nothing_else
         &json!({"type": "publish", "id": 1, "channel": "upstream:t:BTC", "event": "message", "data": 0}),
     );
     assert_eq!(answer["code"], "forbidden", "{answer}");
+    feed.wait_open(1);
     feed.send(r#"{"s":"BTC"}"#);
     assert_eq!(next(&mut ada, "message")["data"], json!({"s": "BTC"}));
 }
@@ -499,6 +505,7 @@ fn each_key_has_its_own_connection_where_the_url_names_it() {
         subscribe(&mut ada, &format!("upstream:t:{key}"));
         told(&mut ada, "live");
     }
+    feed.wait_open(2);
     let paths: Vec<String> = feed.connections().into_iter().map(|connection| connection.path).collect();
     assert_eq!(paths, ["/ws/BTC?k=BTC", "/ws/ETH?k=ETH"]);
     feed.send_to(2, r#"{"p":1}"#);

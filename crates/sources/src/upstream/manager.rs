@@ -166,11 +166,10 @@ struct Declared {
 /// What a stream is found by: its upstream, its track, and its key where it has one to itself.
 type Place = (Box<str>, Track, Box<str>);
 
-/// How a channel is fed.
+/// How a channel is fed by an upstream.
 #[derive(Debug)]
 struct Fed {
-    /// By which upstream, and its key there.
-    name: Box<str>,
+    /// The channel's key there.
     key: Box<str>,
     /// By which stream, when it was last looked up. Its number is never another's.
     stream: Option<StreamId>,
@@ -291,7 +290,7 @@ impl Manager {
             });
             let fed = found.map(|(name, key)| {
                 let stream = self.want(&name, &key, Some(interest), now_ms, orders);
-                Fed { name, key, stream }
+                Fed { key, stream }
             });
             self.known.insert(interest.channel.clone(), fed);
         }
@@ -307,7 +306,7 @@ impl Manager {
     /// so nothing is allocated here.
     fn goes_on(&mut self, interest: &Interest, orders: &mut Vec<Order>) -> bool {
         let Some(fed) = self.known.get(&interest.channel) else { return false };
-        let Some(Fed { key, stream, .. }) = fed else { return true };
+        let Some(Fed { key, stream }) = fed else { return true };
         let stream = stream.and_then(|id| Some((id, self.streams.get_mut(&id)?)));
         let Some((id, stream)) = stream.filter(|(_, stream)| stream.state == StreamState::Open) else {
             // Nobody listens: there is nothing to open.
