@@ -329,7 +329,7 @@ fn an_unanswered_heartbeat_is_a_time_out() {
 /// Row T6: twenty clients behind a slow network that then goes silent.
 #[test]
 fn heartbeats_measure_the_network_and_find_who_fell_into_a_hole() {
-    let server = Server::start("[heartbeat]\ninterval = \"1s\"\ntimeout = \"1s\"\n");
+    let server = Server::start("[heartbeat]\ninterval = \"2s\"\ntimeout = \"2s\"\n");
     // A client that answers every ping until its connection ends; returns the close code it heard.
     let answers = |mut socket: Socket| {
         std::thread::spawn(move || {
