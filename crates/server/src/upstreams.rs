@@ -44,6 +44,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const STALLED_MS: i64 = 5_000;
 /// How long streams may take to end when the server stops.
 const END: Duration = Duration::from_secs(2);
+/// So many seconds' worth of retries may be made at once.
+const RETRY_BURST_SECONDS: u32 = 10;
 /// How long a stream whose link panicked is left alone.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
 /// What operators should hear of and have not yet; more is in the log only.
@@ -166,7 +168,7 @@ impl Upstreams {
         let shared = Shared {
             bus,
             telemetry,
-            budget: Mutex::new(Budget::new(config.retries_per_second)),
+            budget: Mutex::new(Budget::new(config.retries_per_second, RETRY_BURST_SECONDS)),
             message_bytes_max: AtomicUsize::new(config.message_bytes_max),
             allow_private: AtomicBool::new(config.allow_private),
             notes,
@@ -355,7 +357,7 @@ impl Upstreams {
         let mut orders = Vec::new();
         let mut table = self.table.lock();
         if config.retries_per_second != table.config.retries_per_second {
-            *self.shared.budget.lock() = Budget::new(config.retries_per_second);
+            *self.shared.budget.lock() = Budget::new(config.retries_per_second, RETRY_BURST_SECONDS);
         }
         self.shared.message_bytes_max.store(config.message_bytes_max, Ordering::Relaxed);
         self.shared.allow_private.store(config.allow_private, Ordering::Relaxed);

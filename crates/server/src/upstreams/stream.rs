@@ -10,7 +10,8 @@ use pulsewire_bus::{Bus, ChannelKind, NamedBy, Publisher, Receipt, Refusal};
 use pulsewire_edge::clock;
 use pulsewire_protocol::{ChannelName, Event, EventType};
 use pulsewire_sources::upstream::{
-    Breaker, Budget, Failure, LinkState, Offer, Overflow, STATUS_TYPE, Sequencer, StreamId, Track, Upstream,
+    Admit, Breaker, Budget, Failure, LinkState, Offer, Overflow, STATUS_TYPE, Sequencer, StreamId, Track,
+    Upstream,
 };
 use pulsewire_telemetry::{PublishOutcome, PublishSource, Telemetry, UpstreamMessage, UpstreamTrack};
 use serde_json::{Map, Value, json};
@@ -136,8 +137,8 @@ struct Flow {
     order: HashMap<Box<str>, Sequencer<Event>>,
     /// Of each link, the keys of which a message has come since it was opened.
     fresh: Vec<HashSet<Box<str>>>,
-    tokens: f64,
-    at_ms: i64,
+    /// What may be taken.
+    budget: Budget,
     /// Bytes of messages after which something waited for another link, since nothing did.
     waiting_bytes: usize,
 }
@@ -150,7 +151,6 @@ struct State {
     said: Said,
     since_wall_ms: i64,
     last_error: Option<(Failure, i64)>,
-    closing: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -176,8 +176,7 @@ impl Stream {
             flow: Mutex::new(Flow {
                 order: HashMap::new(),
                 fresh: vec![HashSet::new(); links],
-                tokens: f64::from(upstream.messages_per_second),
-                at_ms: mono_ms(),
+                budget: Budget::new(upstream.messages_per_second, 1),
                 waiting_bytes: 0,
             }),
             state: Mutex::new(State {
@@ -186,7 +185,6 @@ impl Stream {
                 said: Said::Connecting,
                 since_wall_ms: now.wall_ms,
                 last_error: None,
-                closing: false,
             }),
             upstream,
             track,
@@ -227,8 +225,11 @@ impl Stream {
     }
 
     pub(super) fn close(&self) {
-        self.state.lock().closing = true;
         self.wish.send_modify(|wish| wish.closed = true);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.wish.borrow().closed
     }
 
     // --- what its links say ---
@@ -297,9 +298,8 @@ impl Stream {
             _ => None,
         };
         all.lead = next;
-        let closing = all.closing;
         drop(all);
-        if let Some(said) = said.filter(|_| !closing) {
+        if let Some(said) = said.filter(|_| !self.is_closing()) {
             if matches!(said, Said::Failover) {
                 self.counted.failovers.fetch_add(1, Ordering::Relaxed);
                 self.shared.telemetry.shared().upstream_failover();
@@ -330,9 +330,13 @@ impl Stream {
         let others = self.others(index);
         let mut waits = false;
         let mut flow = self.flow.lock();
-        if !flow.admits(&self.upstream, now_ms) {
-            drop(flow);
-            return self.dropped(UpstreamMessage::Dropped);
+        match (flow.budget.ask(now_ms), self.upstream.overflow) {
+            (Admit::At(_), Overflow::Drop) => {
+                drop(flow);
+                return self.dropped(UpstreamMessage::Dropped);
+            }
+            // Nothing more is read until there is room again.
+            _ => flow.budget.spend(),
         }
         self.upstream.mapping.read_for(&self.upstream, &self.key, bytes, &mut |mapped| {
             let Ok(mapped) = mapped else { return self.unmapped() };
@@ -458,12 +462,10 @@ impl Stream {
         if self.upstream.overflow != Overflow::Wait {
             return None;
         }
-        let mut flow = self.flow.lock();
-        flow.refill(&self.upstream, now_ms);
-        (flow.tokens < 1.0).then(|| {
-            let wait_s = (1.0 - flow.tokens) / f64::from(self.upstream.messages_per_second.max(1));
-            now_ms.saturating_add((wait_s * 1e3).ceil() as i64).max(now_ms + 1)
-        })
+        match self.flow.lock().budget.ask(now_ms) {
+            Admit::Now => None,
+            Admit::At(at_ms) => Some(at_ms),
+        }
     }
 
     /// When [`Stream::look`] has something to do.
@@ -499,10 +501,10 @@ impl Stream {
 
     /// Tells subscribers of all its channels where it is; the same thing twice only if it says more.
     pub(super) fn tell(&self, said: &Said) {
-        let mut state = self.state.lock();
-        if state.closing {
+        if self.is_closing() {
             return;
         }
+        let mut state = self.state.lock();
         let same = std::mem::discriminant(&state.said) == std::mem::discriminant(said);
         // Who has just come was told that it connects; and that a link without messages is given up is no news of its own.
         let known = same && matches!(said, Said::Connecting);
@@ -583,7 +585,7 @@ impl Stream {
             keys: keys.iter().filter(|key| !key.is_empty()).take(KEYS_SHOWN).cloned().collect(),
             keys_total: keys.iter().filter(|key| !key.is_empty()).count(),
             track: self.track.as_str(),
-            state: if state.closing {
+            state: if self.is_closing() {
                 "closing"
             } else if stale {
                 "stale"
@@ -628,28 +630,6 @@ impl Stream {
                 })
                 .collect(),
         }
-    }
-}
-
-impl Flow {
-    fn refill(&mut self, upstream: &Upstream, now_ms: i64) {
-        let rate = f64::from(upstream.messages_per_second);
-        let passed_s = now_ms.saturating_sub(self.at_ms).max(0) as f64 / 1e3;
-        self.tokens = (self.tokens + passed_s * rate).min(rate.max(1.0));
-        self.at_ms = now_ms;
-    }
-
-    /// Whether one more message may be taken; what waits to be read has its place already.
-    fn admits(&mut self, upstream: &Upstream, now_ms: i64) -> bool {
-        if upstream.messages_per_second == 0 {
-            return true;
-        }
-        self.refill(upstream, now_ms);
-        if self.tokens < 1.0 && upstream.overflow == Overflow::Drop {
-            return false;
-        }
-        self.tokens -= 1.0;
-        true
     }
 }
 

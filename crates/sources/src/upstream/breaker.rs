@@ -1,4 +1,5 @@
-//! When an upstream is not tried: its circuit is open, or the node tries too often already.
+//! When an upstream is not tried: its circuit is open, or the node tries too often already. The same budget holds what
+//! is read of a stream.
 
 /// Whether a link may try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,10 +76,11 @@ impl Breaker {
     }
 }
 
-/// How often the node may try again in all: so many in a second, with a burst of ten seconds' worth.
+/// How much there may be of something in a second, with a burst of some seconds' worth.
 #[derive(Debug)]
 pub struct Budget {
     per_second: f64,
+    most: f64,
     left: f64,
     at_ms: i64,
 }
@@ -86,27 +88,40 @@ pub struct Budget {
 impl Budget {
     /// A full budget; 0 a second means no limit.
     #[must_use]
-    pub fn new(per_second: u32) -> Self {
-        let per_second = f64::from(per_second);
-        Self { per_second, left: per_second * 10.0, at_ms: i64::MIN }
+    pub fn new(per_second: u32, burst_seconds: u32) -> Self {
+        let most = f64::from(per_second) * f64::from(burst_seconds.max(1));
+        Self { per_second: f64::from(per_second), most, left: most, at_ms: i64::MIN }
     }
 
-    /// Takes one try, or says when there may be one.
-    pub fn take(&mut self, now_ms: i64) -> Admit {
+    /// Whether there is room for one more, or when there will be.
+    pub fn ask(&mut self, now_ms: i64) -> Admit {
         if self.per_second <= 0.0 {
             return Admit::Now;
         }
         if self.at_ms != i64::MIN {
             let passed_s = now_ms.saturating_sub(self.at_ms).max(0) as f64 / 1e3;
-            self.left = (self.left + passed_s * self.per_second).min(self.per_second * 10.0);
+            self.left = (self.left + passed_s * self.per_second).min(self.most);
         }
         self.at_ms = now_ms;
         if self.left >= 1.0 {
-            self.left -= 1.0;
             return Admit::Now;
         }
         let wait_ms = ((1.0 - self.left) / self.per_second * 1e3).ceil();
         Admit::At(now_ms.saturating_add(wait_ms as i64).max(now_ms + 1))
+    }
+
+    /// Takes one, or says when there will be room for it.
+    pub fn take(&mut self, now_ms: i64) -> Admit {
+        let admit = self.ask(now_ms);
+        if admit == Admit::Now {
+            self.spend();
+        }
+        admit
+    }
+
+    /// Takes one, whether or not there is room: what follows waits for longer.
+    pub fn spend(&mut self) {
+        self.left -= 1.0;
     }
 }
 
@@ -143,12 +158,12 @@ mod tests {
 
     #[test]
     fn a_budget_holds_over_time_whatever_is_asked() {
-        let mut budget = Budget::new(5);
+        let mut budget = Budget::new(5, 10);
         let taken = (0..10_000).filter(|at| budget.take(*at) == Admit::Now).count();
         assert!((99..=100).contains(&taken), "50 at once and 5 a second for 10 seconds: {taken}");
         let _ = budget.take(10_000);
         let Admit::At(at) = budget.take(10_000) else { panic!("it is used up") };
         assert!((10_001..=10_200).contains(&at), "{at}");
-        assert_eq!(Budget::new(0).take(0), Admit::Now);
+        assert_eq!(Budget::new(0, 10).take(0), Admit::Now);
     }
 }

@@ -301,7 +301,7 @@ mod tests {
             let url = Template::parse("ws://h/").unwrap();
             let mut upstream = Upstream::new("u", vec![url], ChannelTemplate::parse("upstream:u").unwrap());
             change(&mut upstream);
-            let (breaker, budget) = (Breaker::default(), Budget::new(0));
+            let (breaker, budget) = (Breaker::default(), Budget::new(0, 1));
             Self { upstream, breaker, budget, link: Link::default(), now_ms: 0 }
         }
 
@@ -420,7 +420,7 @@ mod tests {
         let LinkState::Waiting { until_ms, circuit: true } = bench.link.state() else { panic!() };
         assert!(until_ms > bench.now_ms);
         assert_eq!(bench.next(), [Effect::Connect { again: true }]);
-        bench.budget = Budget::new(1);
+        bench.budget = Budget::new(1, 10);
         for _ in 0..10 {
             let _ = bench.budget.take(bench.now_ms);
         }
