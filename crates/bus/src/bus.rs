@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use pulsewire_protocol::{ChannelName, Epoch, ErrorCode, Sequence};
 use pulsewire_telemetry::Telemetry;
 
+use crate::broker::topics::Topics;
 use crate::channel::{Channel, ChannelId};
 use crate::reads::Reads;
 use crate::store::{DedupKey, Durability, Failure, MemoryStore, Store};
@@ -61,6 +62,11 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
+    /// The names of the channels.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &ChannelName> {
+        self.names.iter().map(|(name, _)| name)
+    }
+
     /// Says that too much is waiting.
     pub(crate) fn refuse(self) {
         if let Some((name, _)) = self.names.into_iter().next() {
@@ -105,6 +111,8 @@ pub struct Bus {
     pub(crate) checked_ns: AtomicU64,
     pub(crate) ticked_ns: AtomicU64,
     pub(crate) swept_ns: AtomicU64,
+    /// Which channels this node hears of from others.
+    pub(crate) topics: Mutex<Topics>,
     keys_made: AtomicU64,
     #[cfg(feature = "simulation")]
     pub(crate) mutants: AtomicU32,
@@ -133,6 +141,7 @@ impl Bus {
             checked_ns: AtomicU64::new(0),
             ticked_ns: AtomicU64::new(0),
             swept_ns: AtomicU64::new(0),
+            topics: Mutex::default(),
             keys_made: AtomicU64::new(0),
             #[cfg(feature = "simulation")]
             mutants: AtomicU32::new(0),
@@ -231,7 +240,8 @@ impl Bus {
     pub fn at_hand(&self, name: &ChannelName, at_least: Sequence) -> Result<Option<Arc<Channel>>, ErrorCode> {
         let namespace = self.namespace(name).ok_or(ErrorCode::UnknownChannel)?;
         if namespace.kind != ChannelKind::Log {
-            return self.open_passing(name).map(Some);
+            let channel = self.open_passing(name)?;
+            return Ok(self.hears(name).then_some(channel));
         }
         let channel = self.listed(name).filter(|channel| channel.order.lock().sequencer.is_open());
         // Where others write, a channel that nobody here listens to may have moved on.
@@ -239,13 +249,20 @@ impl Bus {
             let alone = !self.lane_of(channel).store.is_shared();
             alone || (channel.listeners() > 0 && channel.head() >= at_least)
         };
-        Ok(channel.filter(fresh))
+        Ok(channel.filter(fresh).filter(|_| self.hears(name)))
     }
 
     /// Brings channels to hand, each as far as a sequence that somebody has seen: those that keep events, from
     /// their store. The answer comes at once if there is nothing to look up.
     pub fn open(&self, now: Now, names: Vec<(ChannelName, Sequence)>, reply: Reply<Opened>) {
         let opening = Opening { names, reply };
+        if let Some(opening) = self.hear_first(opening, now) {
+            self.open_heard(opening, now);
+        }
+    }
+
+    /// Opens channels whose topics are heard, or not to be heard now.
+    pub(crate) fn open_heard(&self, opening: Opening, now: Now) {
         let (mut waits, mut instant) = (false, true);
         for (name, at_least) in &opening.names {
             match self.at_hand(name, *at_least) {
@@ -284,6 +301,10 @@ impl Bus {
     fn open_one(&self, name: &ChannelName, at_least: Sequence, now: Now) -> Result<Arc<Channel>, ErrorCode> {
         if let Some(channel) = self.at_hand(name, at_least)? {
             return Ok(channel);
+        }
+        if self.namespace(name).is_some_and(|namespace| namespace.kind != ChannelKind::Log) {
+            // It waited for its topic as long as it may.
+            return self.open_passing(name);
         }
         // It is listed before the store is asked: what is committed meanwhile is heard, and waits.
         let early = self

@@ -7,6 +7,7 @@
 //! time comes in as a parameter ([`Now`]), so that a simulation can run an hour in a millisecond.
 
 mod bell;
+mod broker;
 mod bus;
 mod channel;
 mod holes;
@@ -27,6 +28,10 @@ mod tap;
 mod time;
 
 pub use bell::Bell;
+pub use broker::{
+    Broker, ENVELOPE_BYTES_MAX, Envelope, Hint, Item, Key, OpenError, Outgoing, OutgoingOptions, Overflow,
+    PARCEL_BYTES, Parcel, Topic,
+};
 pub use bus::{Audience, Bus, Opened, Options, StoreStatus};
 pub use channel::{Channel, ChannelId, Passed};
 pub use lane::{Lane, Turn};
@@ -36,7 +41,6 @@ pub use page::Page;
 pub use publication::{Body, Publication, Variant};
 pub use publish::{NamedBy, Publisher, Receipt, Refusal, Reply};
 pub use reads::{PageReply, StateReply};
-pub use repair::{Broker, Hint};
 pub use sequencer::RingLimits;
 pub use series::{
     RefusedSample, Resolution, SamplesReceipt, SeriesHistory, SeriesLimits, SeriesOptions, SeriesQuery,

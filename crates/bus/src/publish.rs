@@ -114,7 +114,15 @@ enum Item {
     /// The next of the appends.
     Kept,
     /// An event of a channel that keeps nothing.
-    Passing(Arc<Channel>, Arc<Accepted>),
+    Passing(Passing),
+}
+
+/// An event of a channel that keeps nothing.
+struct Passing {
+    channel: Arc<Channel>,
+    accepted: Arc<Accepted>,
+    /// Whether other nodes are told. What a node's server says by itself, every node's server says to its own.
+    everywhere: bool,
 }
 
 impl Bus {
@@ -134,7 +142,11 @@ impl Bus {
         match self.prepare(now, publisher, events) {
             Err(refusal) => reply(Err(refusal)),
             Ok(prepared) if prepared.appends.is_empty() => {
-                let receipts = self.pass_all(now, &prepared.items);
+                let passing = prepared.items.iter().filter_map(|item| match item {
+                    Item::Passing(passing) => Some(passing),
+                    Item::Kept => None,
+                });
+                let receipts = self.pass_all(now, passing);
                 reply(Ok(receipts));
             }
             Ok(Prepared { items, appends, lane, durability }) => {
@@ -291,9 +303,9 @@ impl Bus {
         let mut run = Run::default();
         for item in &submission.items {
             match item {
-                Item::Passing(channel, accepted) => {
+                Item::Passing(passing) => {
                     self.pass_run(&mut run, now);
-                    receipts.push(self.pass_one(now, channel, accepted));
+                    receipts.extend(self.pass_all(now, [passing]));
                 }
                 Item::Kept => {
                     let Some((append, place)) = kept.next() else { break };
@@ -331,10 +343,12 @@ impl Bus {
         let Run { name: Some(name), channel, epoch: Some(epoch), events } = std::mem::take(run) else {
             return;
         };
-        if let Some(broker) = &self.options.broker {
+        // What only this node keeps concerns nobody else.
+        let shared = self.lane_for(&name).store.is_shared();
+        if let Some(broker) = self.options.broker.as_ref().filter(|_| shared) {
             let accepted =
                 events.iter().map(|(sequence, accepted, _)| (*sequence, accepted.clone())).collect();
-            broker.announce(&Hint { channel: name.clone(), epoch: epoch.clone(), events: accepted });
+            broker.announce(&Hint::new(name.clone(), epoch.clone(), accepted));
         }
         let Some(channel) = channel else { return };
         let publications: Vec<_> = events
@@ -357,28 +371,35 @@ impl Bus {
         Arc::new(Publication::new(channel.clone(), sequence, accepted_ns, event_type, body).begun(begun_ns))
     }
 
-    fn pass_all(&self, now: Now, items: &[Item]) -> Vec<Receipt> {
-        let mut receipts = Vec::with_capacity(items.len());
-        let mut run: Vec<Arc<Publication>> = Vec::new();
-        for item in items {
-            let Item::Passing(channel, accepted) = item else { continue };
+    /// Hands on events of channels that keep nothing, those of one channel that follow one another together.
+    fn pass_all<'p>(&self, now: Now, passing: impl IntoIterator<Item = &'p Passing>) -> Vec<Receipt> {
+        let mut receipts = Vec::new();
+        let mut run: Vec<(&Passing, Arc<Publication>)> = Vec::new();
+        for passed in passing {
+            let Passing { channel, accepted, everywhere } = passed;
             self.tap(accepted, now);
-            if run.last().is_some_and(|last| last.channel.id != channel.id) {
-                self.deliver_ephemeral(&run);
+            let follows =
+                |(last, _): &(&Passing, _)| last.channel.id == channel.id && last.everywhere == *everywhere;
+            if !run.last().is_none_or(follows) {
+                self.pass_on(&run);
                 run.clear();
             }
-            run.push(self.publication(channel, Sequence::ZERO, accepted.clone(), Moments::accepted(now)));
+            let moments = Moments::accepted(now);
+            run.push((passed, self.publication(channel, Sequence::ZERO, accepted.clone(), moments)));
             receipts.push(passing_receipt(channel));
         }
-        self.deliver_ephemeral(&run);
+        self.pass_on(&run);
         receipts
     }
 
-    fn pass_one(&self, now: Now, channel: &Arc<Channel>, accepted: &Arc<Accepted>) -> Receipt {
-        self.tap(accepted, now);
-        let publication = self.publication(channel, Sequence::ZERO, accepted.clone(), Moments::accepted(now));
-        self.deliver_ephemeral(std::slice::from_ref(&publication));
-        passing_receipt(channel)
+    fn pass_on(&self, run: &[(&Passing, Arc<Publication>)]) {
+        let Some((first, _)) = run.first() else { return };
+        let publications: Vec<_> = run.iter().map(|(_, publication)| publication.clone()).collect();
+        self.deliver_ephemeral(&publications);
+        if let Some(broker) = self.options.broker.as_ref().filter(|_| first.everywhere) {
+            let events: Vec<_> = run.iter().map(|(passing, _)| passing.accepted.clone()).collect();
+            broker.pass(&first.channel.name, &events);
+        }
     }
 
     fn tap(&self, accepted: &Accepted, now: Now) {
@@ -445,7 +466,8 @@ impl Bus {
         let timestamp_ms = event.timestamp_ms.unwrap_or(now.wall_ms);
         let accepted = Accepted { event, user: publisher.user.map(Into::into), timestamp_ms };
         if let (ChannelKind::Ephemeral, Some(channel)) = (namespace.kind, channel) {
-            prepared.items.push(Item::Passing(channel, Arc::new(accepted)));
+            let everywhere = publisher.named_by != NamedBy::Server;
+            prepared.items.push(Item::Passing(Passing { channel, accepted: Arc::new(accepted), everywhere }));
             return Ok(());
         }
         let lane =

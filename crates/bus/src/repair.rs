@@ -13,33 +13,18 @@ use pulsewire_telemetry::RepairSource;
 use crate::reads::Job;
 use crate::sequencer::Heard;
 use crate::store::{Accepted, Extent, Only, Query, ReadLimit};
-use crate::{Bus, Channel, ChannelKind, Mutant, Now, Publication};
+use crate::{Bus, Channel, ChannelKind, Hint, Mutant, Now, Publication};
 
 /// Between two head checks, nanoseconds; each is a fifth longer or shorter, so that nodes do not ask together.
 const HEAD_CHECK_NS: u64 = 2_000_000_000;
+/// The same while the broker is not reached.
+const HEAD_CHECK_DEAF_NS: u64 = 500_000_000;
 /// After so long without listeners a channel's ring is forgotten, nanoseconds, and at the latest after twice that.
 const RING_NS: u64 = 60_000_000_000;
 /// Channels of one question for their heads.
 const HEADS_MAX: usize = 1_000;
 /// Events of one repairing read.
 const PAGE: ReadLimit = ReadLimit { publications: 500, bytes: 1 << 20 };
-
-/// Carries what was committed to the other nodes. It may lose, repeat and reorder.
-pub trait Broker: Send + Sync {
-    /// Something was committed here. Must not wait.
-    fn announce(&self, hint: &Hint);
-}
-
-/// What a node says that it committed.
-#[derive(Debug, Clone)]
-pub struct Hint {
-    /// In which channel.
-    pub channel: ChannelName,
-    /// In which history.
-    pub epoch: Epoch,
-    /// The events; one without content says only that it exists.
-    pub events: Vec<(Sequence, Arc<Accepted>)>,
-}
 
 impl Bus {
     /// Takes a hint of another node.
@@ -50,6 +35,37 @@ impl Bus {
         };
         let publications: Vec<_> = hint.events.iter().map(publication).collect();
         self.hear(&channel, &hint.epoch, &publications, now);
+        if hint.epoch == channel.epoch && publications.is_empty() {
+            self.heard_of(&channel, hint.head, now);
+        }
+    }
+
+    /// Takes events of a channel that keeps nothing from another node, in their order.
+    pub fn receive_passed(&self, name: &ChannelName, events: Vec<Arc<Accepted>>, now: Now) {
+        let Some(channel) = self.listed(name) else { return };
+        if channel.kind != ChannelKind::Ephemeral || self.is_crowded(&channel) {
+            return;
+        }
+        let moments = crate::publish::Moments::accepted(now);
+        let publication = |accepted| self.publication(&channel, Sequence::ZERO, accepted, moments);
+        let publications: Vec<_> = events.into_iter().map(publication).collect();
+        // Under the lock, so that all listeners meet the same order.
+        let order = channel.order.lock();
+        self.deliver(&channel, &publications);
+        drop(order);
+    }
+
+    /// Somebody says that an open channel has come so far.
+    fn heard_of(&self, channel: &Arc<Channel>, head: Sequence, now: Now) {
+        let mut order = channel.order.lock();
+        let behind = order.sequencer.is_open() && head > order.sequencer.cursor();
+        if behind {
+            order.sequencer.stands_at(head, now.mono_ns);
+        }
+        drop(order);
+        if behind {
+            self.watch(channel);
+        }
     }
 
     /// Something was committed: passes on what is next, keeps what is not.
@@ -124,13 +140,19 @@ impl Bus {
         let last = self.checked_ns.load(Ordering::Relaxed);
         // After a pause of the whole process (SIGSTOP, a sleeping machine) what was missed is asked for at once.
         let stalled = now.since_ns(self.ticked_ns.swap(now.mono_ns, Ordering::Relaxed)) > 2 * HEAD_CHECK_NS;
-        let due = now.since_ns(last) >= HEAD_CHECK_NS - HEAD_CHECK_NS / 5 + self.spread_ns();
+        self.tend_topics(now);
+        // While hints do not come, the store is asked instead.
+        let interval_ns = if self.is_deaf() { HEAD_CHECK_DEAF_NS } else { HEAD_CHECK_NS };
+        let spread_ns = self.spread_ns() * interval_ns / HEAD_CHECK_NS;
+        let due = now.since_ns(last) >= interval_ns - interval_ns / 5 + spread_ns;
         let shared = self.has_shared_store();
-        let missing = !self.watched.lock().is_empty();
+        let missing = !self.watched.lock().is_empty() || self.waits_for_topics();
         if self.is(Mutant::NeverAskHeads) {
             return missing;
         }
-        if (shared && (due || stalled)) || (due && self.suspicious.swap(false, Ordering::Relaxed)) {
+        let suspicious = shared && self.suspicious.load(Ordering::Relaxed);
+        if (shared && (due || stalled || suspicious)) || (due && self.suspicious.load(Ordering::Relaxed)) {
+            self.suspicious.store(false, Ordering::Relaxed);
             self.checked_ns.store(now.mono_ns, Ordering::Relaxed);
             // While the store does not answer one round, another would only wait behind it.
             if !self.asks_heads() {
@@ -145,6 +167,11 @@ impl Bus {
         let listened = |channel: &&Arc<Channel>| channel.kind == ChannelKind::Log && channel.listeners() > 0;
         let names: Vec<ChannelName> =
             self.channels.read().values().filter(listened).map(|channel| channel.name.clone()).collect();
+        self.check_heads_of(&names);
+    }
+
+    /// Asks where these channels stand.
+    pub(crate) fn check_heads_of(&self, names: &[ChannelName]) {
         for names in names.chunks(HEADS_MAX) {
             self.ask_heads(names.to_vec());
         }

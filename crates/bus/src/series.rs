@@ -126,10 +126,16 @@ impl Bus {
         let mut points = Vec::with_capacity(samples.len());
         let mut order = channel.order.lock();
         let table = order.series.get_or_insert_default();
+        // Every node that reads from Redis hears what is published there.
+        let broker = self.options.broker.as_ref().filter(|_| source != SampleSource::Redis);
+        let mut told = Vec::new();
         for (index, sample) in samples.into_iter().enumerate() {
+            let timestamp_ms = Some(sample.timestamp_ms.unwrap_or(now.wall_ms));
+            let copy = broker.map(|_| Sample { timestamp_ms, ..sample.clone() });
             match table.take(sample, now.wall_ms, &limits) {
                 Ok(fresh) => {
                     receipt.accepted += 1;
+                    told.extend(copy);
                     shared.samples_out_of_order(u64::from(fresh.is_none()));
                     let point = |(series, timestamp_ms, value)| {
                         let reading = Reading::Value(value);
@@ -153,6 +159,9 @@ impl Bus {
         // What has closed is said at once: history holds everything up to the last number, and nothing beyond.
         self.say_rolled(&channel, table, now);
         drop(order);
+        if let Some(broker) = broker.filter(|_| !told.is_empty()) {
+            broker.samples(&channel.name, &told);
+        }
         receipt.matched = channel.listeners();
         Ok(receipt)
     }

@@ -91,8 +91,12 @@ pub struct App {
     pub seats: Arc<crate::seats::Seats>,
     /// How many queries are watched.
     pub watches: std::sync::atomic::AtomicUsize,
-    /// The node's name.
+    /// The node's name, another one after each start.
     pub node: Arc<str>,
+    /// What people call it.
+    pub node_name: Box<str>,
+    /// The other nodes; `None` if this one is alone, or they only meet in the store.
+    pub cluster: Option<Arc<crate::cluster::Cluster>>,
     /// Counts of the connections that operators look at, for their rates.
     pub rates: crate::watch::Rates<pulsewire_hub::watch::RowKey>,
     /// How many connections the last page of each query counted.

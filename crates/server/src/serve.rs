@@ -12,8 +12,8 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use axum::Router;
 use pulsewire_bus::{
-    Bus, ChannelKind, Durability, Namespace, Namespaces, Options, PresenceRules, RingLimits, SeriesLimits,
-    SeriesOptions, Tap,
+    Broker, Bus, ChannelKind, Durability, Namespace, Namespaces, Options, PresenceRules, RingLimits,
+    SeriesLimits, SeriesOptions, Tap,
 };
 use pulsewire_edge::handshake::{MissingOrigin, OriginPolicy};
 use pulsewire_edge::{Edge, EdgeOptions, Prepared, clock, codec};
@@ -110,7 +110,8 @@ pub async fn start_with(
         },
         node: format!("{:012x}", random() >> 16),
     };
-    let node = options.node.as_str().into();
+    let node: Arc<str> = options.node.as_str().into();
+    let cluster = crate::cluster::of(&settings, &node)?;
     let prepared = Prepared::new(options, admission.clone()).context("preparing the shards")?;
     let hub = prepared.hub.clone();
     let mut epoch = || store::new_epoch(&mut random);
@@ -121,7 +122,7 @@ pub async fn start_with(
         channels_max: limits.channels_max,
         epoch: epoch()?,
         store: store::open(&settings, epoch()?)?,
-        broker: None,
+        broker: cluster.clone().map(|cluster| cluster as Arc<dyn Broker>),
         queue_max: settings.store.queue_max,
         ring: RingLimits::default(),
         series: series(&settings)?,
@@ -163,6 +164,7 @@ pub async fn start_with(
     let tls = Certificates::default();
     tls.put(&settings).map_err(|problem| anyhow::anyhow!("{problem}"))?;
     let upstreams = Arc::new(Upstreams::new(&settings, bus.clone(), telemetry.clone())?);
+    let node_name = crate::cluster::node_name(&settings);
     let live = live(settings, address, shards, &revocations, &telemetry, None)?;
     let app = Arc::new(App {
         live: ArcSwap::from_pointee(live),
@@ -193,6 +195,8 @@ pub async fn start_with(
         series: reading::series::Places::new(reads_max),
         watches: std::sync::atomic::AtomicUsize::new(0),
         node,
+        node_name,
+        cluster,
         rates: crate::watch::Rates::new(crate::watch::ROWS_KEPT_MAX),
         counted: crate::watch::connections::Counted::default(),
         channel_rates: crate::watch::Rates::new(channels_max),
@@ -207,6 +211,9 @@ pub async fn start_with(
         derived::start(&app, derived, stopped.clone());
     }
     let redis = redis.map(|redis| redis::Thread::start(&app, &redis)).transpose()?;
+    if let Some(cluster) = &app.cluster {
+        cluster.start(&app, stopped.clone())?;
+    }
     app.upstreams.start(&app, stopped.clone());
     tls::watch(&app, stopped.clone());
     crate::memory::start(&app, stopped.clone());

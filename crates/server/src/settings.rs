@@ -31,9 +31,9 @@ pub use namespace::{ChannelKind, Durability, Namespace, Publishers, namespace_of
 pub use problem::{Origin, Problem};
 pub use secret::Secret;
 pub use sections::{
-    Auth, Canary, Collector, Dashboard, Derive, Features, Heartbeat, Hook, Ingest, Limits, Log, LogFormat,
-    Metrics, Origins, Profile, RateDirection, Reading, Redis, Series, Server, Session, Store, Thresholds,
-    Tls, UpstreamLimits, Watch,
+    Auth, BrokerKind, Canary, Cluster, Collector, Dashboard, Derive, Features, Heartbeat, Hook, Ingest,
+    Limits, Log, LogFormat, Metrics, Origins, Profile, RateDirection, Reading, Redis, Series, Server,
+    Session, Store, Thresholds, Tls, UpstreamLimits, Watch,
 };
 pub use show::docs_markdown;
 pub use sources::{Flags, Sources};
@@ -75,6 +75,8 @@ pub struct Settings {
     pub ingest: Ingest,
     /// Numbers derived from the events that pass.
     pub derive: Derive,
+    /// Several nodes that share a store.
+    pub cluster: Cluster,
     /// Samples that others publish in Redis.
     pub redis: Redis,
     /// Bounds of all upstreams together.
@@ -118,6 +120,7 @@ impl Default for Settings {
             series: Series::default(),
             ingest: Ingest::default(),
             derive: Derive::default(),
+            cluster: Cluster::default(),
             redis: Redis::default(),
             upstream_limits: UpstreamLimits::default(),
             features: Features::default(),
@@ -135,7 +138,7 @@ impl Default for Settings {
 }
 
 /// The sections in the order of the documentation: what each is about, and its keys.
-fn sections() -> [(&'static str, &'static [Key<Settings>]); 23] {
+fn sections() -> [(&'static str, &'static [Key<Settings>]); 24] {
     fn of<S: Section<Settings>>() -> (&'static str, &'static [Key<Settings>]) {
         (S::ABOUT, S::KEYS)
     }
@@ -155,6 +158,7 @@ fn sections() -> [(&'static str, &'static [Key<Settings>]); 23] {
         of::<Series>(),
         of::<Ingest>(),
         of::<Derive>(),
+        of::<Cluster>(),
         of::<Redis>(),
         of::<UpstreamLimits>(),
         of::<Features>(),
@@ -239,10 +243,6 @@ impl Settings {
             open,
             "the keys of tokens are fetched over http (auth.jwks_url): whoever is on the way could add one"
                 .to_owned(),
-        );
-        notice(
-            self.redis.url.is_some(),
-            "samples are read from Redis (redis.url); events between nodes do not go through Redis: for those, nodes share a PostgreSQL store".to_owned(),
         );
         for upstream in self.upstreams.iter().filter(|it| it.tells_secret()) {
             let text = format!(

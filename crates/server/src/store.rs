@@ -54,6 +54,15 @@ impl<'s> Place<'s> {
     }
 }
 
+/// Whether other nodes can share the store that the settings name.
+///
+/// # Errors
+///
+/// If they name none.
+pub fn is_shared(settings: &Settings) -> anyhow::Result<bool> {
+    Ok(matches!(Place::of(settings)?, Place::Database(_)))
+}
+
 /// Opens the store that `store.url` names; `None` for memory.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ mod channels;
 pub mod connections;
 mod differ;
 mod errors;
-mod nodes;
+pub(crate) mod nodes;
 mod overview;
 mod query;
 mod rates;

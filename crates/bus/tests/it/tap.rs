@@ -76,8 +76,7 @@ fn a_tap_is_not_told_of_what_is_read_back_or_heard_from_another_node() {
     assert_eq!(read(&bus, &channel, 0, Only::All).publications.len(), 1);
     let event = Event::parse_one(br#"{"channel":"run:1","type":"there","data":1}"#).unwrap();
     let accepted = Arc::new(Accepted { event, user: None, timestamp_ms: 0 });
-    let hint =
-        Hint { channel: name("run:1"), epoch: channel.epoch.clone(), events: vec![(Sequence(2), accepted)] };
+    let hint = Hint::new(name("run:1"), channel.epoch.clone(), vec![(Sequence(2), accepted)]);
     bus.receive(&hint, Now::default());
     assert_eq!(channel.position().sequence, Sequence(2), "it was heard");
     assert_eq!(passed.take(), "");

@@ -111,9 +111,7 @@ impl<N: Net> Shard<N> {
                 Replay::Since(position) => position.sequence,
                 _ => Sequence::ZERO,
             };
-            if kind == ChannelKind::Log {
-                names.push((name.clone(), seen));
-            }
+            names.push((name.clone(), seen));
             let at_hand = match opened.iter().find(|channel| channel.name == name) {
                 // It may have been replaced since it was brought to hand.
                 Some(channel) => Ok(Some(newest(channel).unwrap_or_else(|| channel.clone()))),

@@ -377,11 +377,45 @@ section! {
     errors: Texts = "agent:error";
 }
 
+words! {
+    /// What carries messages between nodes.
+    BrokerKind "broker" {
+        /// With a PostgreSQL store: Redis if it is set, else PostgreSQL's notifications. With another store nothing.
+        Auto = "auto",
+        /// Nothing: nodes that share a store find out by asking it.
+        None = "none",
+        /// Redis.
+        Redis = "redis",
+        /// Notifications of the PostgreSQL store.
+        Postgres = "postgres",
+    }
+}
+
+section! {
+    /// Several nodes that share a PostgreSQL store; see [scaling](operate/scaling.md).
+    Settings => Cluster "cluster." |settings| settings.cluster;
+
+    /// What carries messages between nodes: `auto` (with a PostgreSQL store Redis if it is set, else notifications of PostgreSQL; with any other store nothing), `redis`, `postgres`, or `none` (nodes that share a store find out by asking it every two seconds; presence, ephemeral events and samples stay on their node).
+    broker: Choice<BrokerKind> = "auto";
+    /// The Redis that carries them: `redis://` or `rediss://` (TLS), `redis+sentinel://HOST:26379,HOST:26379/SERVICE`, `redis+cluster://HOST:6379,HOST:6379`; the last two also with `rediss+`. Not set, it is `redis.url`.
+    url: Optional<SecretText> = "", secret();
+    /// With what nodes seal what they say to each other, at least 32 bytes, the same on all of them. Not set, it is derived from `auth.secret`.
+    key: Optional<SecretText> = "", secret();
+    /// What the names of its Redis channels begin with. Clusters that share a Redis need one each.
+    prefix: Text = "pulsewire:";
+    /// What people call this node; not set, the name of the host.
+    node_name: Text = "";
+    /// Bytes that may wait for the broker. Beyond that committed events go without their content, and all else is dropped.
+    queue_bytes_max: Size = "16MiB", range("64KiB", "1GiB");
+    /// A node that has said nothing for so long is missing.
+    silent_after: Span = "5s", range("2s", "5m");
+}
+
 section! {
     /// Samples that others publish in Redis.
     Settings => Redis "redis." |settings| settings.redis;
 
-    /// The Redis server: `redis://`, `rediss://` (TLS) or `unix://`, with user and password if there are any. Samples are read from it; events between nodes do not go through it.
+    /// The Redis server: `redis://`, `rediss://` (TLS) or `unix://`, with user and password if there are any. Samples are read from it, and nodes that share a PostgreSQL store speak to each other through it (`cluster.broker`).
     url: Optional<SecretText> = "", documents(&[variable("REDIS_URL")]), secret();
     /// Patterns of the Redis channels that are read, as `PSUBSCRIBE` takes them. Each is read as the metric channel of the same name. A message that two patterns match comes twice.
     patterns: Texts = "*.metrics";

@@ -11,6 +11,7 @@ mod bench;
 mod channels;
 mod child;
 mod cli;
+mod cluster;
 mod conformance;
 mod conversation;
 #[cfg(feature = "ui")]

@@ -14,8 +14,8 @@ use crate::harness::{PATIENCE, Server, Socket, until};
 /// Leaves out what needs Redis, where it cannot be installed.
 const WITHOUT: &str = "PULSEWIRE_WITHOUT_REDIS";
 
-struct Redis {
-    port: u16,
+pub(crate) struct Redis {
+    pub(crate) port: u16,
     child: Option<Child>,
 }
 
@@ -25,7 +25,7 @@ impl Redis {
     /// # Panics
     ///
     /// If Redis is not installed.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         if std::env::var_os(WITHOUT).is_some_and(|value| value != "0") {
             eprintln!("LEFT OUT: {WITHOUT} is set");
             return None;
@@ -37,7 +37,7 @@ impl Redis {
         Some(redis)
     }
 
-    fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         let options = "--bind 127.0.0.1 --save '' --appendonly no --requirepass geheim --port";
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "redis-server"]).args(options.replace('\'', "").split(' '));
@@ -54,12 +54,12 @@ impl Redis {
         });
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         child.kill().and_then(|()| child.wait()).expect("it ends");
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://:geheim@127.0.0.1:{}", self.port)
     }
 

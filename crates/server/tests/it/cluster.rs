@@ -1,0 +1,124 @@
+//! Several nodes: one database, a real Redis between them, and what goes from one to another.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+
+use crate::child::{Folder, Process, pulsewire, run};
+use crate::database::Database;
+use crate::harness::{PATIENCE, Socket, bearer, handshake, until};
+use crate::redis::Redis;
+
+const SECRET: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+/// Nodes that share a database and a Redis, and tokens they all take.
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Process>,
+    pub(crate) token: String,
+    folder: Folder,
+    settings: String,
+}
+
+impl Cluster {
+    /// Starts nodes; `more` is added to their settings.
+    pub(crate) fn start(database: &str, broker: &str, nodes: usize, more: &str) -> Self {
+        let settings = format!(
+            "[store]\nurl = \"{database}\"\n[cluster]\nurl = \"{broker}\"\n[collector]\nenabled = false\n\
+             [limits]\nconnections_per_address = 0\nconnections_per_user = 0\nhandshakes_per_minute = 0\n\
+             [[namespace]]\nname = \"cursor\"\npattern = \"cursor:*\"\nkind = \"ephemeral\"\n{more}"
+        );
+        let mut cluster = Self { nodes: Vec::new(), token: String::new(), folder: Folder::new(), settings };
+        let created = run(cluster.command().args(["token", "create", "--sub", "ann", "--role", "admin"]));
+        cluster.token = created.out.trim().to_owned();
+        for _ in 0..nodes {
+            let node = cluster.another();
+            cluster.nodes.push(node);
+        }
+        cluster
+    }
+
+    fn command(&self) -> std::process::Command {
+        let mut command = pulsewire();
+        command.env("JWT_SECRET_KEY", SECRET).current_dir(self.folder.path());
+        command
+    }
+
+    /// One more node, or one in another's place.
+    pub(crate) fn another(&self) -> Process {
+        let file = self.folder.write("pulsewire.toml", &self.settings);
+        Process::serve(self.command(), &["-c", file.to_str().unwrap()])
+    }
+
+    pub(crate) fn headers(&self) -> String {
+        bearer(&self.token)
+    }
+
+    /// The nodes that a node knows of, itself included.
+    pub(crate) fn known(&self, node: usize) -> Vec<Value> {
+        let answer = self.nodes[node].http("GET", "/api/admin/nodes", &self.headers(), "");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["rows"].as_array().unwrap_or_else(|| panic!("{}", answer.text())).clone()
+    }
+
+    /// Waits until every node knows of all.
+    pub(crate) fn assemble(&self) {
+        until("all nodes know of each other", || {
+            (0..self.nodes.len()).all(|node| self.known(node).len() == self.nodes.len())
+        });
+    }
+
+    pub(crate) fn publish(&self, node: usize, event: &Value) -> Value {
+        let answer = self.nodes[node].http("POST", "/api/publish", &self.headers(), &event.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
+    /// A client of a node that is subscribed to these channels.
+    pub(crate) fn subscriber(&self, node: usize, channels: &Value) -> Socket {
+        let mut socket = self.nodes[node].connect();
+        socket.send(handshake("/ws", &self.headers()).as_bytes());
+        assert_eq!(socket.head().status, 101);
+        assert_eq!(socket.json()["type"], "welcome");
+        let answer = socket.ask(&json!({"type": "subscribe", "channels": channels}));
+        assert_eq!(answer["type"], "subscribed", "{answer}");
+        socket
+    }
+}
+
+/// Asks Redis one thing; every line of the answer.
+pub(crate) fn ask_redis(redis: &Redis, words: &[&str], lines: usize) -> Vec<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", redis.port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let command = |words: &[&str]| {
+        let words = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
+        format!("*{}\r\n{}", words.clone().count(), words.collect::<String>())
+    };
+    stream.write_all((command(&["AUTH", "geheim"]) + &command(words)).as_bytes()).unwrap();
+    BufReader::new(stream).lines().skip(1).take(lines).map(Result::unwrap).collect()
+}
+
+/// How many nodes hear a channel.
+fn hearers(redis: &Redis, channel: &str) -> u64 {
+    let topic = format!("pulsewire:channel:{channel}");
+    let lines = ask_redis(redis, &["PUBSUB", "NUMSUB", &topic], 4);
+    lines.last().unwrap().trim_start_matches(':').parse().unwrap()
+}
+
+#[test]
+fn what_is_published_at_one_node_reaches_the_subscribers_of_the_others() {
+    let Some(database) = Database::shared() else { return };
+    let Some(redis) = Redis::start() else { return };
+    let cluster = Cluster::start(&database.fresh_url(), &redis.url(), 3, "");
+    cluster.assemble();
+    let mut there = cluster.subscriber(1, &json!(["run:1", "cursor:1"]));
+    assert_eq!((hearers(&redis, "run:1"), hearers(&redis, "cursor:1")), (1, 1), "only who listens hears");
+    assert_eq!(hearers(&redis, "run:2"), 0);
+    for n in 1..=3 {
+        cluster.publish(0, &json!({"channel": "run:1", "type": "note", "data": n}));
+        let message = there.json();
+        assert_eq!((&message["data"], &message["sequence"]), (&json!(n), &json!(n)), "{message}");
+        cluster.publish(2, &json!({"channel": "cursor:1", "type": "cursor", "data": {"x": n}}));
+        assert_eq!(there.json()["data"], json!({"x": n}));
+    }
+}
