@@ -51,6 +51,22 @@ impl Database {
                  postgresql; or leave these tests out with {WITHOUT}=1"
             )
         });
+        let database = Self::place(&programs);
+        database.initialise(settings);
+        for (name, text) in files {
+            let path = database.data().join(name);
+            std::fs::write(&path, text).expect("a file for the server");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+            if is_root() {
+                run(Command::new("chown").arg("postgres").arg(&path));
+            }
+        }
+        database.start_again();
+        Some(database)
+    }
+
+    /// A folder and a port for a server, and who stops it in the end.
+    fn place(programs: &Path) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name =
             format!("pulsewire-postgres-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -75,18 +91,30 @@ impl Database {
             .expect("a shell");
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-        let database = Self { programs, folder, port, _watcher: watcher };
-        database.initialise(settings);
-        for (name, text) in files {
-            let path = database.data().join(name);
-            std::fs::write(&path, text).expect("a file for the server");
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
-            if is_root() {
-                run(Command::new("chown").arg("postgres").arg(&path));
-            }
-        }
-        database.start_again();
-        Some(database)
+        Self { programs: programs.to_path_buf(), folder, port, _watcher: watcher }
+    }
+
+    /// A second server that follows this one, to take its place when it is [promoted](Database::promote).
+    pub(crate) fn standby(&self) -> Self {
+        let standby = Self::place(&self.programs);
+        let mut copy = unprivileged(&self.programs.join("pg_basebackup"));
+        copy.args(["-h", "127.0.0.1", "-U", "pulsewire", "-R", "-X", "stream", "-c", "fast", "-p"]);
+        run(copy.arg(self.port.to_string()).arg("-D").arg(standby.data()));
+        let folder = standby.folder.display();
+        let ours = format!("port = {}\nunix_socket_directories = '{folder}'\n", standby.port);
+        append(&standby.data().join("postgresql.conf"), &ours);
+        standby.start_again();
+        standby
+    }
+
+    /// Lets a standby go its own way.
+    pub(crate) fn promote(&self) {
+        self.control(&["promote", "-w", "-t", "60"]);
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
     fn initialise(&self, settings: &[&str]) {

@@ -17,23 +17,38 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Process>,
     pub(crate) token: String,
     folder: Folder,
-    settings: String,
+    /// Each node's.
+    settings: Vec<String>,
 }
 
 impl Cluster {
     /// Starts nodes; `more` is added to their settings.
     pub(crate) fn start(database: &str, broker: &str, nodes: usize, more: &str) -> Self {
-        let settings = format!(
+        let settings = Self::settings(database, broker, more);
+        Self::start_each(vec![(settings, "127.0.0.1:0".to_owned()); nodes])
+    }
+
+    /// The settings of a node.
+    pub(crate) fn settings(database: &str, broker: &str, more: &str) -> String {
+        format!(
             "[store]\nurl = \"{database}\"\n[cluster]\nurl = \"{broker}\"\n[collector]\nenabled = false\n\
              [limits]\nconnections_per_address = 0\nconnections_per_user = 0\nhandshakes_per_minute = 0\n\
              [[namespace]]\nname = \"cursor\"\npattern = \"cursor:*\"\nkind = \"ephemeral\"\n{more}"
-        );
-        let mut cluster = Self { nodes: Vec::new(), token: String::new(), folder: Folder::new(), settings };
+        )
+    }
+
+    /// Starts nodes, each with its settings at its address.
+    pub(crate) fn start_each(nodes: Vec<(String, String)>) -> Self {
+        let folder = Folder::new();
+        let listen =
+            |(settings, address): (String, String)| format!("[server]\nlisten = \"{address}\"\n{settings}");
+        let settings: Vec<String> = nodes.into_iter().map(listen).collect();
+        let mut cluster = Self { nodes: Vec::new(), token: String::new(), folder, settings };
         let created = run(cluster.command().args(["token", "create", "--sub", "ann", "--role", "admin"]));
         cluster.token = created.out.trim().to_owned();
-        for _ in 0..nodes {
-            let node = cluster.another();
-            cluster.nodes.push(node);
+        for node in 0..cluster.settings.len() {
+            let started = cluster.another(node);
+            cluster.nodes.push(started);
         }
         cluster
     }
@@ -44,10 +59,10 @@ impl Cluster {
         command
     }
 
-    /// One more node, or one in another's place.
-    pub(crate) fn another(&self) -> Process {
-        let file = self.folder.write("pulsewire.toml", &self.settings);
-        Process::serve(self.command(), &["-c", file.to_str().unwrap()])
+    /// One more node with the settings of one that there is, or was.
+    pub(crate) fn another(&self, node: usize) -> Process {
+        let file = self.folder.write(&format!("node{node}.toml"), &self.settings[node]);
+        Process::serve_as_told(self.command(), &["-c", file.to_str().unwrap()])
     }
 
     pub(crate) fn headers(&self) -> String {

@@ -38,7 +38,7 @@ fn start(folder: &Folder, settings: &str) -> (Process, Place, Duration) {
     let file = std::fs::read_to_string(folder.path().join("dev.json")).unwrap();
     let file: Value = serde_json::from_str(&file).unwrap();
     let token = file["token"].as_str().unwrap().to_owned();
-    let place = Place { address: process.address, token };
+    let place = Place { address: process.address, token, balanced: None };
     (process, place, ready)
 }
 

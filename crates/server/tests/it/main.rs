@@ -12,6 +12,7 @@ mod channels;
 mod child;
 mod cli;
 mod cluster;
+mod cluster_faults;
 mod conformance;
 mod conversation;
 #[cfg(feature = "ui")]

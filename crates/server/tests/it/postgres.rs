@@ -81,7 +81,7 @@ fn what_was_acknowledged_outlives_stops_of_the_database_and_the_server_is_ready_
     let url = database.fresh_url();
     let server = kept_at(&url);
     let history = History::new();
-    let place = Place { address: server.address, token: server.token("app", Role::Admin) };
+    let place = Place { address: server.address, token: server.token("app", Role::Admin), balanced: None };
     history.whereabouts.set(Some(place));
     let stops = usize::try_from(proof::rounds("PULSEWIRE_OUTAGE_ROUNDS", 3)).unwrap();
     let begun = Instant::now();

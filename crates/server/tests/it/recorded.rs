@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pulsewire_edge::clock;
 use pulsewire_loadtest::check::finding::Report;
@@ -31,6 +31,19 @@ const SILENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Place {
     pub(crate) address: SocketAddr,
     pub(crate) token: String,
+    /// What of a balancer in front of several servers: how long its clients wait before they try another.
+    pub(crate) balanced: Option<Duration>,
+}
+
+impl Place {
+    /// A connection; none if nobody accepts.
+    fn connect(&self) -> Option<Socket> {
+        let socket = Socket::try_connect(self.address)?;
+        Some(match self.balanced {
+            Some(patience) => socket.gives_up_after(patience),
+            None => socket,
+        })
+    }
 }
 
 /// The count of servers when there will be no other.
@@ -57,6 +70,14 @@ impl Whereabouts {
         let none = |now: &mut (u64, Option<Place>)| now.0 != OVER && now.1.is_none();
         let now = self.changed.wait_while(self.now.lock().unwrap(), none).unwrap();
         now.1.clone().map(|place| (now.0, place))
+    }
+
+    /// Waits a moment, as somebody does who was told to come back later.
+    fn rest(&self) {
+        let now = self.now.lock().unwrap();
+        let count = now.0;
+        let _ =
+            self.changed.wait_timeout_while(now, Duration::from_millis(50), |now| now.0 == count).unwrap();
     }
 
     fn is_over(&self) -> bool {
@@ -120,6 +141,16 @@ impl History {
         self.acknowledged.load(Ordering::SeqCst)
     }
 
+    /// Waits until so many more attempts are acknowledged.
+    #[track_caller]
+    pub(crate) fn goes_on(&self, more: u64) {
+        let (enough, begun) = (self.acknowledged() + more, Instant::now());
+        while self.acknowledged() < enough {
+            assert!(begun.elapsed() < SILENCE, "nothing is acknowledged any more");
+            self.whereabouts.rest();
+        }
+    }
+
     /// Publishers end with the event they have under way.
     pub(crate) fn end(&self) {
         self.done.store(true, Ordering::SeqCst);
@@ -169,7 +200,7 @@ impl History {
     fn attempt(&self, wire: &mut Option<Wire>, event: &Value) -> (&'static str, Option<Value>) {
         let found = wire.take().or_else(|| {
             let (count, place) = self.whereabouts.get()?;
-            Socket::try_connect(place.address).map(|socket| Wire { socket, count, place })
+            place.connect().map(|socket| Wire { socket, count, place })
         });
         let Some(mut found) = found else { return ("unknown", None) };
         let Some(answer) = found.post("/api/publish", &event.to_string()) else { return ("unknown", None) };
@@ -177,7 +208,13 @@ impl History {
             // Somebody else's server has got the address of the one that was killed.
             return ("unknown", None);
         }
+        if found.place.balanced.is_some() && !answer.text().starts_with('{') {
+            // The balancer's own words: it may have been kept, and the answer lost.
+            self.whereabouts.rest();
+            return ("unknown", None);
+        }
         let said = answer.json();
+        let balanced = found.place.balanced.is_some();
         *wire = Some(found);
         match answer.status {
             200 if said["duplicate"] == true => ("duplicate", Some(said)),
@@ -185,9 +222,12 @@ impl History {
             503 => {
                 assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
                 self.refused.store(true, Ordering::SeqCst);
+                if balanced {
+                    self.whereabouts.rest();
+                }
                 match said["code"].as_str() {
                     Some("outcome_unknown") => ("unknown", None),
-                    Some("store_unavailable" | "overloaded") => ("rejected", None),
+                    Some("store_unavailable" | "overloaded" | "draining") => ("rejected", None),
                     _ => panic!("{said}"),
                 }
             }
@@ -205,6 +245,9 @@ impl History {
                 return;
             }
             recorder.write(json!({"type": "disconnected"}));
+            if place.balanced.is_some() {
+                self.whereabouts.rest();
+            }
         }
     }
 
@@ -225,20 +268,29 @@ impl History {
     /// The judgement: nothing found, in one epoch, without a gap.
     #[track_caller]
     pub(crate) fn is_clean(&self) -> Report {
+        let report = self.judge();
+        let totals = report.totals;
+        assert_eq!((totals.epochs, totals.gapped, totals.resets), (1, 0, 0), "{totals:?}");
+        report
+    }
+
+    /// The judgement: nothing found, whatever happened to the store.
+    #[track_caller]
+    pub(crate) fn judge(&self) -> Report {
         let files = self.files.lock().unwrap();
         let report = check_files(&files, Bounds { stale_ms: 60_000 }).unwrap();
         let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
         assert!(report.is_clean(), "{}", report.text(&names));
-        let totals = report.totals;
-        assert_eq!((totals.epochs, totals.gapped, totals.resets), (1, 0, 0), "{totals:?}");
         report
     }
 }
 
 /// Follows one connection to its end; `Some` if the last event came.
 fn follow_once(place: &Place, recorder: &mut Recorder, position: &mut Option<Value>) -> Option<()> {
-    let mut socket = Socket::try_connect(place.address)?;
-    socket.stream().set_read_timeout(Some(SILENCE)).unwrap();
+    let mut socket = place.connect()?;
+    if place.balanced.is_none() {
+        socket.stream().set_read_timeout(Some(SILENCE)).unwrap();
+    }
     let headers = format!("Authorization: Bearer {}\r\n", place.token);
     socket.send(handshake("/ws", &headers).as_bytes());
     if socket.try_head()?.status != 101 {
@@ -252,6 +304,9 @@ fn follow_once(place: &Place, recorder: &mut Recorder, position: &mut Option<Val
     socket.say(&json!({"type": "subscribe", "channels": [wish]}));
     loop {
         let frame = socket.next()?;
+        if frame.opcode == 9 {
+            socket.frame(0x8a, &frame.payload);
+        }
         if frame.opcode != 1 {
             continue;
         }
@@ -296,7 +351,7 @@ struct Wire {
 
 impl Wire {
     fn post(&mut self, path: &str, body: &str) -> Option<Answer> {
-        let Place { address, token } = &self.place;
+        let Place { address, token, .. } = &self.place;
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\nAuthorization: Bearer {token}\r\n\r\n",
             body.len()
