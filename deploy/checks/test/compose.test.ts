@@ -37,6 +37,8 @@ const folder = resolve(import.meta.dirname, '../../compose');
 const text = readFileSync(join(folder, 'compose.yml'), 'utf8');
 const compose = parse(text, { merge: true }) as Compose;
 const services = Object.entries(compose.services);
+/** The nodes, which differ in their names alone. */
+const nodes = ['pulsewire-1', 'pulsewire-2', 'pulsewire-3'];
 const example = new Map(
   [...readFileSync(join(folder, '.env.example'), 'utf8').matchAll(/^(#?)([A-Z_]+)=(.*)$/gm)].map(
     ([, commented, name, value]) => [name, { commented: commented === '#', value }],
@@ -53,10 +55,11 @@ function filled(value: string): string {
 test('it has what one command has to start', () => {
   expect(Object.keys(compose.services).sort()).toEqual([
     'alertmanager',
+    'balancer',
     'grafana',
     'postgres',
     'prometheus',
-    'pulsewire',
+    ...nodes,
     'redis',
   ]);
   expect(compose.version).toBeUndefined();
@@ -146,9 +149,31 @@ describe('with the secrets that make-secrets.sh writes', () => {
     }
   });
 
+  test('the nodes have the same settings, and a name and files of their own', () => {
+    const [first, ...others] = nodes.map((name) => {
+      const { environment = {}, volumes, ...service } = compose.services[name] ?? {};
+      const { PULSEWIRE_CLUSTER_NODE_NAME: called, ...settings } = environment;
+      expect([called, volumes]).toEqual([name, [`${name}-data:/var/lib/pulsewire`]]);
+      expect(settings['PULSEWIRE_SERVER_ALLOWED_HOSTS']?.split(',')).toContain(name);
+      // The first builds the image for all.
+      return { ...service, settings, build: undefined };
+    });
+    expect(others).toEqual([first, first]);
+  });
+
+  test('the balancer and Prometheus know every node', () => {
+    const balancer = readFileSync(join(folder, 'haproxy.cfg'), 'utf8');
+    const prometheus = readFileSync(resolve(folder, '../prometheus/prometheus.yml'), 'utf8');
+    for (const name of nodes) {
+      expect(balancer).toContain(`server ${name} ${name}:8000\n`);
+      expect(prometheus).toContain(`'${name}:8001'`);
+    }
+    execFileSync('haproxy', ['-c', '-q', '-f', join(folder, 'haproxy.cfg')], { stdio: 'pipe' });
+  });
+
   test('the server takes its environment', () => {
     const server = program('PULSEWIRE_BIN', 'pulsewire');
-    const environment = Object.entries(compose.services['pulsewire']?.environment ?? {}).map(([name, value]) => [
+    const environment = Object.entries(compose.services['pulsewire-1']?.environment ?? {}).map(([name, value]) => [
       name,
       filled(value).replace('/run/secrets', secrets),
     ]);

@@ -131,7 +131,9 @@ impl Setup {
     pub(crate) fn new(server: SocketAddr, token: &str, alertmanager: SocketAddr, by: u64) -> Self {
         let (folder, address) = (Folder::new(), free_address());
         let (server, own, other) = (server.to_string(), address.to_string(), alertmanager.to_string());
-        let pairs = [("pulsewire:8001", &*server), ("localhost:9090", &own), ("alertmanager:9093", &other)];
+        let targets = "'pulsewire-1:8001', 'pulsewire-2:8001', 'pulsewire-3:8001'";
+        let server = format!("'{server}'");
+        let pairs = [(targets, &*server), ("localhost:9090", &own), ("alertmanager:9093", &other)];
         stage("prometheus", folder.path(), &|path, text| {
             let main = path == Path::new("prometheus.yml");
             hastened(&if main { replaced(&text, &pairs) } else { text }, by)
