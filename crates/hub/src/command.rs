@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use crate::watch::tap::TapSink;
 use crate::watch::timeline::{Entry, Note};
 use crate::watch::{Detail, Query, Ranked, Readership, Row, RowKey};
-use crate::{ConnKey, HubSettings, Notice, Principal};
+use crate::{ConnKey, Fetched, HubSettings, Moved, Notice, Principal};
 
 /// A one-time answer to whoever asked.
 pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
@@ -42,6 +42,17 @@ pub enum Command<S> {
 pub enum Order {
     /// A token was verified.
     Authenticated(ConnKey, Box<Authenticated>),
+    /// Other nodes were asked for a session.
+    Fetched(ConnKey, Box<Fetched>),
+    /// Give a session to another node, where its client is: here it ends.
+    GiveUp {
+        /// The session.
+        session: SessionId,
+        /// Whose it must be.
+        user: Box<str>,
+        /// What it was subscribed to; `None` if it is not here.
+        reply: Reply<Option<Box<Moved>>>,
+    },
     /// A client's publish was decided.
     Published {
         /// Who asked.
@@ -392,6 +403,15 @@ pub enum Work {
         remote: IpAddr,
         /// What it is for.
         after: After,
+    },
+    /// Look for a session on other nodes.
+    Fetch {
+        /// The session.
+        session: SessionId,
+        /// Who wants it; to be given back.
+        principal: Arc<Principal>,
+        /// To be given back.
+        wish: ConnectWish,
     },
     /// Publish events; the principal has been authorised.
     Publish {

@@ -11,6 +11,7 @@ mod command;
 mod handle;
 mod inbox;
 mod ledger;
+mod moved;
 mod net;
 mod presence;
 pub mod principal;
@@ -28,6 +29,7 @@ pub use command::{
 pub use handle::Hub;
 pub use inbox::Inbox;
 pub use ledger::{Closed, FAILED_MAX, Failed, FailedStage, Ledger};
+pub use moved::{Fetched, Moved};
 pub use net::{ConnKey, Net, TcpSample, Write};
 pub use presence::{Notice, Presence, PresenceSnapshot};
 pub use principal::{Action, Actions, Grant, NamedBy, Principal, Role};

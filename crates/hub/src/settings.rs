@@ -76,6 +76,8 @@ pub struct HubSettings {
     pub heartbeat_timeout_ms: u64,
     /// How long a session outlives its connection, in milliseconds. Default 2 min.
     pub resume_window_ms: u64,
+    /// Whether a session that is not here may be on another node, which can be asked for it.
+    pub sessions_move: bool,
     /// The longest that a client should wait between attempts to come back, in milliseconds. Default 10 s, which goes
     /// without saying.
     pub retry_max_ms: u64,
@@ -90,6 +92,7 @@ impl Default for HubSettings {
             heartbeat_interval_ms: 30_000,
             heartbeat_timeout_ms: 10_000,
             resume_window_ms: 120_000,
+            sessions_move: false,
             retry_max_ms: BACKOFF_MAX_MS,
             client_events: ["task_assign", "draft_approve", "draft_reject", "message_send", "state_sync"]
                 .map(Into::into)

@@ -11,7 +11,7 @@ mod backlog;
 mod closing;
 mod cursor;
 mod fanout;
-mod feed;
+pub(crate) mod feed;
 mod flush;
 mod heartbeat;
 mod inbound;
@@ -42,11 +42,13 @@ use smallvec::SmallVec;
 
 pub use closing::Violated;
 
-use crate::command::{ConnectWish, Order};
+use crate::command::{ConnectWish, Order, Work};
+use crate::presence::Parting;
 use crate::watch::tap::Tap;
 use crate::watch::timeline::{Happening, Note, Timeline};
 use crate::{
-    Admission, Arrival, Backend, Carried, ConnKey, HubSettings, Ledger, Net, Presence, Principal, Resume,
+    Admission, Arrival, Backend, BackendRequest, Carried, ConnKey, Fetched, HubSettings, Ledger, Moved, Net,
+    Presence, Principal, Resume,
 };
 use feed::Feed;
 use flush::Scratch;
@@ -74,6 +76,8 @@ pub struct ShardOptions {
     pub presence: Arc<Presence>,
     /// Unpredictable numbers, for session ids and spreading.
     pub random: Box<dyn FnMut() -> u64 + Send>,
+    /// What this node makes of its name, for session ids; another one than that of other nodes.
+    pub node: u16,
     /// How many entries its timeline has at most, of 32 bytes each; 0 keeps none.
     pub timeline_max: usize,
 }
@@ -90,6 +94,7 @@ pub struct Shard<N: Net> {
     /// Its network.
     pub net: N,
     index: usize,
+    node: u16,
     settings: Arc<HubSettings>,
     bus: Arc<Bus>,
     backend: Arc<dyn Backend>,
@@ -159,6 +164,7 @@ impl<N: Net> Shard<N> {
         let mut shard = Self {
             net,
             index: options.index,
+            node: options.node,
             settings: options.settings,
             bus: options.bus,
             backend: options.backend,
@@ -269,6 +275,8 @@ impl<N: Net> Shard<N> {
     pub fn order(&mut self, order: Order, now: Now) {
         match order {
             Order::Authenticated(conn, authenticated) => self.authenticated(conn, *authenticated, now),
+            Order::Fetched(conn, fetched) => self.fetched(conn, *fetched, now),
+            Order::GiveUp { session, user, reply } => reply(self.give_up(session, &user, now)),
             Order::Published { conn, id, single, outcome } => {
                 self.published(conn, id.as_ref(), single, outcome, now);
             }
@@ -323,16 +331,41 @@ impl<N: Net> Shard<N> {
                 self.resume(key, wanted, principal, wish, now);
                 return;
             }
+            if self.find(key).is_some() && self.may_be_elsewhere(wanted, &principal) {
+                self.fetch(key, wanted, principal, wish, now);
+                return;
+            }
         }
+        self.begin_session(key, principal, wish, None, now);
+    }
+
+    /// Gives a connection a new session, with what it was subscribed to on another node, if that is known.
+    fn begin_session(
+        &mut self,
+        key: ConnKey,
+        principal: Arc<Principal>,
+        wish: ConnectWish,
+        parked: Option<Vec<feed::Parked>>,
+        now: Now,
+    ) {
         if self.find(key).is_none() {
             return;
         }
-        let lost = wish.session.is_some();
-        let id = SessionId::new(now.wall_ms.unsigned_abs(), self.index as u8, key.slot, (self.random)());
+        let resumed = parked.is_some();
+        let lost = wish.session.is_some() && !resumed;
+        let random = u64::from(self.node) << 32 | ((self.random)() & 0xFFFF_FFFF);
+        let id = SessionId::new(now.wall_ms.unsigned_abs(), self.index as u8, key.slot, random);
         let slot = &mut self.slots[key.slot as usize];
         let Some(guest) = slot.guest.take() else { return };
         let Guest { peer, bytes_received, stash, .. } = *guest;
-        let counters = Counters { bytes_received, activity_ns: now.mono_ns, ..Counters::default() };
+        let reconnections = u32::from(resumed);
+        let counters =
+            Counters { bytes_received, reconnections, activity_ns: now.mono_ns, ..Counters::default() };
+        let detached = parked.map(|parked| {
+            self.detached_count += 1;
+            let at_ms = now.wall_ms;
+            Box::new(slot::Detached { until_ns: 0, at_ms, parked, messages_sent: 0, bytes_sent: 0 })
+        });
         slot.session = Some(Box::new(Session {
             id,
             principal,
@@ -341,13 +374,60 @@ impl<N: Net> Shard<N> {
             counters,
             errors: ErrorWindow::default(),
             report: None,
-            detached: None,
+            detached,
         }));
         if lost {
             self.metrics.reconnected(pulsewire_telemetry::ReconnectOutcome::Reset);
         }
         self.note_arrival(key.slot, now);
-        self.opened(key, wish, false, stash, now);
+        self.opened(key, wish, resumed, stash, now);
+    }
+
+    /// Whether another node may have a session: one that this node did not make, where nodes can be asked.
+    fn may_be_elsewhere(&self, wanted: SessionId, principal: &Principal) -> bool {
+        self.settings.sessions_move && wanted.node() != self.node && !principal.is_anonymous()
+    }
+
+    /// Asks other nodes for a session. Until the answer comes, the connection waits as for its token.
+    fn fetch(
+        &mut self,
+        key: ConnKey,
+        wanted: SessionId,
+        principal: Arc<Principal>,
+        wish: ConnectWish,
+        now: Now,
+    ) {
+        self.slots[key.slot as usize].phase = Phase::Verifying;
+        let work = Work::Fetch { session: wanted, principal, wish };
+        let request = Box::new(BackendRequest { shard: self.index, conn: key, work });
+        if let Err(refused) = self.backend.request(request)
+            && let Work::Fetch { principal, wish, .. } = refused.work
+        {
+            self.begin_session(key, principal, wish, None, now);
+        }
+    }
+
+    /// Other nodes were asked for a session.
+    fn fetched(&mut self, key: ConnKey, fetched: Fetched, now: Now) {
+        let Fetched { principal, wish, moved } = fetched;
+        let parked = moved.map(|(moved, channels)| moved.parked(&channels));
+        self.begin_session(key, principal, wish, parked, now);
+    }
+
+    /// Gives a session to another node, if it is here and the user's: here it ends.
+    fn give_up(&mut self, session: SessionId, user: &str, now: Now) -> Option<Box<Moved>> {
+        let slot = self.slots.get(session.slot() as usize)?;
+        let known = slot.session.as_deref().filter(|known| known.id == session)?;
+        if user.is_empty() || *known.principal.sub != *user || !self.evict(session, now) {
+            return None;
+        }
+        let index = session.slot();
+        let session = self.slots[index as usize].session.as_ref()?;
+        let moved = session.detached.as_ref().map(|detached| Box::new(Moved::of(&detached.parked)));
+        // Where it was a member, it is one until the other node says so, or its grace is over.
+        self.end_session(index, Parting::Broke, now);
+        self.release(index);
+        moved
     }
 
     /// Lets connections go on with the sessions they asked for.

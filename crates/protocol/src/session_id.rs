@@ -1,8 +1,8 @@
 //! The name of a session, which is also document 004's `client_id`.
 //!
 //! 128 bits shown as 26 Crockford base-32 characters: 48 bits of creation time in milliseconds, so ids sort
-//! by age; 8 bits of shard and 24 of slot, so the owner is found without a table; 48 random bits, so a slot's
-//! next tenant cannot be mistaken for the last. It is a name, not a secret: resuming also needs the same user.
+//! by age; 8 bits of shard and 24 of slot, so the owner is found without a table; 16 bits that its node made of its own
+//! name, so that other nodes know whom to ask; 32 random bits, so a slot's next tenant cannot be mistaken for the last. It is a name, not a secret: resuming also needs the same user.
 
 use std::fmt;
 
@@ -22,7 +22,8 @@ impl SessionId {
     /// The highest slot number an id can carry.
     pub const SLOT_MAX: u32 = (1 << 24) - 1;
 
-    /// Joins the parts. Bits above 48 of the time and of `random`, and above 24 of `slot`, are dropped.
+    /// Joins the parts. Bits above 48 of the time and of `random`, and above 24 of `slot`, are dropped. The upper 16 of
+    /// the 48 bits of `random` are the node's.
     #[must_use]
     pub fn new(time_ms: u64, shard: u8, slot: u32, random: u64) -> Self {
         let time = u128::from(time_ms & 0xFFFF_FFFF_FFFF) << 80;
@@ -63,6 +64,12 @@ impl SessionId {
     #[must_use]
     pub fn slot(self) -> u32 {
         (self.0 >> 48) as u32 & Self::SLOT_MAX
+    }
+
+    /// What the session's node made of its name.
+    #[must_use]
+    pub fn node(self) -> u16 {
+        (self.0 >> 32) as u16
     }
 
     /// The whole 128 bits.
@@ -109,6 +116,7 @@ mod tests {
         let id = SessionId::new(1_762_603_200_000, 7, 123_456, 0xABCD_EF01_2345);
         assert_eq!((id.time_ms(), id.shard(), id.slot()), (1_762_603_200_000, 7, 123_456));
         assert_eq!(SessionId::parse(&id.to_string()), Ok(id));
+        assert_eq!(id.node(), 0xABCD);
     }
 
     #[test]

@@ -277,6 +277,7 @@ pub fn hub_settings(settings: &Settings) -> HubSettings {
         heartbeat_interval_ms: ms(settings.heartbeat.interval),
         heartbeat_timeout_ms: ms(settings.heartbeat.timeout),
         resume_window_ms: ms(settings.session.resume_window),
+        sessions_move: false,
         retry_max_ms: ms(settings.session.retry_max),
         client_events: settings.hook.events.iter().map(|event| event.as_str().into()).collect(),
     }

@@ -79,6 +79,9 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
             };
             authenticate(app, token, remote, told);
         }
+        Work::Fetch { session, principal, wish } => {
+            crate::cluster::sessions::fetch(app, shard, conn, session, principal, wish);
+        }
         Work::Publish { id, principal, single, begun_ns, events } => {
             let hub = hub.clone();
             let reply = move |outcome| hub.order(shard, Order::Published { conn, id, single, outcome });

@@ -8,6 +8,7 @@
 pub mod nodes;
 pub mod questions;
 mod redis;
+pub mod sessions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -155,6 +156,13 @@ pub fn node_name(settings: &Settings) -> Box<str> {
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     host.trim().into()
+}
+
+/// What a node makes of its name for the ids of its sessions.
+#[must_use]
+pub fn tag(node: &str) -> u16 {
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(node);
+    u16::from_le_bytes([digest[0], digest[1]])
 }
 
 /// The key of the nodes: `cluster.key`, or one derived from the signing secret.

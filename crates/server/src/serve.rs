@@ -17,7 +17,7 @@ use pulsewire_bus::{
 };
 use pulsewire_edge::handshake::{MissingOrigin, OriginPolicy};
 use pulsewire_edge::{Edge, EdgeOptions, Prepared, clock, codec};
-use pulsewire_hub::{Admission, Drain, ShardOptions};
+use pulsewire_hub::{Admission, Drain, HubSettings, ShardOptions};
 use pulsewire_sources::host::HostOptions;
 use pulsewire_telemetry::{Severity, Telemetry, logs};
 use tokio::net::TcpListener;
@@ -140,7 +140,9 @@ pub async fn start_with(
     let workers = store::Workers::start(&bus, settings.store.readers, settings.series.keep_interval)?;
     let (requests, waiting) = backend::queues(shards);
     let requests: Arc<dyn pulsewire_hub::Backend> = Arc::new(requests);
-    let hub_settings = Arc::new(hub_settings(&settings));
+    let sessions_move = cluster.is_some();
+    let hub_settings = Arc::new(HubSettings { sessions_move, ..hub_settings(&settings) });
+    let tag = crate::cluster::tag(&node);
     let sources = (0..shards).map(|_| random::source()).collect::<Result<Vec<_>, _>>()?;
     let sources = parking_lot::Mutex::new(sources);
     let timeline_max = settings.watch.timeline_events.div_ceil(shards);
@@ -154,6 +156,7 @@ pub async fn start_with(
         ledger: hub.ledger.clone(),
         presence: hub.presence.clone(),
         random: sources.lock().pop().expect("one source for each shard"),
+        node: tag,
         timeline_max,
     })
     .context("starting the shards")?;

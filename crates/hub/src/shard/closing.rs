@@ -329,7 +329,7 @@ impl<N: Net> Shard<N> {
         }
     }
 
-    fn end_session(&mut self, index: u32, how: Parting, now: Now) {
+    pub(super) fn end_session(&mut self, index: u32, how: Parting, now: Now) {
         self.leave_all(index, how, now);
         if how == Parting::Left {
             self.parked_leave(index, now);
@@ -375,7 +375,7 @@ impl<N: Net> Shard<N> {
     }
 
     /// Gives a slot back when nothing is left in it.
-    fn release(&mut self, index: u32) {
+    pub(super) fn release(&mut self, index: u32) {
         let slot = &self.slots[index as usize];
         if slot.phase == Phase::Gone && slot.session.is_none() {
             self.slots.remove(index as usize);

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use pulsewire_bus::{Body, Bus, Channel, Publication};
-use pulsewire_protocol::{Attend, Event, Filter, Interval, MetricSet, Series, Shape};
+use pulsewire_protocol::{Attend, Epoch, Event, Filter, Interval, MetricSet, Series, Shape};
 
 /// How a feed's subscribers want their channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,6 +205,8 @@ const _: () = assert!(size_of::<Subscription>() <= 40, "a subscription: part of 
 /// A subscription of a session that has no connection.
 pub(crate) struct Parked {
     pub(crate) channel: Arc<Channel>,
+    /// The history in which `next` counts.
+    pub(crate) epoch: Epoch,
     pub(crate) view: View,
     pub(crate) msgpack: bool,
     /// What it wanted of the channel's presence.

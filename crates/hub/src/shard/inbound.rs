@@ -600,7 +600,7 @@ impl<N: Net> Shard<N> {
             | Work::History { id, .. }
             | Work::Samples { id, .. }
             | Work::Series { id, .. } => id,
-            Work::Authenticate { .. } | Work::Read { .. } | Work::State { .. } => None,
+            Work::Authenticate { .. } | Work::Fetch { .. } | Work::Read { .. } | Work::State { .. } => None,
         };
         let error = ErrorAnswer { retry_after_ms: Some(1_000), ..ErrorAnswer::new(ErrorCode::Overloaded) };
         self.refuse(index, &error, id.as_ref(), now);

@@ -411,7 +411,8 @@ impl<N: Net> Shard<N> {
             let (last, subscription_feed) = (session.subscriptions.len() - 1, subscription.feed);
             let attend = self.leave_presence(slot, &channel.name, how, now);
             let state = self.states.contains_key(&(slot, subscription_feed));
-            parked.push(Parked { channel, view, msgpack, attend, state, next, critical_until });
+            let epoch = channel.epoch.clone();
+            parked.push(Parked { channel, epoch, view, msgpack, attend, state, next, critical_until });
             self.leave_feed(slot, last);
         }
     }
@@ -422,8 +423,7 @@ impl<N: Net> Shard<N> {
         let mut positions = Vec::new();
         let mut outcome = ReconnectOutcome::Resumed;
         let mut joined = Vec::new();
-        for Parked { channel, view, msgpack, attend, state, next, critical_until } in parked {
-            let epoch = channel.epoch.clone();
+        for Parked { channel, epoch, view, msgpack, attend, state, next, critical_until } in parked {
             let channel = newest(&channel).unwrap_or(channel);
             let (feed, _) = self.join_feed(slot, channel.clone(), view.clone(), msgpack, now);
             let mut replay = Replay::Live;

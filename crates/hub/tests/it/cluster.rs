@@ -107,6 +107,8 @@ struct Tally {
     hints_lost: u64,
     crashes: u64,
     moves: u64,
+    /// Sessions that went with their clients.
+    sessions: u64,
     failovers: u64,
 }
 
@@ -238,6 +240,42 @@ impl Cluster {
         self.nodes[from].clients[leaving].session = None;
     }
 
+    /// A client that has no connection goes to another node with everything it knows, its session's id as well.
+    fn move_with_session(&mut self) {
+        let (from, to) = (self.rng.below(NODES), self.rng.below(NODES));
+        let client = self.rng.below(self.nodes[from].clients.len());
+        let is_away = |node: &World| node.clients.get(client).is_some_and(|client| client.wire.is_none());
+        if from == to || !is_away(&self.nodes[from]) || !is_away(&self.nodes[to]) {
+            return;
+        }
+        self.tally.moves += 1;
+        let mut pair = std::mem::take(&mut self.nodes);
+        let [here, there] = pair.get_disjoint_mut([from, to]).expect("two nodes");
+        std::mem::swap(&mut here.clients[client], &mut there.clients[client]);
+        self.nodes = pair;
+    }
+
+    /// Nodes answer each other's questions for sessions, some of them late.
+    fn ask_for_sessions(&mut self, patience: usize) {
+        for node in 0..NODES {
+            let (ready, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.nodes[node].wanted)
+                .into_iter()
+                .partition(|_| self.rng.chance(patience));
+            self.nodes[node].wanted = later;
+            for wanted in ready {
+                let owner = self.nodes.iter().position(|other| {
+                    other.plan.node.as_ref().is_some_and(|place| place.tag() == wanted.session.node())
+                });
+                // The question or its answer may be lost; then the session is as well, for its client.
+                let moved = owner
+                    .and_then(|owner| self.nodes[owner].give_up(wanted.session, &wanted.principal.sub))
+                    .filter(|_| !self.rng.chance(10));
+                self.tally.sessions += u64::from(moved.is_some());
+                self.nodes[node].fetched(wanted, moved);
+            }
+        }
+    }
+
     fn day(&mut self) {
         let steps = self.rng.between(60, 160);
         let busy = self.rng.between(1, 6);
@@ -255,6 +293,10 @@ impl Cluster {
             if self.rng.chance(10) {
                 self.move_somebody();
             }
+            if self.rng.chance(15) {
+                self.move_with_session();
+            }
+            self.ask_for_sessions(60);
             if self.twist.failovers && self.rng.chance(3) {
                 self.fail_over();
             }
@@ -270,6 +312,7 @@ impl Cluster {
 
     fn run_for(&mut self, ms: u64) {
         for _ in 0..ms / 250 {
+            self.ask_for_sessions(100);
             for node in 0..NODES {
                 self.nodes[node].settle();
                 self.share_the_truth();
@@ -327,6 +370,7 @@ fn check(twist: Twist, test: &str) {
         tally.hints_lost += run.hints_lost;
         tally.crashes += run.crashes;
         tally.moves += run.moves;
+        tally.sessions += run.sessions;
         tally.failovers += run.failovers;
         Ok(())
     });
@@ -335,7 +379,11 @@ fn check(twist: Twist, test: &str) {
     if number("PULSEWIRE_SIM_SEED").is_none() {
         assert_eq!(tally.failovers > 0, twist.failovers, "{tally:?}");
         assert!(
-            tally.events > 1_000 && tally.hints_lost > 0 && tally.crashes > 0 && tally.moves > 0,
+            tally.events > 1_000
+                && tally.hints_lost > 0
+                && tally.crashes > 0
+                && tally.moves > 0
+                && tally.sessions > 0,
             "{tally:?}"
         );
     }

@@ -83,6 +83,22 @@ impl fmt::Display for Filter {
 #[error("{0}")]
 pub struct FilterError(String);
 
+impl Condition {
+    fn write(&self) -> serde_json::Value {
+        let (operator, operand) = match &self.test {
+            Test::Equal(value) => ("eq", serde_json::Value::from(&**value)),
+            Test::NotEqual(value) => ("ne", (&**value).into()),
+            Test::In(values) => ("in", values.iter().map(|value| &**value).collect()),
+            Test::NotIn(values) => ("nin", values.iter().map(|value| &**value).collect()),
+            Test::Prefix(value) => ("prefix", (&**value).into()),
+            Test::Exists(exists) => ("exists", (*exists).into()),
+            Test::Greater(bound) => ("gt", (*bound).into()),
+            Test::Less(bound) => ("lt", (*bound).into()),
+        };
+        serde_json::json!({ &*self.key: { operator: operand } })
+    }
+}
+
 impl Filter {
     /// The most conditions.
     pub const COUNT_MAX: usize = Tags::COUNT_MAX;
@@ -153,6 +169,30 @@ impl Filter {
                     conditions.push(Condition { key: key.clone(), test });
                 }
             }
+        }
+        Self::new(conditions)
+    }
+
+    /// Writes it as a list of `filter` objects, each with one condition; [`Filter::read_list`] reads it.
+    #[must_use]
+    pub fn write_list(&self) -> String {
+        let conditions = self.0.iter().flat_map(|conditions| conditions.iter());
+        let written: Vec<serde_json::Value> = conditions.map(Condition::write).collect();
+        serde_json::Value::Array(written).to_string()
+    }
+
+    /// Reads what [`Filter::write_list`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// If it is something else.
+    pub fn read_list(text: &str) -> Result<Self, FilterError> {
+        let written: Vec<&RawValue> =
+            serde_json::from_str(text).map_err(|error| FilterError(format!("`filter`: {error}")))?;
+        let mut conditions = Vec::new();
+        for filter in written.into_iter().take(Self::COUNT_MAX + 1) {
+            let read = Self::with([], Some(filter))?;
+            conditions.extend(read.0.iter().flat_map(|conditions| conditions.iter()).cloned());
         }
         Self::new(conditions)
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-use super::Cluster;
+use super::{Cluster, sessions};
 use crate::app::App;
 
 /// Questions of others that are being answered at the same time; further ones are not answered.
@@ -130,8 +130,9 @@ pub(super) fn answer(app: &Arc<App>, cluster: &Arc<Cluster>, from: &str, body: B
 }
 
 /// What this node knows of what it is asked; `None` if it does not know what that is.
-async fn reply(app: &Arc<App>, what: &str, _body: &RawValue) -> Option<Box<RawValue>> {
+async fn reply(app: &Arc<App>, what: &str, body: &RawValue) -> Option<Box<RawValue>> {
     match what {
+        "session" => sessions::give_up(app, body).await,
         "row" => serde_json::value::to_raw_value(&crate::watch::nodes::row(app).await).ok(),
         _ => None,
     }

@@ -87,6 +87,7 @@ pub fn world_at(seed: u64, twist: Twist, node: Option<Place>) -> World {
         heartbeat_interval_ms: rng.between(2_000, 20_000) as u64,
         heartbeat_timeout_ms: rng.between(1_000, 10_000) as u64,
         resume_window_ms: if rng.chance(10) { 0 } else { rng.between(2_000, 60_000) as u64 },
+        sessions_move: node.is_some(),
         ..HubSettings::default()
     };
     let smallest = rng.between(40, 3_000);

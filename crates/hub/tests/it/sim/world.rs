@@ -11,12 +11,12 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use pulsewire_bus::{
-    Broker, Bus, MemoryStore, NamedBy, Now, Options, Page, Publication, Publisher, Receipt, Refusal, Reply,
-    RingLimits, SeriesQuery, Store, Turn,
+    Broker, Bus, ChannelKind, MemoryStore, NamedBy, Now, Options, Page, Publication, Publisher, Receipt,
+    Refusal, Reply, RingLimits, SeriesQuery, Store, Turn,
 };
 use pulsewire_hub::{
-    Admission, Arrival, Authenticated, Command, EventAnswer, Hub, HubSettings, Inbox, Ledger, Order,
-    RateDirection, SeriesAnswer, Shard, ShardOptions, Work,
+    Admission, Arrival, Authenticated, Command, ConnKey, ConnectWish, EventAnswer, Fetched, Hub, HubSettings,
+    Inbox, Ledger, Moved, Order, Principal, RateDirection, SeriesAnswer, Shard, ShardOptions, Work,
 };
 use pulsewire_protocol::{
     ChannelName, Encoding, Epoch, ErrorCode, Event, Heartbeat, MetricKind, Number, Sample, Sequence,
@@ -89,6 +89,22 @@ pub struct Place {
     pub broker: Arc<dyn Broker>,
 }
 
+impl Place {
+    /// What a node makes of its name.
+    pub fn tag(&self) -> u16 {
+        (self.incarnation % 0xFFF1) as u16
+    }
+}
+
+/// A session that a client wants from another node.
+pub struct Wanted {
+    pub shard: usize,
+    pub conn: ConnKey,
+    pub session: SessionId,
+    pub principal: Arc<Principal>,
+    pub wish: ConnectWish,
+}
+
 impl Plan {
     /// A world in which nothing goes wrong by itself.
     pub fn calm(settings: HubSettings) -> Self {
@@ -119,6 +135,8 @@ pub struct World {
     inboxes: Arc<[Inbox<usize>]>,
     pub bus: Arc<Bus>,
     pub backend: Arc<SimBackend>,
+    /// Sessions that are wanted from other nodes.
+    pub wanted: Vec<Wanted>,
     /// Work that is done and not yet told.
     done: Arc<Mutex<Vec<(usize, Order)>>>,
     pub wires: Rc<RefCell<Wires>>,
@@ -197,6 +215,7 @@ impl World {
                     ledger: ledger.clone(),
                     presence: hub.presence.clone(),
                     random: Box::new(move || random.next()),
+                    node: plan.node.as_ref().map_or(0, Place::tag),
                     timeline_max: 4_096,
                 };
                 Shard::new(net, options)
@@ -220,6 +239,7 @@ impl World {
             inboxes,
             bus,
             backend,
+            wanted: Vec::new(),
             done: Arc::default(),
             wires,
             telemetry,
@@ -471,6 +491,39 @@ impl World {
 
     // --- the server ---
 
+    /// Another node wants a session.
+    pub fn give_up(&mut self, session: SessionId, user: &str) -> Option<Moved> {
+        let shard = self.shards.get_mut(usize::from(session.shard()))?;
+        let moved = Arc::new(Mutex::new(None));
+        let told = moved.clone();
+        let reply = Box::new(move |moved: Option<Box<Moved>>| *told.lock() = moved);
+        shard.order(Order::GiveUp { session, user: user.into(), reply }, self.now);
+        let moved = moved.lock().take();
+        // As it is told between nodes.
+        moved.map(|moved| {
+            let text = serde_json::to_string(&moved).expect("it can be written");
+            serde_json::from_str(&text).expect("it can be read")
+        })
+    }
+
+    /// Other nodes were asked for a session. What is not numbered by all of them alike stays where it was.
+    pub fn fetched(&mut self, wanted: Wanted, moved: Option<Moved>) {
+        let Wanted { shard, conn, principal, wish, .. } = wanted;
+        let done = self.done.clone();
+        let tell = move |moved| {
+            let fetched = Box::new(Fetched { principal, wish, moved });
+            done.lock().push((shard, Order::Fetched(conn, fetched)));
+        };
+        let Some(moved) = moved else { return tell(None) };
+        let mut names = moved.channels();
+        let is_log = |name: &ChannelName| {
+            self.bus.namespace(name).is_some_and(|namespace| namespace.kind == ChannelKind::Log)
+        };
+        names.retain(|(name, _)| is_log(name));
+        let opened = move |opened: pulsewire_bus::Opened| tell(opened.ok().map(|channels| (moved, channels)));
+        self.bus.open(self.now, names, Box::new(opened));
+    }
+
     /// Does some of the backend's work.
     pub fn backend_work(&mut self, count: usize) {
         for _ in 0..count {
@@ -481,6 +534,10 @@ impl World {
                 Work::Authenticate { token, after, .. } => {
                     let outcome = verify(&token, self.now.wall_ms);
                     Order::Authenticated(conn, Box::new(Authenticated { outcome, after }))
+                }
+                Work::Fetch { session, principal, wish } => {
+                    self.wanted.push(Wanted { shard, conn, session, principal, wish });
+                    continue;
                 }
                 Work::Publish { id, principal, single, begun_ns, events } => {
                     let publisher = Publisher {
