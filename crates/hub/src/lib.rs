@@ -31,6 +31,7 @@ pub use inbox::Inbox;
 pub use ledger::{Closed, FAILED_MAX, Failed, FailedStage, Ledger};
 pub use moved::{Fetched, Moved};
 pub use net::{ConnKey, Net, TcpSample, Write};
+pub use presence::replica::{Malformed, ReplicaOptions, ReplicaStatus, RulesOf, Said, Unheard};
 pub use presence::{Notice, Presence, PresenceSnapshot};
 pub use principal::{Action, Actions, Grant, NamedBy, Principal, Role};
 pub use pulsewire_bus::{Now, Publication};

@@ -6,9 +6,10 @@
 //! encoding. The lock guards a few lines; nothing on the way of an event takes it, and a shard whose turn
 //! comes while another tells goes on with its work.
 //!
-//! Several nodes: each keeps this table of its own sessions and merges those of the others into it; clients
-//! know the versions of the one node that tells them, and nothing else.
+//! Several nodes: each keeps this table of its own sessions and merges those of the others into it ([`replica`]);
+//! clients know the versions of the one node that tells them, and nothing else.
 
+pub(crate) mod replica;
 mod room;
 mod rooms;
 
@@ -24,6 +25,7 @@ use pulsewire_protocol::{
 use pulsewire_telemetry::{PresenceDrop, PresenceEvent, ShardMetrics};
 use serde_json::value::RawValue;
 
+use replica::{Replica, ReplicaOptions, ReplicaStatus, Said, Unheard};
 pub(crate) use room::{Changes, Full, Placed};
 use rooms::Rooms;
 
@@ -104,10 +106,27 @@ pub(crate) trait Shards: Send + Sync {
     fn tell(&self, shard: usize, notice: Arc<Notice>);
 }
 
+/// The rooms, and what other nodes say of them.
+#[derive(Default)]
+struct Table {
+    rooms: Rooms,
+    /// None while presence is not shared.
+    replica: Option<Box<Replica>>,
+}
+
+impl Table {
+    /// Writes down what others are to be told of what has changed.
+    fn note(&mut self) {
+        if let Some(replica) = &mut self.replica {
+            replica.note(&mut self.rooms);
+        }
+    }
+}
+
 /// The presence of a node.
 pub struct Presence {
     node: Arc<str>,
-    rooms: Mutex<Rooms>,
+    table: Mutex<Table>,
     /// When a room wants to be looked at; `u64::MAX` if none does.
     due_ns: AtomicU64,
     shards: Box<dyn Shards>,
@@ -115,13 +134,14 @@ pub struct Presence {
 
 impl Presence {
     pub(crate) fn new(node: &str, shards: Box<dyn Shards>) -> Self {
-        Self { node: node.into(), rooms: Mutex::default(), due_ns: AtomicU64::new(u64::MAX), shards }
+        Self { node: node.into(), table: Mutex::default(), due_ns: AtomicU64::new(u64::MAX), shards }
     }
 
     fn with<T>(&self, then: impl FnOnce(&mut Rooms) -> T) -> T {
-        let mut rooms = self.rooms.lock();
-        let result = then(&mut rooms);
-        self.plan(&rooms);
+        let mut table = self.table.lock();
+        let result = then(&mut table.rooms);
+        table.note();
+        self.plan(&table.rooms);
         result
     }
 
@@ -157,8 +177,10 @@ impl Presence {
         channel: &ChannelName,
         who: (&str, SessionId),
         cursor: Option<Arc<RawValue>>,
+        now: Now,
     ) -> Placed {
-        let placed = self.with(|rooms| rooms.with(channel, None, |room| room.place(who.0, who.1, cursor)));
+        let placed =
+            self.with(|rooms| rooms.with(channel, None, |room| room.place(who.0, who.1, cursor, now)));
         placed.unwrap_or(Placed::NotThere)
     }
 
@@ -184,7 +206,8 @@ impl Presence {
         if self.due_ns.load(Ordering::Relaxed) > now.mono_ns {
             return;
         }
-        let Some(mut rooms) = self.rooms.try_lock() else { return };
+        let Some(mut table) = self.table.try_lock() else { return };
+        let rooms = &mut table.rooms;
         for _ in 0..ROOMS_PER_TICK {
             let Some(telling) = rooms.settle(now) else { break };
             let Some(telling) = telling else { continue };
@@ -213,31 +236,90 @@ impl Presence {
                 }
             }
         }
-        self.plan(&rooms);
+        table.note();
+        self.plan(&table.rooms);
     }
 
     /// Who is in a channel.
     #[must_use]
     pub fn snapshot(&self, channel: &ChannelName) -> PresenceSnapshot {
-        let (version, members) = self.rooms.lock().look(channel);
+        let (version, members) = self.table.lock().rooms.look(channel);
         PresenceSnapshot { node: self.node.clone(), version, members }
     }
 
-    /// How many users are in a channel.
+    /// How many users are in a channel, on whatever node.
     #[must_use]
     pub fn present(&self, channel: &ChannelName) -> usize {
-        self.rooms.lock().present(channel)
+        self.table.lock().rooms.present(channel)
     }
 
-    /// Channels with somebody in them, and the users in all of them.
+    /// Channels with somebody in them, and the users in all of them, on whatever node.
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
-        self.rooms.lock().count()
+        self.table.lock().rooms.count()
     }
 
     /// Whether nobody is anywhere and nobody watches.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rooms.lock().is_empty()
+        self.table.lock().rooms.is_empty()
+    }
+
+    /// Shares presence with other nodes from now on. Before this is called once, nothing is said, heard or kept for
+    /// others; a second call changes nothing.
+    pub fn replicate(&self, options: ReplicaOptions) {
+        let mut table = self.table.lock();
+        if table.replica.is_none() {
+            table.rooms.share(&self.node, options.linger_ms);
+            table.replica = Some(Box::new(Replica::new(self.node.clone(), options)));
+            table.note();
+        }
+    }
+
+    /// What is to be said to other nodes now; `connected` says whether anybody could hear it. To be called about
+    /// every 100 ms, and after [`Presence::hear`]: silence of others is counted, and rows of nodes that went are let
+    /// go, in here. At most [`ReplicaOptions::bodies_max`] bodies of rows, a digest, and a question to each node.
+    #[must_use]
+    pub fn outgoing(&self, now: Now, connected: bool) -> Vec<Said> {
+        let mut table = self.table.lock();
+        let Table { rooms, replica } = &mut *table;
+        let Some(replica) = replica else { return Vec::new() };
+        let said = replica.outgoing(rooms, now, connected);
+        table.note();
+        self.plan(&table.rooms);
+        drop(table);
+        let body = |text| RawValue::from_string(text).expect("it was written as JSON");
+        said.into_iter()
+            .map(|(to, text)| Said { to: to.map(|node| (&*node).into()), body: body(text) })
+            .collect()
+    }
+
+    /// Another node said something.
+    ///
+    /// # Errors
+    ///
+    /// [`Unheard`] if it is not what a node says, or if it is one node too many; then nothing has changed.
+    pub fn hear(&self, from: &str, body: &RawValue, now: Now) -> Result<(), Unheard> {
+        replica::check_name(from)?;
+        let reading = replica::read(body)?;
+        let mut table = self.table.lock();
+        let Table { rooms, replica } = &mut *table;
+        let heard = replica.as_mut().ok_or(Unheard::Alone)?.hear(rooms, from, reading, now);
+        table.note();
+        self.plan(&table.rooms);
+        heard
+    }
+
+    /// Another node said goodbye: whoever was there only is gone after the grace, unless it is back elsewhere.
+    pub fn gone(&self, node: &str, now: Now) {
+        if let Some(replica) = &mut self.table.lock().replica {
+            replica.gone(node, now);
+        }
+    }
+
+    /// How the sharing of presence goes; all zero while it is not shared.
+    #[must_use]
+    pub fn replica(&self) -> ReplicaStatus {
+        self.table.lock().replica.as_ref().map(|replica| replica.status()).unwrap_or_default()
     }
 }

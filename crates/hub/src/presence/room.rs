@@ -8,6 +8,11 @@
 //! An entry whose connection broke stays until its time is up, or its session is back, or another session
 //! of the user takes its place. Nothing but a join makes an entry, so nobody is brought back to life by
 //! what is still on its way.
+//!
+//! Where presence is shared between nodes, a member may also be counted by others ([`elsewhere`]): what is
+//! shown of a user is made from what every node says of it, in the same way on each of them.
+
+mod elsewhere;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +21,9 @@ use pulsewire_bus::{Now, PresenceRules};
 use pulsewire_protocol::{Member, SessionId};
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
+
+use elsewhere::Others;
+pub(super) use elsewhere::{Overfull, Row};
 
 /// Entries of one user whose connection broke; beyond that the one that would go first goes at once.
 const AWAY_MAX: usize = 64;
@@ -65,7 +73,12 @@ struct Present {
     since_ms: i64,
     entries: SmallVec<[Entry; 1]>,
     cursor: Option<(SessionId, Arc<RawValue>)>,
+    /// When the cursor was last put somewhere or taken away, by the clock of [`Room::place`]; 0 if never.
+    placed_ms: i64,
 }
+
+// One for each member, beside its user id.
+const _: () = assert!(size_of::<Present>() <= 112);
 
 impl Present {
     fn shown(&self, user: &Arc<str>) -> Member {
@@ -86,21 +99,29 @@ pub(super) struct Room {
     before: BTreeMap<Arc<str>, Option<Member>>,
     /// Entries without a connection, by the time at which they end.
     away: BTreeSet<(u64, Arc<str>, SessionId)>,
+    /// What other nodes say, where presence is shared with some.
+    others: Option<Box<Others>>,
 }
 
 impl Room {
     pub(super) fn new(rules: PresenceRules) -> Self {
-        Self { rules, members: BTreeMap::new(), before: BTreeMap::new(), away: BTreeSet::new() }
+        Self { rules, members: BTreeMap::new(), before: BTreeMap::new(), away: BTreeSet::new(), others: None }
     }
 
-    /// How many users are there.
+    /// How many users are there, on whatever node.
     pub(super) fn len(&self) -> usize {
-        self.members.len()
+        self.members.len() + self.others.as_ref().map_or(0, |others| others.only())
     }
 
-    /// Everybody who is there.
+    /// Everybody who is there, on whatever node, by user.
     pub(super) fn members(&self) -> Vec<Member> {
-        self.members.iter().map(|(user, present)| present.shown(user)).collect()
+        let Some(others) = self.others.as_ref().filter(|others| !others.is_empty()) else {
+            return self.members.iter().map(|(user, present)| present.shown(user)).collect();
+        };
+        let only = others.users().filter(|user| !self.members.contains_key(*user));
+        let mut users: Vec<&Arc<str>> = self.members.keys().chain(only).collect();
+        users.sort_unstable();
+        users.into_iter().filter_map(|user| self.shown(user)).collect()
     }
 
     /// Whether somebody was touched of whom the watchers may have to be told.
@@ -116,7 +137,7 @@ impl Room {
     /// Keeps what the watchers know of a user, unless that is kept already.
     fn touch(&mut self, user: &Arc<str>) {
         if !self.before.contains_key(user) {
-            let known = self.members.get(user).map(|present| present.shown(user));
+            let known = self.shown(user);
             self.before.insert(user.clone(), known);
         }
     }
@@ -124,22 +145,14 @@ impl Room {
     /// A session of a user is there. Says whether its entry is new.
     pub(super) fn join(&mut self, user: &str, session: SessionId, now: Now) -> Result<bool, Full> {
         let Some((known, _)) = self.members.get_key_value(user) else {
-            if self.members.len() >= self.rules.members_max {
-                return Err(Full);
-            }
-            let user: Arc<str> = user.into();
-            self.touch(&user);
-            // Whoever was never told to be gone was there all the time.
-            let known = self.before.get(&user).and_then(Option::as_ref);
-            let since_ms = known.map_or(now.wall_ms, |known| known.since_ms);
-            let entries = SmallVec::from_buf([Entry { session, until_ns: None }]);
-            self.members.insert(user, Present { since_ms, entries, cursor: None });
-            return Ok(true);
+            return self.enter(user, session, now).map(|()| true);
         };
         let user = known.clone();
+        self.touch_shared(&user);
         let present = self.members.get_mut(&user).expect("it was found");
         if let Some(entry) = present.entries.iter_mut().find(|entry| entry.session == session) {
             if let Some(until_ns) = entry.until_ns.take() {
+                self.note(&user);
                 self.away.remove(&(until_ns, user, session));
             }
             return Ok(false);
@@ -147,6 +160,7 @@ impl Room {
         let oldest = present.entries.iter().filter(|entry| entry.until_ns.is_some());
         let replaced = oldest.min_by_key(|entry| entry.until_ns).map(|entry| entry.session);
         self.touch(&user);
+        self.note(&user);
         let present = self.members.get_mut(&user).expect("it was found");
         present.entries.push(Entry { session, until_ns: None });
         if let Some(replaced) = replaced {
@@ -154,6 +168,28 @@ impl Room {
             self.remove(&user, replaced);
         }
         Ok(true)
+    }
+
+    /// The first session of a user on this node.
+    fn enter(&mut self, user: &str, session: SessionId, now: Now) -> Result<(), Full> {
+        let elsewhere = self.others.as_ref().and_then(|others| others.find(user));
+        if elsewhere.is_none() && self.len() >= self.rules.members_max {
+            return Err(Full);
+        }
+        let is_elsewhere = elsewhere.is_some();
+        let user: Arc<str> = elsewhere.unwrap_or_else(|| user.into());
+        self.touch(&user);
+        // Whoever was never told to be gone was there all the time.
+        let told = self.before.get(&user).and_then(Option::as_ref).map(|known| known.since_ms);
+        let shown = if is_elsewhere { self.shown(&user).map(|shown| shown.since_ms) } else { None };
+        let since_ms = [told, shown].into_iter().flatten().min().unwrap_or(now.wall_ms);
+        let entries = SmallVec::from_buf([Entry { session, until_ns: None }]);
+        if let Some(others) = &mut self.others {
+            others.here(is_elsewhere);
+        }
+        self.note(&user);
+        self.members.insert(user, Present { since_ms, entries, cursor: None, placed_ms: 0 });
+        Ok(())
     }
 
     /// A session has gone for good.
@@ -170,22 +206,38 @@ impl Room {
     pub(super) fn part(&mut self, user: &str, session: SessionId, now: Now) {
         let Some((user, _)) = self.members.get_key_value(user) else { return };
         let user = user.clone();
+        let until_ns = now.mono_ns.saturating_add(self.grace_ns());
+        self.touch_shared(&user);
         let present = self.members.get_mut(&user).expect("it was found");
         let Some(entry) = present.entries.iter_mut().find(|entry| entry.session == session) else { return };
-        let until_ns = now.mono_ns.saturating_add(self.rules.grace_ms.saturating_mul(1_000_000));
         if let Some(earlier) = entry.until_ns.replace(until_ns) {
             self.away.remove(&(earlier, user.clone(), session));
         }
         self.away.insert((until_ns, user.clone(), session));
         let away = present.entries.iter().filter(|entry| entry.until_ns.is_some());
         let first = away.clone().min_by_key(|entry| entry.until_ns).map(|entry| entry.session);
-        if let Some(first) = first.filter(|_| away.count() > AWAY_MAX) {
+        let first = first.filter(|_| away.count() > AWAY_MAX);
+        self.note(&user);
+        if let Some(first) = first {
             self.leave(&user, first);
         }
     }
 
-    /// A session puts its user's cursor somewhere, or takes it away.
-    pub(super) fn place(&mut self, user: &str, session: SessionId, cursor: Option<Arc<RawValue>>) -> Placed {
+    /// How long an entry without a connection stays.
+    fn grace_ns(&self) -> u64 {
+        let linger_ms = self.others.as_ref().map_or(0, |others| others.linger_ms);
+        self.rules.grace_ms.saturating_add(linger_ms).saturating_mul(1_000_000)
+    }
+
+    /// A session puts its user's cursor somewhere, or takes it away. It is newer than every cursor of the user
+    /// that this node has seen, whatever the clocks of their nodes say.
+    pub(super) fn place(
+        &mut self,
+        user: &str,
+        session: SessionId,
+        cursor: Option<Arc<RawValue>>,
+        now: Now,
+    ) -> Placed {
         let Some((known, present)) = self.members.get_key_value(user) else { return Placed::NotThere };
         if !present.entries.iter().any(|entry| entry.session == session) {
             return Placed::NotThere;
@@ -194,31 +246,44 @@ impl Room {
         let text = |cursor: Option<&Arc<RawValue>>| cursor.map(|cursor| cursor.get().to_owned());
         let told = self.before.get(&user).map(|known| {
             let known = known.as_ref().and_then(|known| known.cursor.as_ref());
-            text(known) == text(present.cursor.as_ref().map(|(_, cursor)| cursor))
+            text(known) == text(self.shown(&user).and_then(|shown| shown.cursor).as_ref())
         });
+        let elsewhere_ms = self.others.as_ref().map_or(0, |others| others.placed_ms(&user));
+        let newest_ms = present.placed_ms.max(elsewhere_ms);
         self.touch(&user);
+        self.note(&user);
         let present = self.members.get_mut(&user).expect("it was found");
+        present.placed_ms = now.wall_ms.max(newest_ms.saturating_add(1));
         present.cursor = cursor.map(|cursor| (session, cursor));
         if told == Some(false) { Placed::Replaced } else { Placed::Fresh }
     }
 
     /// Takes an entry out, its cursor with it, and the member if it was the last. The user must be touched.
     fn remove(&mut self, user: &Arc<str>, session: SessionId) {
+        self.note(user);
         let Some(present) = self.members.get_mut(user) else { return };
         let Some(at) = present.entries.iter().position(|entry| entry.session == session) else { return };
         let entry = present.entries.remove(at);
         if present.cursor.as_ref().is_some_and(|(of, _)| *of == session) {
             present.cursor = None;
+            present.placed_ms = 0;
         }
         if let Some(until_ns) = entry.until_ns {
             self.away.remove(&(until_ns, user.clone(), session));
         }
         if present.entries.is_empty() {
             self.members.remove(user);
-            if self.before.get(user).is_some_and(Option::is_none) {
-                // Nobody has heard of it: nothing to tell, nothing to keep.
-                self.before.remove(user);
+            if let Some(others) = &mut self.others {
+                others.not_here(user);
             }
+            self.forget(user);
+        }
+    }
+
+    /// Keeps nothing of a user who is not there and of whom nobody has heard: there is nothing to tell.
+    fn forget(&mut self, user: &Arc<str>) {
+        if self.before.get(user).is_some_and(Option::is_none) && self.shown(user).is_none() {
+            self.before.remove(user);
         }
     }
 
@@ -237,7 +302,7 @@ impl Room {
     pub(super) fn tell(&mut self) -> Changes {
         let mut changes = Changes::default();
         for (user, known) in std::mem::take(&mut self.before) {
-            let present = self.members.get(&user).map(|present| present.shown(&user));
+            let present = self.shown(&user);
             match (known, present) {
                 (None, None) => {}
                 (None, Some(present)) => changes.joined.push(present),
@@ -313,7 +378,7 @@ mod tests {
                 "join" => room.join(user, session, now).map_or_else(|Full| told.push("full".into()), drop),
                 "leave" => room.leave(user, session),
                 "part" => room.part(user, session, now),
-                "place" => drop(room.place(user, session, words.next().and_then(cursor))),
+                "place" => drop(room.place(user, session, words.next().and_then(cursor), now)),
                 "wait" => {
                     now = at(now.mono_ns / 1_000_000 + who.parse::<u64>().expect("milliseconds"));
                     room.expire(now);
@@ -378,12 +443,12 @@ mod tests {
     #[test]
     fn a_cursor_that_was_not_told_before_it_was_replaced_is_counted() {
         let mut room = Room::new(RULES);
-        assert_eq!(room.place("a", session(1), cursor("1")), Placed::NotThere);
+        assert_eq!(room.place("a", session(1), cursor("1"), at(0)), Placed::NotThere);
         room.join("a", session(1), at(0)).expect("there is room");
         room.tell();
-        assert_eq!(room.place("a", session(1), cursor("1")), Placed::Fresh);
-        assert_eq!(room.place("a", session(1), cursor("2")), Placed::Replaced);
-        assert_eq!(room.place("a", session(2), cursor("2")), Placed::NotThere);
+        assert_eq!(room.place("a", session(1), cursor("1"), at(0)), Placed::Fresh);
+        assert_eq!(room.place("a", session(1), cursor("2"), at(0)), Placed::Replaced);
+        assert_eq!(room.place("a", session(2), cursor("2"), at(0)), Placed::NotThere);
     }
 
     #[test]
@@ -461,7 +526,7 @@ mod tests {
                     }
                     Step::Place(user, number, to) => {
                         let to = to.and_then(|to| cursor(&to.to_string()));
-                        let placed = room.place(&format!("u{user}"), session(number), to);
+                        let placed = room.place(&format!("u{user}"), session(number), to, at(ms));
                         let there = model.contains_key(&(format!("u{user}"), number));
                         prop_assert_eq!(placed != Placed::NotThere, there);
                     }

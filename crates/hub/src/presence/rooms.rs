@@ -4,12 +4,13 @@
 //! nobody is in and nobody watches is forgotten.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use pulsewire_bus::{Now, PresenceRules};
 use pulsewire_protocol::{ChannelName, Member};
 use slab::Slab;
 
-use super::room::{Changes, Room};
+use super::room::{Changes, Overfull, Room, Row};
 
 /// What is to be told of one channel.
 pub(super) struct Telling {
@@ -55,6 +56,10 @@ pub(super) struct Rooms {
     by_channel: HashMap<ChannelName, usize>,
     timetable: BTreeSet<(u64, usize)>,
     serial: u64,
+    /// This node and how long entries linger, where presence is shared with others.
+    shared: Option<(Arc<str>, u64)>,
+    /// Of whom this node has something else to say to others since [`Rooms::take_changed`].
+    changed: Vec<(ChannelName, Arc<str>)>,
 }
 
 impl Rooms {
@@ -71,14 +76,73 @@ impl Rooms {
             (None, None) => return None,
         };
         let result = then(&mut self.entries[index].room);
+        self.collect(index);
         self.plan(index);
         Some(result)
     }
 
+    /// Takes over of whom a room has something else to say to others.
+    fn collect(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        let changed = entry.room.take_changed();
+        self.changed.extend(changed.into_iter().map(|user| (entry.channel.clone(), user)));
+    }
+
+    /// From now on other nodes are told of all rooms, and heard. Entries whose connection broke stay `linger_ms`
+    /// longer.
+    pub(super) fn share(&mut self, node: &Arc<str>, linger_ms: u64) {
+        self.shared = Some((node.clone(), linger_ms));
+        let all: Vec<usize> = self.entries.iter().map(|(index, _)| index).collect();
+        for index in all {
+            self.entries[index].room.share(node.clone(), linger_ms);
+            self.collect(index);
+        }
+    }
+
+    /// Of whom this node has something else to say to others since this was asked last.
+    pub(super) fn take_changed(&mut self) -> Vec<(ChannelName, Arc<str>)> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// What this node says of a user; none if the user has no session here.
+    pub(super) fn own_row(&self, channel: &ChannelName, user: &str) -> Option<Row> {
+        self.entries[*self.by_channel.get(channel)?].room.own_row(user)
+    }
+
+    /// Another node says something of a user. `rules` are those of a room that has to be made.
+    pub(super) fn hear_of(
+        &mut self,
+        channel: &ChannelName,
+        rules: impl FnOnce() -> Option<PresenceRules>,
+        node: &Arc<str>,
+        user: &str,
+        row: Option<Row>,
+    ) -> Result<(), Overfull> {
+        let known = self.by_channel.contains_key(channel) || row.is_none();
+        let rules = if known { None } else { Some(rules().ok_or(Overfull)?) };
+        self.with(channel, rules, |room| room.hear_of(node, user, row)).unwrap_or(Ok(()))
+    }
+
+    /// What another node says of a user is doubted, or believed again. Returns how long it stays if it is never
+    /// believed again, in nanoseconds.
+    pub(super) fn doubt(
+        &mut self,
+        channel: &ChannelName,
+        node: &Arc<str>,
+        user: &Arc<str>,
+        doubted: bool,
+    ) -> u64 {
+        self.with(channel, None, |room| room.doubt(node, user, doubted)).unwrap_or(0)
+    }
+
     fn make(&mut self, channel: &ChannelName, rules: PresenceRules) -> usize {
+        let mut room = Room::new(rules);
+        if let Some((node, linger_ms)) = &self.shared {
+            room.share(node.clone(), *linger_ms);
+        }
         let index = self.entries.insert(Entry {
             channel: channel.clone(),
-            room: Room::new(rules),
+            room,
             version: 0,
             told_ns: None,
             shards: BTreeMap::new(),
@@ -167,6 +231,7 @@ impl Rooms {
                 shards: entry.shards.keys().copied().collect(),
             }
         });
+        self.collect(index);
         self.plan(index);
         Some(telling)
     }

@@ -291,14 +291,14 @@ impl<N: Net> Shard<N> {
         let (name, rules) = (watched.channel.clone(), watched.rules);
         let who = (&*principal.sub, session);
         let cursor = (cursor.get() != "null").then(|| Arc::from(cursor.to_owned()));
-        match self.presence.place(&name, who, cursor.clone()) {
+        match self.presence.place(&name, who, cursor.clone(), now) {
             Placed::Fresh => {}
             Placed::Replaced => self.metrics.presence_dropped(PresenceDrop::Conflated, 1),
             // It showed no sign of life for too long, and does now.
             Placed::NotThere => {
                 if self.presence.join(&name, rules, who, now).is_ok() {
                     self.heard(slot, &name);
-                    self.presence.place(&name, who, cursor);
+                    self.presence.place(&name, who, cursor, now);
                 }
             }
         }
