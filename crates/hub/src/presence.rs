@@ -259,6 +259,13 @@ impl Presence {
         self.table.lock().rooms.count()
     }
 
+    /// Channels with somebody of this node in them, and its users in all of them: what may be summed over nodes, in
+    /// which a user who is on two of them counts twice.
+    #[must_use]
+    pub fn count_here(&self) -> (usize, usize) {
+        self.table.lock().rooms.count_here()
+    }
+
     /// Whether nobody is anywhere and nobody watches.
     #[must_use]
     pub fn is_empty(&self) -> bool {

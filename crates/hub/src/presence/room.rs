@@ -113,6 +113,11 @@ impl Room {
         self.members.len() + self.others.as_ref().map_or(0, |others| others.only())
     }
 
+    /// How many users are there with a session of this node.
+    pub(super) fn len_here(&self) -> usize {
+        self.members.len()
+    }
+
     /// Everybody who is there, on whatever node, by user.
     pub(super) fn members(&self) -> Vec<Member> {
         let Some(others) = self.others.as_ref().filter(|others| !others.is_empty()) else {

@@ -255,6 +255,12 @@ impl Rooms {
         members.filter(|members| *members > 0).fold((0, 0), |(rooms, all), here| (rooms + 1, all + here))
     }
 
+    /// Channels with somebody of this node in them, and how many of this node there are in all.
+    pub(super) fn count_here(&self) -> (usize, usize) {
+        let members = self.entries.iter().map(|(_, entry)| entry.room.len_here());
+        members.filter(|members| *members > 0).fold((0, 0), |(rooms, all), here| (rooms + 1, all + here))
+    }
+
     /// Whether there is nothing at all.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()

@@ -1,6 +1,6 @@
 //! Who is told of whom, in virtual time: what the protocol page promises with its spans of milliseconds and minutes.
 
-use pulsewire_hub::{HubSettings, Limits, Target};
+use pulsewire_hub::{HubSettings, Limits, ReplicaOptions, Target};
 use pulsewire_protocol::{ChannelName, CloseCode, SessionId};
 
 use crate::sim::client::{Client, Reading};
@@ -19,8 +19,13 @@ struct Scene {
 
 impl Scene {
     fn new(shards: usize) -> Self {
+        Self::on("n1", shards)
+    }
+
+    fn on(name: &'static str, shards: usize) -> Self {
         let settings = HubSettings { limits: Limits::default(), ..HubSettings::default() };
-        let mut scene = Self { world: World::new(1, Plan { shards, ..Plan::calm(settings) }), watcher: 0 };
+        let plan = Plan { shards, name, ..Plan::calm(settings) };
+        let mut scene = Self { world: World::new(1, plan), watcher: 0 };
         scene.watcher = scene.connect("eve", None);
         scene.say(scene.watcher, WATCH);
         assert_eq!(scene.heard(), "presence run:1:");
@@ -172,6 +177,46 @@ fn a_thousand_members_who_reconnect_within_the_grace_are_no_news_to_anybody() {
         let heard = scene.heard_by(member);
         assert!(!heard.contains(['+', '-']), "{heard}");
     }
+}
+
+/// Lets time pass on nodes that tell each other who is there.
+fn wait_together(scenes: &mut [Scene; 2], ms: u64) {
+    for _ in 0..ms / 50 {
+        scenes.iter_mut().for_each(|scene| scene.wait(50));
+        for from in 0..2 {
+            let [said_by, other] = [&scenes[from].world, &scenes[1 - from].world];
+            for said in said_by.hub.presence.outgoing(said_by.now, true) {
+                let heard = other.hub.presence.hear(said_by.plan.name, &said.body, other.now);
+                heard.expect("a node takes what a node says");
+            }
+        }
+    }
+}
+
+#[test]
+fn members_of_two_nodes_are_told_of_each_other_and_may_move_from_one_to_the_other() {
+    let mut scenes = ["n1", "n2"].map(|name| Scene::on(name, 2));
+    scenes.iter().for_each(|scene| scene.world.hub.presence.replicate(ReplicaOptions::default()));
+    wait_together(&mut scenes, 2_000);
+    let ada = scenes[0].join("ada");
+    let bob = scenes[1].join("bob");
+    wait_together(&mut scenes, 1_000);
+    assert_eq!(scenes[0].heard(), "presence run:1 +ada | presence run:1 +bob");
+    assert_eq!(scenes[1].heard(), "presence run:1 +bob | presence run:1 +ada");
+    scenes[1].say(bob, r#"{"type":"presence","channel":"run:1","cursor":7}"#);
+    wait_together(&mut scenes, 1_000);
+    assert_eq!(scenes[0].heard(), "presence run:1 bob@7");
+    assert_eq!(scenes[1].heard(), "presence run:1 bob@7");
+    scenes[0].world.reset(ada);
+    wait_together(&mut scenes, 4_000);
+    let ada = scenes[1].join("ada");
+    wait_together(&mut scenes, 10_000);
+    scenes
+        .iter_mut()
+        .for_each(|scene| assert_eq!(scene.heard(), "", "ada moved, and was there all the time"));
+    scenes[1].say(ada, LEAVE);
+    wait_together(&mut scenes, 1_000);
+    scenes.iter_mut().for_each(|scene| assert_eq!(scene.heard(), "presence run:1 -ada"));
 }
 
 #[test]

@@ -107,6 +107,8 @@ struct World {
     /// Those of nodes that ended without a word or said goodbye, who may still be shown.
     ghosts: BTreeSet<(usize, String)>,
     options: ReplicaOptions,
+    /// Whether nobody hears what others ask for.
+    asks_are_lost: bool,
     metrics: ShardMetrics,
     started: u64,
     faults: Vec<String>,
@@ -128,6 +130,7 @@ impl World {
             visits: BTreeSet::new(),
             ghosts: BTreeSet::new(),
             options,
+            asks_are_lost: false,
             metrics: telemetry.shard(),
             started: 0,
             faults: Vec::new(),
@@ -200,7 +203,8 @@ impl World {
             let to = others.filter(|node| said.to.as_deref().is_none_or(|to| to == node.name));
             let to: Vec<String> = to.map(|node| node.name.clone()).collect();
             for to in to {
-                let lost = cut != Cut::No || self.rng.chance(self.way.loses);
+                let unheard = self.asks_are_lost && said.body.get().starts_with(r#"["ask""#);
+                let lost = cut != Cut::No || unheard || self.rng.chance(self.way.loses);
                 let copies = if lost { 0 } else { 1 + usize::from(self.rng.chance(self.way.repeats)) };
                 for _ in 0..copies {
                     let at_ms = self.ms + self.rng.below(self.way.delay_ms + 1) as u64;
@@ -442,14 +446,17 @@ struct Tally {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
     All,
+    /// Nobody says where it stands, which is a sign of life as well.
     NoDigest,
+    /// What was missed cannot be asked for.
+    NoRepair,
     NoRemoval,
 }
 
 fn options(rule: Rule) -> ReplicaOptions {
     let mut options = ReplicaOptions { body_bytes_max: 400, ended_max: 12, ..ReplicaOptions::default() };
     match rule {
-        Rule::All => {}
+        Rule::All | Rule::NoRepair => {}
         Rule::NoDigest => options.digest_interval_ms = u64::MAX,
         Rule::NoRemoval => options.silent_after_ms = u64::MAX,
     }
@@ -460,6 +467,7 @@ fn options(rule: Rule) -> ReplicaOptions {
 fn run(seed: u64, rule: Rule) -> Result<Tally, Vec<String>> {
     let nodes = 3 + (seed % 2) as usize;
     let mut world = World::new(seed, nodes, options(rule));
+    world.asks_are_lost = rule == Rule::NoRepair;
     world.run(2_000);
     world.way = HOSTILE;
     for _ in 0..600 {
@@ -519,8 +527,13 @@ fn all_nodes_show_the_same_when_the_way_between_them_is_whole_again() {
 }
 
 #[test]
-fn without_digests_what_was_lost_is_noticed() {
+fn nodes_that_do_not_say_where_they_stand_are_noticed() {
     assert!((0..20).any(|seed| run(seed, Rule::NoDigest).is_err()));
+}
+
+#[test]
+fn what_was_missed_and_is_not_repaired_is_noticed() {
+    assert!((0..20).any(|seed| run(seed, Rule::NoRepair).is_err()));
 }
 
 #[test]
@@ -778,6 +791,7 @@ fn a_full_room_is_full_on_every_node_for_everybody_but_its_members() {
     assert!(join("u7", 1), "it is a member already");
     assert!(!join("late", 2), "the room is full");
     assert_eq!(world.nodes[1].presence.count(), (1, RULES.members_max));
+    assert_eq!(world.nodes[1].presence.count_here(), (1, 1));
     assert_eq!(world.nodes[1].presence.present(&channel), RULES.members_max);
 }
 

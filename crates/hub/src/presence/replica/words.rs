@@ -14,7 +14,7 @@
 
 use std::fmt::Write as _;
 
-use pulsewire_protocol::ChannelName;
+use pulsewire_protocol::{ChannelName, is_shallow};
 use serde_json::value::RawValue;
 
 use crate::presence::room::Row;
@@ -127,7 +127,7 @@ fn read_row(fields: RowFields<'_>) -> Result<(ChannelName, String, Option<Row>),
         && live.max(away) <= SESSIONS_MAX
         && since_ms >= 0
         && placed_ms >= 0
-        && (cursor.is_none() || placed_ms > 0);
+        && cursor.is_none_or(|cursor| placed_ms > 0 && is_shallow(cursor.get().as_bytes()));
     if !sound {
         return Err(Malformed::Row);
     }
@@ -240,6 +240,10 @@ mod tests {
             (row(r#"["run:1","ada",16777217,0,1,0,null]"#), Malformed::Row.to_string()),
             (row(r#"["run:1","ada",1,0,-1,0,null]"#), Malformed::Row.to_string()),
             (row(r#"["run:1","ada",1,0,1,0,7]"#), Malformed::Row.to_string()),
+            (
+                row(&format!(r#"["run:1","ada",1,0,1,1,{}7{}]"#, "[".repeat(99), "]".repeat(99))),
+                Malformed::Row.to_string(),
+            ),
             (row(r#"["run:1","ada",-1,0,1,0,null]"#), json.to_owned()),
             (
                 format!(r#"["{}"]"#, "x".repeat(BODY_BYTES_MAX)),

@@ -97,6 +97,7 @@ pub fn world_at(seed: u64, twist: Twist, node: Option<Place>) -> World {
         history_max: rng.between(3, 80),
         critical_max: rng.between(2, 40),
         distant: rng.chance(50),
+        name: "n1",
         node,
         ring: rng.between(1, 40),
         way: if twist.lossy { Way::Lossy } else { Way::Whole },

@@ -66,6 +66,8 @@ pub struct Plan {
     pub critical_max: usize,
     /// Whether channels and pages are looked up in a store that does not answer at once.
     pub distant: bool,
+    /// What the node counts versions under.
+    pub name: &'static str,
     /// The node of a cluster that this is, if it is one.
     pub node: Option<Place>,
     /// How much of a channel's tail is at hand.
@@ -114,6 +116,7 @@ impl Plan {
             history_max: 1_000,
             critical_max: 100,
             distant: false,
+            name: "n1",
             node: None,
             ring: 256,
             way: Way::Whole,
@@ -168,7 +171,7 @@ impl World {
         let (node, address, user) = plan.bounds;
         let admission = Arc::new(Admission::new(node, address, user));
         let ledger = Arc::new(Ledger::new(100_000));
-        let hub = Hub::new(inboxes.clone(), admission.clone(), ledger.clone(), "n1");
+        let hub = Hub::new(inboxes.clone(), admission.clone(), ledger.clone(), plan.name);
         let options = Options {
             namespaces: namespaces(plan.history_max, plan.critical_max),
             shards: plan.shards,
