@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use pulsewire_bus::{Now, PresenceRules};
 use pulsewire_protocol::{
     Answer, ChannelName, Encoding, Frame, Member, Presence as Told, PresenceChange, RequestId, SessionId,
@@ -283,22 +283,31 @@ impl Presence {
         }
     }
 
+    /// Does something with what is known of other nodes; none if presence is not shared. Whoever waits for the lock has
+    /// it next.
+    fn replica_with<T>(&self, then: impl FnOnce(&mut Rooms, &mut Replica) -> T) -> Option<T> {
+        let mut table = self.table.lock();
+        let Table { rooms, replica } = &mut *table;
+        let result = then(rooms, replica.as_mut()?);
+        table.note();
+        self.plan(&table.rooms);
+        MutexGuard::unlock_fair(table);
+        Some(result)
+    }
+
     /// What is to be said to other nodes now; `connected` says whether anybody could hear it. To be called about
     /// every 100 ms, and after [`Presence::hear`]: silence of others is counted, and rows of nodes that went are let
     /// go, in here. At most [`ReplicaOptions::bodies_max`] bodies of rows, a digest, and a question to each node.
     #[must_use]
     pub fn outgoing(&self, now: Now, connected: bool) -> Vec<Said> {
-        let mut table = self.table.lock();
-        let Table { rooms, replica } = &mut *table;
-        let Some(replica) = replica else { return Vec::new() };
-        let said = replica.outgoing(rooms, now, connected);
-        table.note();
-        self.plan(&table.rooms);
-        drop(table);
+        let Some(mut speech) = self.replica_with(|_, replica| replica.begin(now, connected)) else {
+            return Vec::new();
+        };
+        // The lock is let go of after each step.
+        while self.replica_with(|rooms, replica| replica.go_on(rooms, now, &mut speech)) == Some(true) {}
         let body = |text| RawValue::from_string(text).expect("it was written as JSON");
-        said.into_iter()
-            .map(|(to, text)| Said { to: to.map(|node| (&*node).into()), body: body(text) })
-            .collect()
+        let said = speech.said.into_iter();
+        said.map(|(to, text)| Said { to: to.map(|node| (&*node).into()), body: body(text) }).collect()
     }
 
     /// Another node said something.
@@ -309,24 +318,17 @@ impl Presence {
     pub fn hear(&self, from: &str, body: &RawValue, now: Now) -> Result<(), Unheard> {
         replica::check_name(from)?;
         let reading = replica::read(body)?;
-        let mut table = self.table.lock();
-        let Table { rooms, replica } = &mut *table;
-        let heard = replica.as_mut().ok_or(Unheard::Alone)?.hear(rooms, from, reading, now);
-        table.note();
-        self.plan(&table.rooms);
-        heard
+        self.replica_with(|rooms, replica| replica.hear(rooms, from, reading, now)).ok_or(Unheard::Alone)?
     }
 
     /// Another node said goodbye: whoever was there only is gone after the grace, unless it is back elsewhere.
     pub fn gone(&self, node: &str, now: Now) {
-        if let Some(replica) = &mut self.table.lock().replica {
-            replica.gone(node, now);
-        }
+        self.replica_with(|_, replica| replica.gone(node, now));
     }
 
     /// How the sharing of presence goes; all zero while it is not shared.
     #[must_use]
     pub fn replica(&self) -> ReplicaStatus {
-        self.table.lock().replica.as_ref().map(|replica| replica.status()).unwrap_or_default()
+        self.replica_with(|_, replica| replica.status()).unwrap_or_default()
     }
 }

@@ -15,96 +15,40 @@
 //! - a node that says goodbye leaves its rows for the grace: its clients come back elsewhere, and nobody is told.
 //!
 //! A node's name is its incarnation: a node that starts again is another one, so versions never go back. All state
-//! lies beside the rooms under their lock; what is read is read before the lock is taken, and what is written is
-//! at most [`ReplicaOptions::bodies_max`] pieces at a time.
+//! lies beside the rooms under their lock. What is heard is read before the lock is taken; what is said is written a
+//! piece at a time, and the lock let go of in between, so that nobody who joins a room waits for long.
 
+mod options;
 mod own;
 mod peer;
 #[cfg(test)]
 mod simulation;
+mod sweep;
 mod words;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 
-use pulsewire_bus::{Now, PresenceRules};
-use pulsewire_protocol::ChannelName;
+use pulsewire_bus::Now;
 use serde_json::value::RawValue;
 
 use super::rooms::Rooms;
+pub use options::{ReplicaOptions, ReplicaStatus, RulesOf};
 use own::{Key, Own};
 use peer::{Heard, Peer, Standing};
 pub use words::Malformed;
 use words::{Rows, Span, Words};
 
-/// Rows that one call looks at when a node comes, goes or is doubted: a few milliseconds of the lock.
-const ROWS_PER_TURN: usize = 10_000;
 /// The longest name of a node in bytes.
 const NODE_LEN_BYTES_MAX: usize = 64;
+/// Rows that one call looks at when a node comes, goes or is doubted, so that 100,000 take a second.
+const ROWS_PER_CALL: usize = 10_000;
+/// Rows that are looked at without letting go of the lock: as many as a body has.
+const ROWS_PER_STEP: usize = 250;
 /// Time that one call may count as somebody's silence: more means that this node did not run.
 const TURN_NS_MAX: u64 = 1_000_000_000;
-/// For how long what a node says that has said goodbye does not count: nothing is on its way for longer.
-const FAREWELL_NS: u64 = 60_000_000_000;
 /// How long to wait before everything is asked for again because a count of rows differs.
 const RECOUNT_NS: u64 = 30_000_000_000;
-
-/// Which rules a channel's presence has; none if it keeps none.
-pub type RulesOf = Arc<dyn Fn(&ChannelName) -> Option<PresenceRules> + Send + Sync>;
-
-/// How presence is shared between nodes.
-#[derive(Clone)]
-pub struct ReplicaOptions {
-    /// The shortest time between two tellings of what changed, milliseconds. Default 500.
-    pub delta_interval_ms: u64,
-    /// How often a node says where it stands, milliseconds. Default 1,500.
-    pub digest_interval_ms: u64,
-    /// After how much silence a node is suspect, milliseconds. Default 4,500: three digests.
-    pub suspect_after_ms: u64,
-    /// After how much silence a node's rows go, milliseconds. Default 14,000, so that 15 s after a node's end
-    /// everybody was told.
-    pub silent_after_ms: u64,
-    /// How much longer than its grace a member stays, milliseconds, until a node on which it is back must have been
-    /// heard. Default 1,000: two deltas.
-    pub linger_ms: u64,
-    /// How long an answer is waited for before it is asked again, milliseconds. Default 1,000.
-    pub patience_ms: u64,
-    /// The length of a body of rows beyond which no row is added, bytes. Default 60 KiB; a row has at most a
-    /// channel's name, a user and a cursor.
-    pub body_bytes_max: usize,
-    /// Bodies of rows that are said at once. Default 16; more is said by the next calls.
-    pub bodies_max: usize,
-    /// Rows of other nodes that are kept here, about 250 bytes each without their cursors. Default 200,000; beyond
-    /// that they are not taken, are counted, and are asked for again every 30 s.
-    pub entries_max: usize,
-    /// Rows of this node that ended and are remembered, so that who missed it need not be told everything. Default
-    /// 16,384.
-    pub ended_max: usize,
-    /// Other nodes that are known at once. Default 256; beyond that a node is refused.
-    pub nodes_max: usize,
-    /// The rules of channels of which this node hears from others first. Default: the defaults of
-    /// [`PresenceRules`] for every channel.
-    pub rules: RulesOf,
-}
-
-impl Default for ReplicaOptions {
-    fn default() -> Self {
-        Self {
-            delta_interval_ms: 500,
-            digest_interval_ms: 1_500,
-            suspect_after_ms: 4_500,
-            silent_after_ms: 14_000,
-            linger_ms: 1_000,
-            patience_ms: 1_000,
-            body_bytes_max: 60 << 10,
-            bodies_max: 16,
-            entries_max: 200_000,
-            ended_max: 16_384,
-            nodes_max: 256,
-            rules: Arc::new(|_| Some(PresenceRules::default())),
-        }
-    }
-}
 
 /// Something that is to be said to other nodes.
 #[derive(Debug, Clone)]
@@ -141,30 +85,6 @@ pub enum Unheard {
     Malformed(#[from] Malformed),
 }
 
-/// How the sharing of presence goes. Counts are since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ReplicaStatus {
-    /// Other nodes that are there.
-    pub nodes: usize,
-    /// Those of them that have been silent for three digests.
-    pub suspect: usize,
-    /// Rows of other nodes: a user in a channel, once for each node.
-    pub entries: usize,
-    /// Rows of this node.
-    pub entries_own: usize,
-    /// How often something that was missed was asked for.
-    pub asked: u64,
-    /// How often something that others missed was said.
-    pub served: u64,
-    /// Bodies of rows that came twice, or before what they follow, and were not taken.
-    pub missed: u64,
-    /// Rows that were not taken: beyond [`ReplicaOptions::entries_max`], in a room with twice the members it may
-    /// have, or of a channel without presence here.
-    pub refused: u64,
-    /// Nodes whose rows went because they were silent.
-    pub lost: u64,
-}
-
 /// To which node, or to all; and what.
 pub(super) type Saying = (Option<Arc<str>>, String);
 
@@ -173,8 +93,18 @@ struct Request {
     from: Arc<str>,
     since: u64,
     number: u32,
-    /// Up to which version it is answered, and whether with everything.
+    /// Whether it is answered with everything.
     all: bool,
+    /// Pieces that it may still be answered with.
+    pieces_left: usize,
+}
+
+/// What one call of [`Presence::outgoing`](super::Presence::outgoing) says, and what it may still do.
+pub(super) struct Speech {
+    connected: bool,
+    rows_left: usize,
+    bodies_left: usize,
+    pub(super) said: Vec<Saying>,
 }
 
 /// What is known of other nodes, and what they were told.
@@ -292,7 +222,8 @@ impl Replica {
         self.requests.retain(|request| request.from != from);
         let all = since == 0 || !self.own.knows(since);
         let since = if all { 0 } else { since };
-        self.requests.push_back(Request { from, since, number, all });
+        let pieces_left = (self.options.bodies_max / 2).max(1);
+        self.requests.push_back(Request { from, since, number, all, pieces_left });
     }
 
     fn take(&mut self, rooms: &mut Rooms, node: &Arc<str>, mut said: Rows) {
@@ -333,32 +264,52 @@ impl Replica {
 
     // --- what is said to others ---
 
-    pub(super) fn outgoing(&mut self, rooms: &mut Rooms, now: Now, connected: bool) -> Vec<Saying> {
+    /// Begins to say what is to be said; [`Replica::go_on`] does it.
+    pub(super) fn begin(&mut self, now: Now, connected: bool) -> Speech {
         let passed_ns = match self.last.replace((now.mono_ns, connected)) {
             Some((last_ns, true)) if connected => now.since_ns(last_ns).min(TURN_NS_MAX),
             _ => 0,
         };
         self.watch(passed_ns);
-        self.see_to_rows(rooms, now);
         if !connected {
             self.peers.values_mut().for_each(Peer::interrupted);
-            return Vec::new();
         }
-        let mut said = Vec::new();
-        self.say_changes(rooms, now, &mut said);
-        self.answer(rooms, &mut said);
+        let (rows_left, bodies_left) = (ROWS_PER_CALL, self.options.bodies_max);
+        Speech { connected, rows_left, bodies_left, said: Vec::new() }
+    }
+
+    /// Does a little of what there is to: as much as those who join a room may have to wait for. Returns whether
+    /// there is more.
+    pub(super) fn go_on(&mut self, rooms: &mut Rooms, now: Now, speech: &mut Speech) -> bool {
+        if speech.rows_left > 0 {
+            let step = ROWS_PER_STEP.min(speech.rows_left);
+            let mut left = step;
+            self.see_to_rows(rooms, now, &mut left);
+            speech.rows_left = if left > 0 { 0 } else { speech.rows_left - step };
+            return true;
+        }
+        if !speech.connected {
+            return false;
+        }
+        if speech.bodies_left > 0
+            && let Some(body) = self.change(rooms, now).or_else(|| self.answer(rooms))
+        {
+            speech.bodies_left -= 1;
+            speech.said.push(body);
+            return true;
+        }
         if now.mono_ns >= self.digest_due_ns {
             self.digest_due_ns = now.mono_ns.saturating_add(ns(self.options.digest_interval_ms));
             let rows = (self.own.said == self.own.version).then(|| self.own.rows() as u64);
-            said.push((None, words::digest(self.own.said, rows)));
+            speech.said.push((None, words::digest(self.own.said, rows)));
         }
         for (node, peer) in &mut self.peers {
             if let Some((since, number)) = peer.ask(now.mono_ns, ns(self.options.patience_ms)) {
                 self.status.asked += 1;
-                said.push((Some(node.clone()), words::ask(since, number)));
+                speech.said.push((Some(node.clone()), words::ask(since, number)));
             }
         }
-        said
+        false
     }
 
     /// Counts the silence of the others.
@@ -371,140 +322,39 @@ impl Replica {
         }
     }
 
-    fn say_changes(&mut self, rooms: &Rooms, now: Now, said: &mut Vec<Saying>) {
+    /// The next piece of what has changed, if it is time.
+    fn change(&mut self, rooms: &Rooms, now: Now) -> Option<Saying> {
         if !self.peers.values().any(|peer| matches!(peer.standing, Standing::There | Standing::Suspect)) {
             // Nobody listens; whoever comes asks for everything.
             self.own.said = self.own.version;
         }
         if self.own.said == self.own.version || now.mono_ns < self.delta_due_ns {
-            return;
+            return None;
         }
-        while self.own.said < self.own.version && said.len() < self.options.bodies_max {
-            let from = self.own.said;
-            let piece =
-                self.own.piece(from, self.options.body_bytes_max, |key| rooms.own_row(&key.0, &key.1));
-            let (to, head) = (piece.to, self.own.version);
-            let span = Span { from, to, head: to, number: 0, all: false, last: to == head };
-            said.push((None, words::rows(span, &piece.rows)));
-            self.own.said = to;
-        }
-        if self.own.said == self.own.version {
+        let from = self.own.said;
+        let piece = self.own.piece(from, self.options.body_bytes_max, |key| rooms.own_row(&key.0, &key.1));
+        self.own.said = piece.to;
+        let last = piece.to == self.own.version;
+        if last {
             self.delta_due_ns = now.mono_ns.saturating_add(ns(self.options.delta_interval_ms));
         }
+        let span = Span { from, to: piece.to, head: piece.to, number: 0, all: false, last };
+        Some((None, words::rows(span, &piece.rows)))
     }
 
-    /// Says what others have asked for: as much as fits, to each a few pieces, and the rest when they ask again.
-    fn answer(&mut self, rooms: &Rooms, said: &mut Vec<Saying>) {
-        while said.len() < self.options.bodies_max
-            && let Some(request) = self.requests.pop_front()
-        {
+    /// The next piece of what somebody has asked for. Each is given a few; the rest it asks for again.
+    fn answer(&mut self, rooms: &Rooms) -> Option<Saying> {
+        let request = self.requests.front_mut()?;
+        let (from, head) = (request.since, self.own.version);
+        let piece = self.own.piece(from, self.options.body_bytes_max, |key| rooms.own_row(&key.0, &key.1));
+        (request.since, request.pieces_left) = (piece.to, request.pieces_left.saturating_sub(1));
+        let last = request.pieces_left == 0 || piece.to == head;
+        let (node, all) = (request.from.clone(), request.all && from == 0);
+        let span = Span { from, to: piece.to, head, number: request.number, all, last };
+        if last {
+            self.requests.pop_front();
             self.status.served += 1;
-            let mut from = request.since;
-            let pieces = (self.options.bodies_max - said.len()).min(self.options.bodies_max / 2).max(1);
-            for left in (0..pieces).rev() {
-                let bytes_max = self.options.body_bytes_max;
-                let piece = self.own.piece(from, bytes_max, |key| rooms.own_row(&key.0, &key.1));
-                let (to, head) = (piece.to, self.own.version);
-                let last = left == 0 || to == head;
-                let all = request.all && from == 0;
-                let span = Span { from, to, head, number: request.number, all, last };
-                said.push((Some(request.from.clone()), words::rows(span, &piece.rows)));
-                from = to;
-                if last {
-                    break;
-                }
-            }
         }
-    }
-
-    // --- rows of nodes that come and go ---
-
-    /// Doubts, believes and lets go what there is to, a bounded number of rows at a time.
-    fn see_to_rows(&mut self, rooms: &mut Rooms, now: Now) {
-        let mut left = ROWS_PER_TURN;
-        let rows = &mut self.status.entries;
-        for (node, peer) in &mut self.peers {
-            see_to_doubts(rooms, node, peer, now, &mut left);
-            shed(rooms, node, peer, rows, &mut left);
-            let mut drop_row = |key: &Key| {
-                let _ = rooms.hear_of(&key.0, || None, node, &key.1, None);
-                *rows -= 1;
-                left = left.saturating_sub(1);
-                left > 0
-            };
-            while peer.standing == Standing::Silent
-                && let Some((key, _)) = peer.rows.pop_first()
-            {
-                if !drop_row(&key) {
-                    return;
-                }
-            }
-            while let Some(mut first) = peer.ending.first_entry()
-                && *first.key() <= now.mono_ns
-            {
-                let Some(key) = first.get_mut().pop_front() else {
-                    first.remove();
-                    continue;
-                };
-                if !drop_row(&key) {
-                    return;
-                }
-            }
-            if left == 0 {
-                return;
-            }
-        }
-        self.peers.retain(|_, peer| match peer.standing {
-            Standing::There | Standing::Suspect => true,
-            Standing::Silent => !peer.rows.is_empty(),
-            Standing::Left { at_ns } => {
-                !peer.rows.is_empty() || !peer.ending.is_empty() || now.since_ns(at_ns) < FAREWELL_NS
-            }
-        });
-    }
-}
-
-/// The next of a node's rows after one, or the first.
-fn next_key(peer: &Peer, after: Option<&Key>) -> Option<(Key, u32)> {
-    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-    let next = peer.rows.range::<Key, _>((from, Bound::Unbounded)).next();
-    next.map(|(key, transfer)| (key.clone(), *transfer))
-}
-
-/// Doubts or believes the rows of a node. Those of one that said goodbye are given the time at which they end.
-fn see_to_doubts(rooms: &mut Rooms, node: &Arc<str>, peer: &mut Peer, now: Now, left: &mut usize) {
-    let Some((doubted, mut after)) = peer.doubting.take() else { return };
-    while let Some((key, _)) = next_key(peer, after.as_ref()) {
-        if *left == 0 {
-            peer.doubting = Some((doubted, after));
-            return;
-        }
-        *left -= 1;
-        let stays_ns = rooms.doubt(&key.0, node, &key.1, doubted);
-        if let Standing::Left { at_ns } = peer.standing {
-            peer.rows.remove(&key);
-            let ends_ns = at_ns.saturating_add(stays_ns).max(now.mono_ns);
-            peer.ending.entry(ends_ns).or_default().push_back(key);
-        } else {
-            after = Some(key);
-        }
-    }
-}
-
-/// Lets go of the rows that the last transfer of everything did not say.
-fn shed(rooms: &mut Rooms, node: &Arc<str>, peer: &mut Peer, rows: &mut usize, left: &mut usize) {
-    let Some(mut after) = peer.shedding.take() else { return };
-    while let Some((key, transfer)) = next_key(peer, after.as_ref()) {
-        if *left == 0 {
-            peer.shedding = Some(after);
-            return;
-        }
-        *left -= 1;
-        if transfer != peer.transfer {
-            peer.rows.remove(&key);
-            let _ = rooms.hear_of(&key.0, || None, node, &key.1, None);
-            *rows -= 1;
-        }
-        after = Some(key);
+        Some((Some(node), words::rows(span, &piece.rows)))
     }
 }
