@@ -21,6 +21,7 @@ use crate::store::{SeriesStore, Tier};
 use crate::{Bus, Channel, ChannelKind, Now, Publication};
 
 pub use history::{Resolution, SeriesHistory, SeriesQuery};
+use table::Accepted;
 pub(crate) use table::Table;
 
 /// How metric channels are bounded, and where their past is kept.
@@ -132,15 +133,11 @@ impl Bus {
         for (index, sample) in samples.into_iter().enumerate() {
             let timestamp_ms = Some(sample.timestamp_ms.unwrap_or(now.wall_ms));
             let copy = broker.map(|_| Sample { timestamp_ms, ..sample.clone() });
-            match table.take(sample, now.wall_ms, &limits) {
+            match table.take(sample, Accepted::Here, now.wall_ms, &limits) {
                 Ok(fresh) => {
                     receipt.accepted += 1;
                     told.extend(copy);
                     shared.samples_out_of_order(u64::from(fresh.is_none()));
-                    let point = |(series, timestamp_ms, value)| {
-                        let reading = Reading::Value(value);
-                        Point { series, timestamp_ms, reading }
-                    };
                     points.extend(fresh.map(point));
                 }
                 Err((reason, code, detail)) => {
@@ -150,12 +147,7 @@ impl Bus {
             }
         }
         shared.samples_accepted(source, receipt.accepted as u64);
-        if !points.is_empty() {
-            table::in_order(&mut points);
-            let number = table.next_number();
-            let set = MetricSet { channel: channel.name.clone(), number, interval: None, points };
-            self.say(&channel, set, now);
-        }
+        self.say_points(&channel, table, points, now);
         // What has closed is said at once: history holds everything up to the last number, and nothing beyond.
         self.say_rolled(&channel, table, now);
         drop(order);
@@ -164,6 +156,67 @@ impl Bus {
         }
         receipt.matched = channel.listeners();
         Ok(receipt)
+    }
+
+    /// Takes samples that another node accepted, if the metric channel is at hand here. They are live like this node's
+    /// own and count for the windows of whoever listens here, but are not kept: each node keeps the windows of what it
+    /// accepted, and readers of the past put together what all have kept.
+    ///
+    /// Each sample is to be handed in once, with its time. One older than the newest of its series is not sent. What
+    /// cannot be taken, such as one series more than a channel may have, is left out and counted as refused.
+    pub fn receive_samples(&self, now: Now, channel: &ChannelName, samples: Vec<Sample>) {
+        self.take_from_others(now, channel, samples, Accepted::Elsewhere);
+    }
+
+    /// Takes what another node answered with its [`newest_samples`](Bus::newest_samples), if the metric channel is at
+    /// hand here. What is newer than what is known is sent and is what whoever subscribes is told first; none counts
+    /// for a window, for it may have been received before. So the same answer may come more than once.
+    pub fn recall_samples(&self, now: Now, channel: &ChannelName, samples: Vec<Sample>) {
+        self.take_from_others(now, channel, samples, Accepted::Before);
+    }
+
+    /// The newest value of each series of a metric channel that this node accepted itself, with its time, for a node
+    /// that has just begun to hear the channel. At most as many as the channel may have series; in no order.
+    #[must_use]
+    pub fn newest_samples(&self, channel: &ChannelName) -> Vec<Sample> {
+        let Some(channel) = self.listed(channel) else { return Vec::new() };
+        let order = channel.order.lock();
+        order.series.as_ref().map_or_else(Vec::new, |table| table.newest_own())
+    }
+
+    fn take_from_others(&self, now: Now, channel: &ChannelName, samples: Vec<Sample>, accepted: Accepted) {
+        let shared = self.telemetry.shared();
+        let listed = self.listed(channel);
+        let Some(channel) = listed.filter(|channel| channel.kind == ChannelKind::Metrics) else { return };
+        if self.is_crowded(&channel) {
+            shared.samples_refused(SampleRefusal::Overloaded, samples.len() as u64);
+            return;
+        }
+        let limits = self.series_limits();
+        let mut points = Vec::with_capacity(samples.len());
+        let mut order = channel.order.lock();
+        let table = order.series.get_or_insert_default();
+        for sample in samples {
+            match table.take(sample, accepted, now.wall_ms, &limits) {
+                Ok(fresh) => points.extend(fresh.map(point)),
+                Err((reason, ..)) => shared.samples_refused(reason, 1),
+            }
+        }
+        self.say_points(&channel, table, points, now);
+        self.say_rolled(&channel, table, now);
+    }
+
+    /// Sends the points of samples. The channel's lock is held.
+    fn say_points(&self, channel: &Arc<Channel>, table: &mut Table, mut points: Vec<Point>, now: Now) {
+        if !points.is_empty() {
+            table::in_order(&mut points);
+            let number = table.next_number();
+            self.say(
+                channel,
+                MetricSet { channel: channel.name.clone(), number, interval: None, points },
+                now,
+            );
+        }
     }
 
     /// Closes the windows of metric channels that have ended, and sends them to whoever listens with an interval.
@@ -243,4 +296,9 @@ impl Bus {
     fn metric_type(&self) -> EventTypeId {
         self.telemetry.event_types().intern("metric")
     }
+}
+
+/// A sample that is the newest of its series, as a point.
+fn point((series, timestamp_ms, value): table::Fresh) -> Point {
+    Point { series, timestamp_ms, reading: Reading::Value(value) }
 }

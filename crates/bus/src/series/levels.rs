@@ -68,7 +68,7 @@ pub(crate) type Dated = (i64, Window);
 pub(crate) type Closed = Vec<(Level, i64, Window)>;
 
 /// The open windows of a series.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Levels {
     /// Windows of a second, oldest first.
     seconds: SmallVec<[Dated; 2]>,

@@ -1,6 +1,10 @@
 //! The series of one channel.
 //!
 //! Sans I/O, and under the channel's lock: samples and time go in, points and closed windows come out.
+//!
+//! A sample is this node's own, or another node accepted it. What is live here shows both; what is kept is of this
+//! node's own alone, for the other keeps its own and readers put together what all have kept. A series of which only
+//! own samples are known has one set of windows for both; from the first sample of another node on, it has two.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +14,7 @@ use pulsewire_telemetry::{EventTypeId, SampleRefusal};
 
 use super::levels::{Closed, Dated, Level, Levels};
 use super::named::{Known, Named};
+use super::window::Window;
 use super::{Refusing, SeriesLimits};
 use crate::store::Tier;
 use crate::{Channel, Publication};
@@ -30,7 +35,10 @@ pub(crate) struct Table {
     waiting_bytes: usize,
     /// Values that came too late for a window, and have not been counted yet.
     late: u64,
+    /// Windows of what is live that have closed and are not put where they go yet.
     closed: Closed,
+    /// The same of this node's own samples, where they have windows of their own.
+    closed_own: Closed,
 }
 
 /// One series.
@@ -41,12 +49,35 @@ struct State {
     newest_ms: i64,
     /// When something last came, Unix milliseconds.
     seen_ms: i64,
+    /// The windows of what is live here.
     levels: Levels,
+    /// What this node accepted itself, once another node has accepted something, too; until then it is everything.
+    own: Option<Box<Own>>,
     /// The last window of each interval that has closed.
     last: [Option<(i64, Figures)>; Interval::ALL.len()],
     waiting: Vec<Waiting>,
     /// When its open windows were last kept.
     kept_ms: i64,
+}
+
+/// What this node accepted of a series of which others accept samples, too.
+#[derive(Debug)]
+struct Own {
+    /// The newest value and its time; `None` if all came from others.
+    newest: Option<(i64, Number)>,
+    /// The windows that are kept.
+    levels: Levels,
+}
+
+/// Who accepted a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    /// This node.
+    Here,
+    /// Another node, which has just told it.
+    Elsewhere,
+    /// Another node, which was asked for the newest it knows: it may have told it before.
+    Before,
 }
 
 /// A window that has closed and is to be kept.
@@ -78,6 +109,7 @@ impl Table {
     pub(crate) fn take(
         &mut self,
         sample: Sample,
+        accepted: Accepted,
         now_ms: i64,
         limits: &SeriesLimits,
     ) -> Result<Option<Fresh>, Refusing> {
@@ -108,12 +140,33 @@ impl Table {
         state.seen_ms = now_ms;
         if state.newest_ms > now_ms.saturating_add(limits.future_ms) {
             // What came before is dated as nothing may be now: the clock was set back. Nobody waits until that time comes.
-            state.levels.restart(&mut self.closed);
+            state.close(&mut self.closed, &mut self.closed_own);
             state.newest_ms = i64::MIN;
+            state.own.iter_mut().for_each(|own| own.newest = None);
         }
-        let late = !state.levels.add(value, at_ms, now_ms, &mut self.closed);
-        self.late += u64::from(late);
-        let fresh = (at_ms >= state.newest_ms).then(|| {
+        if accepted != Accepted::Here {
+            state.set_apart();
+        }
+        let is_fresh = match accepted {
+            Accepted::Here => {
+                let mut in_time = state.levels.add(value, at_ms, now_ms, &mut self.closed);
+                if let Some(own) = &mut state.own {
+                    // It counts as late if it is in none of the windows that are kept.
+                    in_time = own.levels.add(value, at_ms, now_ms, &mut self.closed_own);
+                    if own.newest.is_none_or(|(newest_ms, _)| at_ms >= newest_ms) {
+                        own.newest = Some((at_ms, value));
+                    }
+                }
+                self.late += u64::from(!in_time);
+                at_ms >= state.newest_ms
+            }
+            Accepted::Elsewhere => {
+                state.levels.add(value, at_ms, now_ms, &mut self.closed);
+                at_ms >= state.newest_ms
+            }
+            Accepted::Before => at_ms > state.newest_ms,
+        };
+        let fresh = is_fresh.then(|| {
             (state.newest, state.newest_ms) = (value, at_ms);
             self.newest[0] = None;
             (state.series.clone(), at_ms, value)
@@ -140,6 +193,7 @@ impl Table {
             newest_ms: i64::MIN,
             seen_ms: 0,
             levels: Levels::default(),
+            own: None,
             last: [None; Interval::ALL.len()],
             waiting: Vec::new(),
             kept_ms: 0,
@@ -158,6 +212,9 @@ impl Table {
         for id in 0..self.states.len() {
             let Some(state) = &mut self.states[id] else { continue };
             state.levels.roll(now_ms, limits.lateness_ms, &mut self.closed);
+            if let Some(own) = &mut state.own {
+                own.levels.roll(now_ms, limits.lateness_ms, &mut self.closed_own);
+            }
             seconds += self.closed.iter().filter(|(level, ..)| *level == Level::S1).count() as u64;
             self.file_closed(id as u32, limits);
         }
@@ -168,18 +225,19 @@ impl Table {
     pub(super) fn close(&mut self, limits: &SeriesLimits) {
         for id in 0..self.states.len() {
             let Some(state) = &mut self.states[id] else { continue };
-            state.levels.restart(&mut self.closed);
+            state.close(&mut self.closed, &mut self.closed_own);
             self.file_closed(id as u32, limits);
         }
     }
 
     /// Puts windows of a series that have closed where they go: to subscribers, and to what is to be kept.
     fn file_closed(&mut self, id: u32, limits: &SeriesLimits) {
-        if self.closed.is_empty() {
+        if self.closed.is_empty() && self.closed_own.is_empty() {
             return;
         }
         let state = self.states[id as usize].as_mut().expect("a series that is listed");
-        self.late += state.levels.take_skipped();
+        let skipped = state.levels.take_skipped();
+        self.late += state.own.as_mut().map_or(skipped, |own| own.levels.take_skipped());
         for (level, start_ms, window) in self.closed.drain(..) {
             if let Some(interval) = level.interval() {
                 let figures = window.figures();
@@ -190,12 +248,12 @@ impl Table {
                 }
                 self.newest[1 + interval as usize] = None;
             }
-            if let Some(tier) = level.tier().filter(|tier| limits.kept_ms[*tier as usize] > 0) {
-                let mut bytes = Vec::with_capacity(64);
-                window.write(start_ms, &mut bytes);
-                self.waiting_bytes += bytes.len();
-                state.waiting.push(Waiting { tier, start_ms, bytes: bytes.into() });
+            if state.own.is_none() {
+                self.waiting_bytes += state.wait(level, start_ms, &window, limits);
             }
+        }
+        for (level, start_ms, window) in self.closed_own.drain(..) {
+            self.waiting_bytes += state.wait(level, start_ms, &window, limits);
         }
     }
 
@@ -273,7 +331,7 @@ impl Table {
             let mut open = Vec::new();
             if state.kept_ms <= open_before_ms && state.seen_ms > state.kept_ms {
                 for (level, tier) in KEPT_OPEN {
-                    open.extend(state.levels.open(level).into_iter().map(|dated| (tier, dated)));
+                    open.extend(state.kept_levels().open(level).into_iter().map(|dated| (tier, dated)));
                 }
             }
             if !state.waiting.is_empty() || !open.is_empty() {
@@ -318,6 +376,7 @@ impl Table {
             let idle = |state: &State| {
                 state.seen_ms.saturating_add(limits.idle_ms) <= now_ms
                     && state.levels.is_empty()
+                    && state.kept_levels().is_empty()
                     && state.waiting.is_empty()
             };
             let Some(state) = self.states[id].take_if(|state| idle(state)) else { continue };
@@ -337,9 +396,10 @@ impl Table {
         self.states.iter().flatten().map(move |state| {
             let closed = state.waiting.iter().filter(move |waiting| Some(waiting.tier) == level.tier());
             let mut windows: Vec<Dated> =
-                closed.filter_map(|waiting| super::window::Window::read(&mut &*waiting.bytes)).collect();
-            if open {
-                windows.extend(state.levels.open(level));
+                closed.filter_map(|waiting| Window::read(&mut &*waiting.bytes)).collect();
+            // What is live may have closed before what is kept; whoever reads leaves out what is open there.
+            if open || state.own.is_some() {
+                windows.extend(state.kept_levels().open(level));
             }
             (&state.series, windows)
         })
@@ -351,6 +411,20 @@ impl Table {
             let start_ms = state.levels.open(level).first()?.0;
             Some((Known(state.series.clone()), start_ms))
         })
+    }
+
+    /// The newest value of each series that this node accepted itself, with its time.
+    pub(super) fn newest_own(&self) -> Vec<Sample> {
+        let sample = |state: &State| {
+            let (at_ms, value) = match &state.own {
+                Some(own) => own.newest?,
+                None => (state.newest_ms, state.newest),
+            };
+            let Series { name, kind, tags, .. } = &*state.series;
+            let (name, tags) = (name.clone(), tags.clone());
+            Some(Sample { name, kind: *kind, value, tags, timestamp_ms: Some(at_ms) })
+        };
+        self.states.iter().flatten().filter_map(sample).collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -367,12 +441,46 @@ impl Table {
                 + state.series.name.len()
                 + tags(&state.series)
                 + state.levels.heap_bytes()
+                + state.own.as_ref().map_or(0, |own| size_of::<Own>() + own.levels.heap_bytes())
                 + state.waiting.capacity() * size_of::<Waiting>()
         };
         self.states.capacity() * size_of::<Option<State>>()
             + self.ids.capacity() * (size_of::<(Known, u32)>() + 1)
             + self.waiting_bytes
             + self.states.iter().flatten().map(state).sum::<usize>()
+    }
+}
+
+impl State {
+    /// The windows that are kept when they close.
+    fn kept_levels(&self) -> &Levels {
+        self.own.as_ref().map_or(&self.levels, |own| &own.levels)
+    }
+
+    /// Gives what this node accepted itself windows of its own: those it has had so far.
+    fn set_apart(&mut self) {
+        if self.own.is_none() {
+            let newest = (self.newest_ms > i64::MIN).then_some((self.newest_ms, self.newest));
+            self.own = Some(Box::new(Own { newest, levels: self.levels.clone() }));
+        }
+    }
+
+    /// Closes every window, and lets time begin anew.
+    fn close(&mut self, closed: &mut Closed, closed_own: &mut Closed) {
+        self.levels.restart(closed);
+        if let Some(own) = &mut self.own {
+            own.levels.restart(closed_own);
+        }
+    }
+
+    /// Lets a window that has closed wait to be kept, if its tier is. Returns the bytes it takes.
+    fn wait(&mut self, level: Level, start_ms: i64, window: &Window, limits: &SeriesLimits) -> usize {
+        let Some(tier) = level.tier().filter(|tier| limits.kept_ms[*tier as usize] > 0) else { return 0 };
+        let mut bytes = Vec::with_capacity(64);
+        window.write(start_ms, &mut bytes);
+        let len_bytes = bytes.len();
+        self.waiting.push(Waiting { tier, start_ms, bytes: bytes.into() });
+        len_bytes
     }
 }
 

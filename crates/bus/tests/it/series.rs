@@ -14,7 +14,7 @@ use pulsewire_protocol::{
     ChannelName, ChannelPattern, Epoch, ErrorCode, Filter, Interval, MetricKind, MetricSet, Number, Reading,
     Sample, Tags,
 };
-use pulsewire_telemetry::{SampleSource, Telemetry};
+use pulsewire_telemetry::{Counter, SampleRefusal, SampleSource, Telemetry};
 
 const BEGIN_MS: i64 = 1_700_000_000_000;
 
@@ -40,6 +40,7 @@ impl Audience for Sets {
 /// A bus with a metric channel that somebody listens to, and what that one hears.
 struct World {
     bus: Bus,
+    telemetry: Arc<Telemetry>,
     sets: Sets,
     now: Now,
 }
@@ -61,8 +62,9 @@ impl World {
             series: SeriesOptions { limits, store },
             tap: None,
         };
-        let bus = Bus::new(options, Telemetry::new(Default::default()), Box::new(sets.clone()));
-        let world = Self { bus, sets, now: Now { wall_ms: BEGIN_MS, mono_ns: 1 } };
+        let telemetry = Telemetry::new(Default::default());
+        let bus = Bus::new(options, telemetry.clone(), Box::new(sets.clone()));
+        let world = Self { bus, telemetry, sets, now: Now { wall_ms: BEGIN_MS, mono_ns: 1 } };
         world.channel().listen(0);
         world
     }
@@ -81,6 +83,17 @@ impl World {
 
     /// Takes samples written as `name host value`, dated so much before now; says what was refused.
     fn take(&self, samples: &[(&str, &str, f64)], ago_ms: i64) -> Vec<(usize, ErrorCode)> {
+        let samples = self.samples(samples, ago_ms);
+        let receipt = self.bus.publish_samples(self.now, SampleSource::Http, &Self::name(), samples).unwrap();
+        receipt.refused.iter().map(|refused| (refused.index, refused.code)).collect()
+    }
+
+    /// Takes samples, written the same way, that another node accepted.
+    fn receive(&self, samples: &[(&str, &str, f64)], ago_ms: i64) {
+        self.bus.receive_samples(self.now, &Self::name(), self.samples(samples, ago_ms));
+    }
+
+    fn samples(&self, samples: &[(&str, &str, f64)], ago_ms: i64) -> Vec<Sample> {
         let sample = |(name, host, value): &(&str, &str, f64)| Sample {
             name: (*name).to_owned().into(),
             kind: if name.ends_with("total") { MetricKind::Counter } else { MetricKind::Gauge },
@@ -88,9 +101,35 @@ impl World {
             tags: Tags::new([("host", *host)]).unwrap(),
             timestamp_ms: Some(self.now.wall_ms - ago_ms),
         };
-        let samples = samples.iter().map(sample).collect();
-        let receipt = self.bus.publish_samples(self.now, SampleSource::Http, &Self::name(), samples).unwrap();
-        receipt.refused.iter().map(|refused| (refused.index, refused.code)).collect()
+        samples.iter().map(sample).collect()
+    }
+
+    /// The newest of what it accepted itself, as name, host, seconds since the beginning and value.
+    fn newest_own(&self) -> Vec<String> {
+        let mut newest: Vec<String> = self
+            .bus
+            .newest_samples(&Self::name())
+            .iter()
+            .map(|sample| {
+                let at_s = (sample.timestamp_ms.unwrap() - BEGIN_MS) as f64 / 1e3;
+                format!(
+                    "{} {} {at_s} {}",
+                    sample.name,
+                    sample.tags.get("host").unwrap(),
+                    sample.value.as_f64()
+                )
+            })
+            .collect();
+        newest.sort();
+        newest
+    }
+
+    /// What whoever subscribes now is told first, as name, host, seconds since the beginning and value.
+    fn newest(&self) -> Vec<String> {
+        let Some(newest) = self.bus.newest(&self.channel(), None) else { return Vec::new() };
+        self.sets.0.lock().clear();
+        self.sets.deliver(0, &[newest]);
+        self.heard().iter().map(|heard| heard["- ".len()..].to_owned()).collect()
     }
 
     /// What was heard since the last time: interval, then name, host, seconds since the beginning and last value.
@@ -113,6 +152,22 @@ impl World {
             }
         }
         heard
+    }
+
+    /// The windows of an interval that were heard, by start and host, as their count and sum.
+    fn live(&self, interval: Interval) -> Vec<Window> {
+        let sets = self.sets.0.lock();
+        let heard = sets.iter().filter(|set| set.interval == Some(interval)).flat_map(|set| &set.points);
+        let window = |point: &pulsewire_protocol::Point| match point.reading {
+            Reading::Figures(figures) => {
+                let host = point.series.tags.get("host").unwrap().to_owned();
+                (host, point.timestamp_ms, figures.count, figures.sum)
+            }
+            Reading::Value(_) => panic!("windows are rolled up"),
+        };
+        let mut windows: Vec<Window> = heard.map(window).collect();
+        windows.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+        windows
     }
 
     /// History: windows by host and start, as their count and sum.
@@ -388,6 +443,74 @@ fn history_says_how_fine_it_is_and_where_it_was_cut() {
     assert_eq!(refused.unwrap_err(), ErrorCode::HistoryUnavailable);
 }
 
+#[test]
+fn samples_of_other_nodes_are_live_here_and_kept_there() {
+    let store: Arc<dyn SeriesStore> = Arc::new(MemorySeriesStore::new(1_000));
+    let mut world = World::new(SeriesLimits::default(), Some(store.clone()), 1);
+    world.channel().want(Interval::S1);
+    // What was here alone is what is kept, also once others have said something of it.
+    world.take(&[("a", "x", 1.0)], 0);
+    world.pass(100);
+    world.receive(&[("a", "x", 2.0), ("a", "y", 10.0)], 0);
+    world.pass(100);
+    world.take(&[("a", "x", 4.0)], 0);
+    assert_eq!(world.heard(), ["- a x 0 1", "- a x 0.1 2", "- a y 0.1 10", "- a x 0.2 4"]);
+    assert_eq!(world.newest(), ["a y 0.1 10", "a x 0.2 4"]);
+    assert_eq!(world.newest_own(), ["a x 0.2 4"]);
+    // Row M7: nobody sees the time of a series go back, whoever says it.
+    world.receive(&[("a", "x", 8.0)], 50);
+    world.pass(2_000);
+    world.bus.roll(world.now);
+    assert_eq!(world.heard(), ["1s a x 0 4x15", "1s a y 0 1x10"]);
+    let second = |world: &World| world.history(&everything(Some(Interval::S1), world.now)).0;
+    assert_eq!(second(&world), [("x".to_owned(), BEGIN_MS, 2, 5.0)]);
+    world.bus.keep_series(world.now, true).unwrap();
+    let another = World::new(SeriesLimits::default(), Some(store), 2);
+    assert_eq!(second(&another), [("x".to_owned(), BEGIN_MS, 2, 5.0)]);
+    assert_eq!(another.newest_own(), [""; 0], "it accepted nothing");
+}
+
+#[test]
+fn what_another_node_remembers_is_shown_and_counts_for_no_window() {
+    let mut world = World::new(SeriesLimits::default(), None, 1);
+    world.channel().want(Interval::S1);
+    world.pass(5_000);
+    let remembered = world.samples(&[("a", "x", 1.0), ("a", "y", 2.0)], 5_000);
+    for _ in 0..2 {
+        world.bus.recall_samples(world.now, &World::name(), remembered.clone());
+    }
+    assert_eq!(world.heard(), ["- a x 0 1", "- a y 0 2"], "once, however often it is told");
+    world.receive(&[("a", "x", 3.0)], 0);
+    world.take(&[("a", "y", 4.0)], 0);
+    world.bus.recall_samples(world.now, &World::name(), remembered);
+    assert_eq!(world.newest(), ["a x 5 3", "a y 5 4"]);
+    assert_eq!(world.newest_own(), ["a y 5 4"]);
+    world.pass(2_000);
+    world.bus.roll(world.now);
+    let windows: Vec<String> = world.heard().into_iter().filter(|heard| heard.starts_with("1s")).collect();
+    assert_eq!(windows, ["1s a x 5 1x3", "1s a y 5 1x4"]);
+}
+
+#[test]
+fn what_another_node_accepted_is_held_to_the_bounds_of_this_one() {
+    let limits = SeriesLimits { per_channel_max: 2, ..SeriesLimits::default() };
+    let world = World::new(limits, None, 1);
+    world.receive(&[("a", "x", 1.0), ("no name", "x", 1.0), ("a", "y", 2.0), ("a", "z", 3.0)], 0);
+    world.receive(&[("a", "x", 1.0)], -60_001);
+    assert_eq!(world.heard(), ["- a x 0 1", "- a y 0 2"]);
+    assert_eq!(world.take(&[("b", "x", 1.0)], 0), [(0, ErrorCode::LimitExceeded)]);
+    let counted = world.telemetry.snapshot();
+    let refused = |reason| counted.count(Counter::samples_refused(reason));
+    assert_eq!(
+        [SampleRefusal::Name, SampleRefusal::SeriesMax, SampleRefusal::Future].map(refused),
+        [1, 2, 1]
+    );
+    let elsewhere = ChannelName::parse("b.metrics").unwrap();
+    world.bus.receive_samples(world.now, &elsewhere, world.samples(&[("a", "x", 1.0)], 0));
+    assert_eq!(world.bus.series().0, 2, "of a channel that nobody has at hand nothing is known");
+    assert!(world.bus.newest_samples(&elsewhere).is_empty());
+}
+
 /// What happens next in a run.
 #[derive(Debug, Clone)]
 enum Step {
@@ -468,6 +591,85 @@ proptest! {
                     world.history(&SeriesQuery { from_ms, ..everything(Some(interval), now) });
                 prop_assert_eq!((resolution, cut), (interval.name(), None));
                 prop_assert_eq!(&windows, &plain, "{}", interval.name());
+            }
+        }
+    }
+
+    /// Two nodes hear each other's samples, at once or later: what both keep adds up to what came to both, each sample
+    /// once; and what is live at either shows all of them in their windows, if it was told in time.
+    #[test]
+    fn nodes_that_hear_each_other_show_everything_and_keep_it_once(
+        steps in prop::collection::vec(step(), 1..150),
+        at_once in any::<bool>(),
+    ) {
+        const HOSTS: [&str; 3] = ["x", "y", "z"];
+        let store: Arc<dyn SeriesStore> = Arc::new(MemorySeriesStore::new(1_000));
+        let mut nodes = [1, 2].map(|incarnation| World::new(SeriesLimits::default(), Some(store.clone()), incarnation));
+        for world in &nodes {
+            Interval::ALL.iter().for_each(|interval| world.channel().want(*interval));
+        }
+        let mut sent: Vec<(usize, i64, i32)> = Vec::new();
+        // What the other has not been told yet.
+        let mut untold: [Vec<Sample>; 2] = Default::default();
+        let mut now = nodes[0].now;
+        for step in steps {
+            match step {
+                Step::Sample { node, host, pause_ms, value } => {
+                    now = now.plus_ms(pause_ms);
+                    nodes.iter_mut().for_each(|world| world.now = now);
+                    for world in &nodes {
+                        world.bus.roll(now);
+                    }
+                    let sample = [("a", HOSTS[host], f64::from(value))];
+                    prop_assert_eq!(nodes[node].take(&sample, 0), []);
+                    sent.push((host, now.wall_ms, value));
+                    untold[node].extend(nodes[node].samples(&sample, 0));
+                }
+                Step::Keep { node } => nodes[node].bus.keep_series(now, false).unwrap(),
+                Step::Restart { node } => {
+                    let newest = nodes[node].bus.newest_samples(&World::name());
+                    nodes[1 - node].bus.recall_samples(now, &World::name(), newest);
+                }
+            }
+            for node in 0..2 {
+                if at_once || now.wall_ms % 3 == 0 {
+                    nodes[1 - node].bus.receive_samples(now, &World::name(), std::mem::take(&mut untold[node]));
+                }
+            }
+        }
+        let later = now.plus_ms(10_000_000);
+        for world in &mut nodes {
+            world.bus.roll(later);
+            world.bus.keep_series(now, true).unwrap();
+            world.now = later;
+        }
+        for (interval, span_ms) in [(Interval::S1, 1_000), (Interval::S5, 5_000), (Interval::M1, 60_000), (Interval::M5, 300_000), (Interval::H1, 3_600_000)] {
+            let mut plain: BTreeMap<(i64, &str), (u64, f64)> = BTreeMap::new();
+            for (host, at_ms, value) in &sent {
+                let window = plain.entry((at_ms - at_ms.rem_euclid(span_ms), HOSTS[*host])).or_default();
+                *window = (window.0 + 1, window.1 + f64::from(*value));
+            }
+            let plain: Vec<Window> = plain
+                .iter()
+                .map(|((start_ms, host), (count, sum))| ((*host).to_owned(), *start_ms, *count, *sum))
+                .collect();
+            for world in &nodes {
+                let from_ms = BEGIN_MS - 4_000_000;
+                let (windows, ..) = world.history(&SeriesQuery { from_ms, ..everything(Some(interval), now) });
+                prop_assert_eq!(&windows, &plain, "kept, {}", interval.name());
+                if at_once {
+                    prop_assert_eq!(&world.live(interval), &plain, "live, {}", interval.name());
+                }
+            }
+        }
+        for world in &nodes {
+            let mut newest: BTreeMap<String, i64> = BTreeMap::new();
+            for set in world.sets.0.lock().iter().filter(|set| set.interval.is_none()) {
+                for point in &set.points {
+                    let host = point.series.tags.get("host").unwrap().to_owned();
+                    let before_ms = newest.insert(host, point.timestamp_ms);
+                    prop_assert!(before_ms.is_none_or(|before_ms| before_ms <= point.timestamp_ms));
+                }
             }
         }
     }
