@@ -115,6 +115,8 @@ pub enum Item {
         channel: ChannelName,
         /// The samples.
         samples: Vec<Sample>,
+        /// Whether they are the newest of their series, said again to a node that has just begun to listen.
+        recalled: bool,
     },
     /// Something of the layers above.
     Other {

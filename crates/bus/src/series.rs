@@ -127,8 +127,7 @@ impl Bus {
         let mut points = Vec::with_capacity(samples.len());
         let mut order = channel.order.lock();
         let table = order.series.get_or_insert_default();
-        // Every node that reads from Redis hears what is published there.
-        let broker = self.options.broker.as_ref().filter(|_| source != SampleSource::Redis);
+        let broker = self.options.broker.as_ref();
         let mut told = Vec::new();
         for (index, sample) in samples.into_iter().enumerate() {
             let timestamp_ms = Some(sample.timestamp_ms.unwrap_or(now.wall_ms));

@@ -129,7 +129,7 @@ impl App {
         current.connections_hard_limit = share.connections_max as u64;
         current.connections_soft_limit = share.connections_soft as u64;
         current.channels = self.bus.channels() as u64;
-        let (channels, members) = self.hub.presence.count();
+        let (channels, members) = self.hub.presence.count_here();
         current.metric_series = self.bus.series().0 as u64;
         (current.presence_channels, current.presence_members) = (channels as u64, members as u64);
         current.kernel_socket_bytes = current.kernel_unsent_bytes + current.kernel_unacked_bytes;

@@ -6,8 +6,10 @@
 //! away nodes ask the store more often.
 
 pub mod nodes;
+mod presence;
 pub mod questions;
 mod redis;
+mod samples;
 pub mod sessions;
 
 use std::sync::Arc;
@@ -37,6 +39,8 @@ use questions::Questions;
 const BEAT: Duration = Duration::from_secs(1);
 /// A broker that has not brought a node's own beat back for so long is taken for lost.
 const DEAF_AFTER: Duration = Duration::from_secs(6);
+/// How long goodbye may take.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// Changes of what is heard that may wait.
 const WISHES_MAX: usize = 65_536;
 /// Messages that may wait to be read.
@@ -66,6 +70,8 @@ pub struct Cluster {
     key: Key,
     /// Rung when something waits to be sent.
     bell: Notify,
+    /// Whether something is being sent.
+    speaking: AtomicBool,
     wishes: mpsc::Sender<Wish>,
     /// Until the server runs.
     waiting: Mutex<Option<mpsc::Receiver<Wish>>>,
@@ -140,6 +146,7 @@ pub fn of(settings: &Settings, node: &str) -> anyhow::Result<Option<Arc<Cluster>
         outgoing: Outgoing::new(node, key.clone(), options),
         key,
         bell: Notify::new(),
+        speaking: AtomicBool::new(false),
         wishes,
         waiting: Mutex::new(Some(waiting)),
         status: Status::default(),
@@ -188,7 +195,7 @@ impl Broker for Cluster {
     }
 
     fn samples(&self, channel: &ChannelName, samples: &[Sample]) {
-        let item = Item::Samples { channel: channel.clone(), samples: samples.to_vec() };
+        let item = Item::Samples { channel: channel.clone(), samples: samples.to_vec(), recalled: false };
         self.send(Topic::Channel(channel.clone()), item);
     }
 
@@ -265,6 +272,19 @@ impl Cluster {
         }
     }
 
+    /// Says goodbye to the other nodes, and waits until that is said; not for long.
+    pub async fn leave(&self) {
+        self.tell(Topic::All, "bye", &serde_json::json!({}));
+        let said = async {
+            while self.is_connected() && (!self.outgoing.is_empty() || self.speaking.load(Ordering::Relaxed))
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // Whoever does not hear it finds out by silence.
+        let _ = tokio::time::timeout(FAREWELL, said).await;
+    }
+
     /// Begins to speak with the other nodes.
     ///
     /// # Errors
@@ -275,6 +295,7 @@ impl Cluster {
         let chance = random::source().context("the system gives no randomness")?;
         self.status.since_ms.store(clock::now().wall_ms, Ordering::Relaxed);
         tokio::spawn(run(self.clone(), app.clone(), wishes, chance, stopped.clone()));
+        presence::start(app, self, stopped.clone());
         tokio::spawn(beats(self.clone(), app.clone(), stopped));
         Ok(())
     }
@@ -303,7 +324,9 @@ impl Cluster {
                 _ if own => {}
                 Item::Committed(hint) => app.bus.receive(&hint, clock::now()),
                 Item::Passed { channel, events } => app.bus.receive_passed(&channel, events, clock::now()),
-                Item::Samples { .. } => {}
+                Item::Samples { channel, samples, recalled } => {
+                    samples::take(app, &channel, samples, recalled);
+                }
             }
         }
     }
@@ -320,7 +343,12 @@ impl Cluster {
                     self.nodes.lock().hear(from, beat, clock::now());
                 }
             }
-            "bye" if !own => self.nodes.lock().leaves(from),
+            "bye" if !own => {
+                self.nodes.lock().leaves(from);
+                app.hub.presence.gone(from, clock::now());
+            }
+            samples::KIND if !own => samples::answer(app, self, from, &body),
+            presence::KIND if !own => presence::hear(app, self, from, &body),
             "ask" if !own => questions::answer(app, self, from, body),
             "answer" => self.questions.answered(from, body),
             _ => {}
@@ -407,6 +435,7 @@ async fn connected(
     let speak = async {
         loop {
             cluster.bell.notified().await;
+            cluster.speaking.store(true, Ordering::Relaxed);
             let (parcels, dropped) = cluster.outgoing.take(clock::now().wall_ms);
             if dropped > 0 {
                 limited!(warn, dropped, "messages to other nodes were too large");
@@ -414,6 +443,7 @@ async fn connected(
             if let Err(error) = link.publish(&parcels).await {
                 return error.context("publishing");
             }
+            cluster.speaking.store(false, Ordering::Relaxed);
         }
     };
     let tend = async {
@@ -423,6 +453,7 @@ async fn connected(
                 return error.context("subscribing");
             }
             app.bus.heard(names, clock::now());
+            samples::recall(app, cluster, names);
         }
         while let Some(wish) = wishes.recv().await {
             // What has queued meanwhile is one command.
@@ -444,6 +475,7 @@ async fn connected(
                 return error.context("subscribing");
             }
             app.bus.heard(&listen, clock::now());
+            samples::recall(app, cluster, &listen);
         }
         anyhow::anyhow!("the server ends")
     };
@@ -473,7 +505,6 @@ async fn beats(cluster: Arc<Cluster>, app: Arc<App>, mut stopped: watch::Receive
         cluster.nodes.lock().look(clock::now(), cluster.is_connected());
         cluster.tell(Topic::All, "beat", &beat);
     }
-    cluster.tell(Topic::All, "bye", &serde_json::json!({}));
 }
 
 /// Parcels by what a broker calls their topics.

@@ -290,6 +290,9 @@ impl Running {
         // Close frames that are on their way are read within a moment or not at all.
         let linger = Duration::from_millis(200).min(deadline.saturating_sub(began.elapsed()));
         tokio::time::sleep(linger).await;
+        if let Some(cluster) = &self.app.cluster {
+            cluster.leave().await;
+        }
         // Whoever watches has stopped already if this fails.
         let _ = self.stop.send(true);
         if let Some(redis) = &self.redis {

@@ -183,6 +183,8 @@ enum Written<'e> {
         channel: Cow<'e, str>,
         #[serde(borrow)]
         samples: Vec<WrittenSample<'e>>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        recalled: bool,
     },
     Other {
         #[serde(borrow)]
@@ -249,9 +251,10 @@ impl<'e> Written<'e> {
                 channel: channel.as_str().into(),
                 events: events.iter().map(|accepted| WrittenEvent::of(0, accepted)).collect(),
             },
-            Item::Samples { channel, samples } => Self::Samples {
+            Item::Samples { channel, samples, recalled } => Self::Samples {
                 channel: channel.as_str().into(),
                 samples: samples.iter().map(WrittenSample::of).collect(),
+                recalled: *recalled,
             },
             Item::Other { kind, body } => Self::Other { kind: (&**kind).into(), body },
         }
@@ -348,9 +351,9 @@ fn read(item: &RawValue) -> Option<Item> {
                 events.into_iter().map(|event| Some(event.read(&channel)?.1)).collect();
             Item::Passed { channel, events: events? }
         }
-        Written::Samples { channel, samples } => {
+        Written::Samples { channel, samples, recalled } => {
             let samples: Option<Vec<_>> = samples.into_iter().map(WrittenSample::read).collect();
-            Item::Samples { channel: ChannelName::parse(&channel).ok()?, samples: samples? }
+            Item::Samples { channel: ChannelName::parse(&channel).ok()?, samples: samples?, recalled }
         }
         Written::Other { kind, body } => Item::Other { kind: kind.into(), body: body.to_owned() },
     })
@@ -395,7 +398,12 @@ mod tests {
             Item::Committed(hint.clone()),
             Item::Committed(hint.without_events()),
             Item::Passed { channel: channel.clone(), events: vec![event("\"\\u0000\"", None)] },
-            Item::Samples { channel, samples: vec![sample(Number::Whole(-3)), sample(Number::Float(0.25))] },
+            Item::Samples {
+                channel: channel.clone(),
+                samples: vec![sample(Number::Whole(-3)), sample(Number::Float(0.25))],
+                recalled: false,
+            },
+            Item::Samples { channel, samples: Vec::new(), recalled: true },
             Item::Other {
                 kind: "beat".into(),
                 body: RawValue::from_string("[1, 2]".to_owned()).expect("JSON"),

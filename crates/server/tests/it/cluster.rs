@@ -137,3 +137,117 @@ fn what_is_published_at_one_node_reaches_the_subscribers_of_the_others() {
         assert_eq!(there.json()["data"], json!({"x": n}));
     }
 }
+
+/// A user's session on one node, and somebody on another who watches.
+#[test]
+fn who_is_in_a_channel_is_known_on_every_node() {
+    let Some(database) = Database::shared() else { return };
+    let Some(redis) = Redis::start() else { return };
+    let mut cluster = Cluster::start(&database.fresh_url(), &redis.url(), 2, "");
+    cluster.assemble();
+    let mut watcher = cluster.subscriber(1, &json!([{"channel": "run:1", "presence": "watch"}]));
+    let mut told = watcher.json();
+    assert_eq!(told["type"], "presence", "{told}");
+    let member = cluster.subscriber(0, &json!([{"channel": "run:1", "presence": true}]));
+    while told["joined"].as_array().is_none_or(Vec::is_empty) {
+        told = watcher.json();
+    }
+    assert_eq!(told["joined"][0]["user"], "ann", "{told}");
+    let there = |node: usize| {
+        let answer = cluster.nodes[node].http("GET", "/api/channels/run:1/presence", &cluster.headers(), "");
+        answer.json()["members"].as_array().unwrap().len()
+    };
+    assert_eq!((there(0), there(1)), (1, 1));
+    // Its node goes in order, and its client does not come back.
+    cluster.nodes[0].signal("TERM");
+    drop(member);
+    while told["left"].as_array().is_none_or(Vec::is_empty) {
+        told = watcher.json();
+    }
+    assert_eq!(told["left"], json!(["ann"]));
+    cluster.nodes[0].wait();
+}
+
+/// Row R6: the session goes with its client, with its filter, its position and what it had subscribed to.
+#[test]
+fn a_session_goes_on_at_another_node() {
+    let Some(database) = Database::shared() else { return };
+    let Some(redis) = Redis::start() else { return };
+    let cluster = Cluster::start(&database.fresh_url(), &redis.url(), 2, "");
+    cluster.assemble();
+    let mut here = cluster.nodes[0].connect();
+    here.send(handshake("/ws", &cluster.headers()).as_bytes());
+    assert_eq!(here.head().status, 101);
+    let session = here.json()["client_id"].clone();
+    let wish = json!({"type": "subscribe", "channels": ["run:1", "run:2"], "tags": {"a": "b"}});
+    assert_eq!(here.ask(&wish)["type"], "subscribed");
+    let event = |tags: Value, n: u64| json!({"channel": "run:1", "type": "note", "data": n, "tags": tags});
+    cluster.publish(1, &event(json!({"a": "b"}), 1));
+    assert_eq!(here.json()["data"], 1);
+    here.reset();
+    cluster.publish(1, &event(json!({"a": "c"}), 2));
+    cluster.publish(0, &event(json!({"a": "b"}), 3));
+    let mut there = cluster.nodes[1].connect();
+    let path = format!("/ws?session={}", session.as_str().unwrap());
+    there.send(handshake(&path, &cluster.headers()).as_bytes());
+    assert_eq!(there.head().status, 101);
+    let connected = there.json();
+    assert_eq!(
+        (&connected["type"], &connected["resumed"]),
+        (&json!("connected"), &json!(true)),
+        "{connected}"
+    );
+    assert_ne!(connected["session"], session, "its new node is in its name");
+    let subscribed = there.json();
+    assert_eq!(subscribed["channels"], json!(["run:1", "run:2"]), "{subscribed}");
+    let mut missed = there.json();
+    while missed["type"] == "replay_end" {
+        missed = there.json();
+    }
+    assert_eq!((&missed["data"], &missed["sequence"]), (&json!(3), &json!(3)), "{missed}");
+    // The node it came from has it no more.
+    let path = format!("/ws?session={}", session.as_str().unwrap());
+    let mut again = cluster.nodes[0].connect();
+    again.send(handshake(&path, &cluster.headers()).as_bytes());
+    assert_eq!(again.head().status, 101);
+    assert_eq!(again.json()["type"], "welcome");
+}
+
+/// Row M7 in small: samples that are sent to different nodes reach a subscriber of a third, which is told first
+/// what there was before it came.
+#[test]
+fn samples_of_all_nodes_are_seen_on_each() {
+    let Some(database) = Database::shared() else { return };
+    let Some(redis) = Redis::start() else { return };
+    let cluster = Cluster::start(&database.fresh_url(), &redis.url(), 3, "");
+    cluster.assemble();
+    let send = |node: usize, value: u64| {
+        let sample = json!({"channel": "load.metrics", "name": "queue.length", "type": "gauge", "value": value, "tags": {"of": node.to_string()}});
+        let body = json!([sample]).to_string();
+        let answer = cluster.nodes[node].http("POST", "/api/metrics/samples", &cluster.headers(), &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    send(0, 1);
+    send(1, 2);
+    let mut socket = cluster.nodes[2].connect();
+    socket.send(handshake("/ws", &cluster.headers()).as_bytes());
+    assert_eq!(socket.head().status, 101);
+    socket.json();
+    let wish = json!({"type": "subscribe", "channels": ["load.metrics"], "shape": "points"});
+    assert_eq!(socket.ask(&wish)["type"], "subscribed");
+    let mut next = || {
+        let message = socket.json();
+        (
+            message["tags"]["of"].as_str().unwrap_or_default().to_owned(),
+            message["value"].as_u64().unwrap_or(0),
+        )
+    };
+    let mut before = [next(), next()];
+    before.sort();
+    assert_eq!(before, [("0".to_owned(), 1), ("1".to_owned(), 2)]);
+    for n in 3..6 {
+        let node = n as usize % 2;
+        send(node, n);
+        assert_eq!(next(), (node.to_string(), n));
+    }
+}
