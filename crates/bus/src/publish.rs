@@ -26,6 +26,8 @@ pub enum NamedBy {
     Token,
     /// An API key of the settings; the name is its id.
     ApiKey,
+    /// A source that the settings name, such as Redis; the name is its.
+    Source,
     /// The server itself, which alone writes to channels that are [read-only](Namespace::read_only).
     Server,
 }
@@ -565,6 +567,7 @@ fn named_key(publisher: Publisher<'_>, id: &str) -> DedupKey {
         NamedBy::Nobody => b'n',
         NamedBy::Token => b't',
         NamedBy::ApiKey => b'k',
+        NamedBy::Source => b'r',
         NamedBy::Server => b's',
     };
     let digest = Sha256::new()

@@ -18,7 +18,7 @@ pub use tags::Tags;
 pub(crate) use read::{MESSAGE, RawEvent, present, read_items};
 pub(crate) use tags::tags_of;
 
-use read::{checked, read_batch, read_one};
+use read::{checked, read_batch, read_one, read_one_for};
 
 /// The type of an event, such as `GRAFT`: 1 to 64 bytes of `A-Z a-z 0-9 _ : . - /`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -141,6 +141,15 @@ impl Event {
     /// [`EventError`] with the code and detail for the client.
     pub fn parse_one(json: &[u8]) -> Result<Self, EventError> {
         read_one(checked(json)?, None)
+    }
+
+    /// Like [`parse_one`](Self::parse_one); an object that names no channel is for `channel`.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse_one`](Self::parse_one).
+    pub fn parse_one_for(channel: Option<&ChannelName>, json: &[u8]) -> Result<Self, EventError> {
+        read_one_for(checked(json)?, channel)
     }
 
     /// Reads one event object or an array of 1 to `limit` of them.

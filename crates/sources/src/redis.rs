@@ -1,13 +1,22 @@
-//! Samples that others publish in Redis: document 004's collector, to its pub/sub channels.
+//! What others publish in Redis: samples, as document 004's collector does, and events of applications.
 //!
-//! [`RedisReader`] does the I/O: it subscribes to patterns, reads, and comes back when the connection is lost. What a
-//! message says is decided without I/O, by [`read_message`]. A message on the Redis channel `system.metrics`
-//! is samples of the metric channel of that name, as [`read_samples`] reads them.
+//! [`RedisReader`] subscribes to patterns, reads, and comes back when the connection is lost; what a message of samples
+//! says is decided without I/O, by [`read_message`]. A message on the Redis channel `system.metrics` is samples of
+//! the metric channel of that name, as [`read_samples`] reads them. Redis keeps no messages: what nobody hears is lost.
+//!
+//! [`StreamsReader`] reads streams as one consumer of a group, and acknowledges an entry when its event is committed; a
+//! [`Consumer`] decides, without I/O, what it does next, and [`read_entry`] what an entry says.
 //!
 //! `docs/operate/redis.md` is for operators.
 
 mod backoff;
+mod consumer;
+#[cfg(test)]
+mod consumer_tests;
+mod entry;
+mod lease;
 mod reader;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +24,10 @@ use pulsewire_protocol::{ChannelName, Sample, SampleFault, read_samples};
 use pulsewire_telemetry::SampleRefusal;
 
 pub use self::backoff::Backoff;
-pub use self::reader::{Happening, RedisError, RedisOptions, RedisReader, ping};
+pub use self::consumer::{Consumer, ConsumerOptions, Entry, Fate, PublishRefusal, Step};
+pub use self::entry::{Content, EntryRefusal, Fields, StreamSource, read_entry, refused_fields};
+pub use self::reader::{Happening, LeaseOptions, RedisError, RedisOptions, RedisReader, ping};
+pub use self::streams::{StreamHappening, StreamsOptions, StreamsReader, Target};
 
 /// The largest message that is read.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;

@@ -161,8 +161,14 @@ pub struct Current {
     pub connections_hard_limit: u64,
     /// When the TLS certificate in force expires, Unix seconds; `None` without TLS.
     pub tls_certificate_expiry_seconds: Option<u64>,
-    /// Whether samples are read from Redis now; `None` if they are not to be.
+    /// Whether what is published in Redis is read now; `None` if it is not to be.
     pub redis_connected: Option<bool>,
+    /// Whether Redis streams are read now; `None` if none are to be.
+    pub redis_streams_connected: Option<bool>,
+    /// Entries of Redis streams that the group has not been given; `None` if that is not known.
+    pub redis_stream_lag: Option<u64>,
+    /// Entries of Redis streams that the group has not acknowledged; `None` if that is not known.
+    pub redis_stream_pending: Option<u64>,
     /// Queries that operators watch.
     pub watches: u64,
     /// Whether the node is draining.
@@ -212,6 +218,9 @@ impl Default for Current {
             connections_hard_limit: 0,
             tls_certificate_expiry_seconds: None,
             redis_connected: None,
+            redis_streams_connected: None,
+            redis_stream_lag: None,
+            redis_stream_pending: None,
             watches: 0,
             draining: false,
             store_queue_events: 0,
@@ -283,6 +292,9 @@ impl Current {
         self.tls_certificate_expiry_seconds =
             self.tls_certificate_expiry_seconds.or(other.tls_certificate_expiry_seconds);
         self.redis_connected = self.redis_connected.or(other.redis_connected);
+        self.redis_streams_connected = self.redis_streams_connected.or(other.redis_streams_connected);
+        self.redis_stream_lag = self.redis_stream_lag.or(other.redis_stream_lag);
+        self.redis_stream_pending = self.redis_stream_pending.or(other.redis_stream_pending);
         self.watches = self.watches.max(other.watches);
         self.draining |= other.draining;
         self.store_queue_events += other.store_queue_events;

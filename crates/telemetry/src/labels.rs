@@ -214,7 +214,7 @@ labels! {
     Proof { Handoff = "handoff", TcpAck = "tcp_ack", AppAck = "app_ack" }
 
     /// Where a publication came from.
-    PublishSource { Http = "http", WebSocket = "websocket", Source = "source", Hook = "hook" }
+    PublishSource { Http = "http", WebSocket = "websocket", Source = "source", Hook = "hook", Redis = "redis" }
 
     /// What became of a publish request.
     PublishOutcome {
@@ -264,6 +264,17 @@ labels! {
         Otlp = "otlp",
         RemoteWrite = "remote_write",
         Program = "program",
+    }
+
+    /// Why a message or an entry of Redis was refused for good.
+    RedisRefusal {
+        Malformed = "malformed",
+        TooLarge = "too_large",
+        Channel = "channel",
+        Conflict = "conflict",
+        Limit = "limit",
+        Other = "other",
+        Lost = "lost",
     }
 
     /// Why a sample was refused.

@@ -9,9 +9,9 @@ use crate::labels::{
     AuthFailure, CLOSE_CODE_NAMES, ChunkOutcome, ConnectionError, Direction, DisconnectReason, DropCause,
     GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryPart,
     MessageError, MessageType, PresenceDrop, PresenceEvent, PublishOutcome, PublishSource, RateScope,
-    ReadSource, ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal,
-    SampleSource, SlowAction, Status, StoreFailure, TlsResult, UpstreamError, UpstreamMessage, UpstreamTrack,
-    Visibility,
+    ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource,
+    SampleRefusal, SampleSource, SlowAction, Status, StoreFailure, TlsResult, UpstreamError, UpstreamMessage,
+    UpstreamTrack, Visibility,
 };
 
 /// Upper bounds of buckets, and where to begin the search for a value's bucket.
@@ -213,6 +213,10 @@ places! { FIXED @ 0;
     STALE: 1,
     DERIVED_FORGOTTEN: 1,
     REDIS_CONNECTS: 1,
+    REDIS_ACKNOWLEDGED: 1,
+    REDIS_CLAIMED: 1,
+    REDIS_RETRIED: 1,
+    REDIS_REFUSED: RedisRefusal::COUNT,
     CLIENT_REPORTS: Visibility::COUNT,
     CLIENT_QUEUED: histogram(&CLIENT_QUEUE),
     CLIENT_HANDLER: histogram(&LATENCY_NS),

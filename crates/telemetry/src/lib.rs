@@ -32,10 +32,10 @@ pub use labels::{
     Alert, AuthFailure, AuthOutcome, CanaryVerdict, ChunkOutcome, Codec, ConnectionError, Direction,
     DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch,
     Layer, Loop, MemoryClass, MemoryPart, MessageError, MessageType, PresenceDrop, PresenceEvent, Proof,
-    PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage,
-    ReloadOutcome, RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, Severity, SlowAction,
-    Stage, Status, StoreFailure, TlsResult, Transport, UpstreamError, UpstreamMessage, UpstreamState,
-    UpstreamTrack, Visibility,
+    PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RedisRefusal, RejectReason,
+    RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, Severity,
+    SlowAction, Stage, Status, StoreFailure, TlsResult, Transport, UpstreamError, UpstreamMessage,
+    UpstreamState, UpstreamTrack, Visibility,
 };
 pub use process::Process;
 pub use protobuf::render_protobuf;

@@ -16,9 +16,9 @@ use crate::labels::{
     AuthFailure, ChunkOutcome, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
     HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryPart, MessageError,
     MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
-    ReconnectOutcome, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource,
-    SlowAction, Status, StoreFailure, TlsResult, UpstreamError, UpstreamMessage, UpstreamTrack, Visibility,
-    close_code_index,
+    ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal,
+    SampleSource, SlowAction, Status, StoreFailure, TlsResult, UpstreamError, UpstreamMessage, UpstreamTrack,
+    Visibility, close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 
@@ -502,6 +502,26 @@ impl<W: Writer> Recorder<W> {
     /// `n` tasks were forgotten that had not ended.
     pub fn derived_forgotten(&self, n: u64) {
         self.add(at::DERIVED_FORGOTTEN, n);
+    }
+
+    /// An entry of a Redis stream was acknowledged.
+    pub fn redis_acknowledged(&self) {
+        self.add(at::REDIS_ACKNOWLEDGED, 1);
+    }
+
+    /// `n` entries of Redis streams that another consumer had were claimed.
+    pub fn redis_claimed(&self, n: u64) {
+        self.add(at::REDIS_CLAIMED, n);
+    }
+
+    /// What entries of Redis streams said could not be published now, and is tried again.
+    pub fn redis_retried(&self) {
+        self.add(at::REDIS_RETRIED, 1);
+    }
+
+    /// An event that came by Redis was refused for good.
+    pub fn redis_refused(&self, reason: RedisRefusal) {
+        self.add(at::REDIS_REFUSED + reason as usize, 1);
     }
 
     /// Samples are read from Redis, for the first time or again.

@@ -137,12 +137,39 @@ fn sources() -> Row {
             lines(
                 "Redis",
                 "short",
-                "Whether samples are read from Redis now, and how often reading began in an hour. 0: look at the log, and at \
-                 Redis; `redis.url` is not set: always 0.",
+                "Whether what is published in Redis is read now, and how often reading began in an hour. 0: look at the log, \
+                 and at Redis; `redis.url` is not set: always 0.",
             )
             .query("connected, {{instance}}", "max by (instance) (pulsewire_redis_connected{@})")
+            .query("streams connected, {{instance}}", "max by (instance) (pulsewire_redis_streams_connected{@})")
             .query("connects in an hour", "sum(increase(pulsewire_redis_connects_total{@}[1h]))")
             .alerts(&["PulsewireRedisDisconnected"]),
+            lines(
+                "Redis Streams",
+                "cps",
+                "Entries acknowledged in a second, those taken over from a server that died, and attempts that are made \
+                 again because the store does not take them.",
+            )
+            .query("acknowledged", "sum(rate(pulsewire_redis_acknowledged_total{@}[@]))")
+            .query("claimed", "sum(rate(pulsewire_redis_claimed_total{@}[@]))")
+            .query("retries", "sum(rate(pulsewire_redis_retries_total{@}[@]))"),
+            lines(
+                "Redis Streams: Waiting",
+                "short",
+                "Entries that no server has been given (lag), and those that one has and has not acknowledged (pending). Lag \
+                 that grows: add servers; pending that stays: the store does not take them.",
+            )
+            .query("lag", "max(pulsewire_redis_stream_lag_entries{@})")
+            .query("pending", "max(pulsewire_redis_stream_pending_entries{@})"),
+            lines(
+                "Redis: Refused Events",
+                "cps",
+                "Messages and entries that were to be events and were refused for good, in a second. Entries stand in the \
+                 stream KEY:refused with the reason.",
+            )
+            .stacked()
+            .bands(ANY)
+            .query("{{reason}}", "sum by (reason) (rate(pulsewire_redis_refused_total{@}[@]))"),
             lines(
                 "Tasks Forgotten",
                 "cpm",

@@ -95,11 +95,20 @@ pub(crate) fn read_items(
 }
 
 pub(super) fn read_one(json: &str, channel: Option<&ChannelName>) -> Result<Event, EventError> {
+    raw_of(json)?.check(channel, &OBJECT)
+}
+
+/// The channel is for an event that names none.
+pub(super) fn read_one_for(json: &str, channel: Option<&ChannelName>) -> Result<Event, EventError> {
+    let raw = raw_of(json)?;
+    raw.check(channel.filter(|_| raw.channel.is_none()), &OBJECT)
+}
+
+fn raw_of(json: &str) -> Result<RawEvent<'_>, EventError> {
     if !json.trim_start().starts_with('{') {
         return Err(bad("event is not an object"));
     }
-    let raw: RawEvent<'_> = serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
-    raw.check(channel, &OBJECT)
+    serde_json::from_str(json).map_err(|error| bad(error.to_string()))
 }
 
 impl RawEvent<'_> {

@@ -19,13 +19,15 @@ use crate::monitoring::{self, Prometheus, free_address, hastened, shipped, wait}
 use crate::reading::{Stream, later};
 
 /// Queries that find nothing while nothing is wrong or something is not in use: the panel, a part of the query, and why.
-const EMPTY: [(&str, &str, &str); 8] = [
+const EMPTY: [(&str, &str, &str); 10] = [
     ("Alert States", "WebSocketHighErrorRate", "none of these fires"),
     ("Alert States", "HighWebSocketConnections", "none of these fires"),
     ("Alert States", "CollaborationHighLatency", "none of these fires"),
     ("Alert States", "MetricsStreamDeliverySlow", "none of these fires"),
     ("Certificate", "", "the server speaks no TLS"),
     ("Redis", "pulsewire_redis_connected", "no Redis is set"),
+    ("Redis", "pulsewire_redis_streams_connected", "no streams of Redis are set"),
+    ("Redis Streams: Waiting", "", "no streams of Redis are set"),
     ("Failed Attempts by Track", "", "no stream to an upstream was attempted"),
     ("Failed Attempts by Settings", "", "no stream to an upstream was attempted"),
 ];

@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{Client, IntoConnectionInfo as _, ProtocolVersion};
+use redis::{Client, Connection, IntoConnectionInfo as _, ProtocolVersion};
 
 use super::Backoff;
+use super::lease::{LASTS_MS, LEAVE, Lease, TAKE};
 
 /// How long connecting and the handshake may take.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// How often a reader without messages looks whether it is to stop.
-const LOOK: Duration = Duration::from_millis(500);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// A server that is silent for so long is asked whether it is there …
 const SILENT: Duration = Duration::from_secs(15);
 /// … and so often again, three times in all.
@@ -24,6 +25,27 @@ pub struct RedisOptions {
     pub url: String,
     /// Patterns of Redis channels (`PSUBSCRIBE`). A message that two of them match comes twice.
     pub patterns: Vec<String>,
+    /// Who else reads the same, if one of them is to take each message.
+    pub lease: Option<LeaseOptions>,
+}
+
+/// How nodes agree on who takes what is published.
+#[derive(Debug, Clone)]
+pub struct LeaseOptions {
+    /// The key in Redis; the nodes of one cluster have the same.
+    pub key: String,
+    /// The node's name, which no other has.
+    pub name: String,
+}
+
+/// A client of the server at this address, which notices within half a minute that it has vanished.
+pub(super) fn client(url: &str) -> Result<Client, RedisError> {
+    let info = url.into_connection_info().map_err(|_| RedisError)?;
+    let keepalive = TcpKeepalive::new().with_time(SILENT).with_interval(ASK_AGAIN).with_retries(3);
+    let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
+    let info = info.set_redis_settings(redis);
+    let info = info.set_tcp_settings(TcpSettings::default().set_keepalive(keepalive));
+    Client::open(info).map_err(|_| RedisError)
 }
 
 /// Why a URL cannot be used. It does not repeat the URL, which may hold a password.
@@ -52,6 +74,8 @@ pub enum Happening<'h> {
     Connected,
     /// A message came.
     Message {
+        /// The pattern it matched.
+        pattern: &'h str,
         /// On which Redis channel; `?` if its name is no text.
         channel: &'h str,
         /// What it says.
@@ -59,6 +83,8 @@ pub enum Happening<'h> {
     },
     /// Nothing came for half a second.
     Idle,
+    /// From now on it takes what comes, or another node does; not told where there is no lease.
+    Takes(bool),
     /// It is not connected, or not any more.
     Lost {
         /// Why, for a person.
@@ -74,13 +100,13 @@ pub enum Happening<'h> {
 /// for this connection, and Redis ends it at its `client-output-buffer-limit pubsub`.
 pub struct RedisReader {
     client: Client,
-    patterns: Vec<String>,
+    options: RedisOptions,
 }
 
 impl std::fmt::Debug for RedisReader {
     /// Without the address, which may hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisReader").field("patterns", &self.patterns).finish_non_exhaustive()
+        f.debug_struct("RedisReader").field("patterns", &self.options.patterns).finish_non_exhaustive()
     }
 }
 
@@ -91,13 +117,7 @@ impl RedisReader {
     ///
     /// If it is not one of a Redis server.
     pub fn new(options: &RedisOptions) -> Result<Self, RedisError> {
-        let info = options.url.as_str().into_connection_info().map_err(|_| RedisError)?;
-        let keepalive = TcpKeepalive::new().with_time(SILENT).with_interval(ASK_AGAIN).with_retries(3);
-        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2);
-        let info = info.set_redis_settings(redis);
-        let info = info.set_tcp_settings(TcpSettings::default().set_keepalive(keepalive));
-        let client = Client::open(info).map_err(|_| RedisError)?;
-        Ok(Self { client, patterns: options.patterns.clone() })
+        Ok(Self { client: client(&options.url)?, options: options.clone() })
     }
 
     /// Reads until `stopping` is set, which it finds out within half a second. Blocks; `chance` gives any numbers.
@@ -139,13 +159,24 @@ impl RedisReader {
         let mut connection = self.client.get_connection_with_timeout(CONNECT)?;
         connection.set_write_timeout(Some(CONNECT))?;
         connection.set_read_timeout(Some(CONNECT))?;
+        let mut holder = self.holder()?;
         let mut messages = connection.as_pubsub();
-        messages.psubscribe(&self.patterns)?;
+        messages.psubscribe(&self.options.patterns)?;
         messages.set_read_timeout(Some(LOOK))?;
+        let mut takes = holder.take(true)?;
         *since = Some(Instant::now());
         happens(Happening::Connected);
+        if self.options.lease.is_some() {
+            happens(Happening::Takes(takes));
+        }
         while !stopping.load(Ordering::Relaxed) {
-            let message = match messages.get_message() {
+            let message = messages.get_message();
+            let takes_now = holder.take(false)?;
+            if takes_now != takes {
+                takes = takes_now;
+                happens(Happening::Takes(takes));
+            }
+            let message = match message {
                 Ok(message) => message,
                 Err(error) if error.is_timeout() => {
                     happens(Happening::Idle);
@@ -153,11 +184,57 @@ impl RedisReader {
                 }
                 Err(error) => return Err(error),
             };
-            happens(Happening::Message {
-                channel: message.get_channel_name(),
-                payload: message.get_payload_bytes(),
-            });
+            if takes {
+                happens(Happening::Message {
+                    pattern: &message.get_pattern::<String>().unwrap_or_default(),
+                    channel: message.get_channel_name(),
+                    payload: message.get_payload_bytes(),
+                });
+            }
         }
-        Ok(())
+        holder.leave()
+    }
+
+    /// A second connection, for a subscriber may ask for nothing; none if nobody else takes messages.
+    fn holder(&self) -> redis::RedisResult<Holder> {
+        let connect = |options: LeaseOptions| -> redis::RedisResult<_> {
+            let connection = self.client.get_connection_with_timeout(CONNECT)?;
+            connection.set_write_timeout(Some(CONNECT))?;
+            connection.set_read_timeout(Some(CONNECT))?;
+            Ok((connection, options))
+        };
+        let asking = self.options.lease.clone().map(connect).transpose()?;
+        Ok(Holder { asking, lease: Lease::default(), begun: Instant::now() })
+    }
+}
+
+/// Finds out whether this node takes messages.
+struct Holder {
+    asking: Option<(Connection, LeaseOptions)>,
+    lease: Lease,
+    begun: Instant,
+}
+
+impl Holder {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether it takes them now; asks Redis if it is time, or `at_once`.
+    fn take(&mut self, at_once: bool) -> redis::RedisResult<bool> {
+        let now_ms = self.now_ms();
+        let Some((connection, LeaseOptions { key, name })) = &mut self.asking else { return Ok(true) };
+        if at_once || self.lease.is_due(now_ms) {
+            let mut take = redis::cmd("EVAL");
+            let mine: u8 = take.arg(TAKE).arg(1).arg(&*key).arg(&*name).arg(LASTS_MS).query(connection)?;
+            self.lease.answered(now_ms, mine == 1);
+        }
+        Ok(self.lease.is_held(self.now_ms()))
+    }
+
+    /// Lets another take them at once.
+    fn leave(&mut self) -> redis::RedisResult<()> {
+        let Some((connection, LeaseOptions { key, name })) = &mut self.asking else { return Ok(()) };
+        redis::cmd("EVAL").arg(LEAVE).arg(1).arg(&*key).arg(&*name).exec(connection)
     }
 }

@@ -23,7 +23,7 @@ impl Fake {
 
     fn options(&self) -> RedisOptions {
         let url = format!("redis://:geheim@{}", self.listener.local_addr().unwrap());
-        RedisOptions { url, patterns: vec!["*.metrics".to_owned(), "numbers:*".to_owned()] }
+        RedisOptions { url, patterns: vec!["*.metrics".to_owned(), "numbers:*".to_owned()], lease: None }
     }
 
     /// Takes a connection and answers its commands until it has subscribed. Returns what it asked for.
@@ -92,10 +92,11 @@ fn reading<T>(fake: &Fake, test: impl FnOnce(&mpsc::Receiver<String>) -> T) {
                 |happening| {
                     let text = match happening {
                         Happening::Connected => "connected".to_owned(),
-                        Happening::Message { channel, payload } => {
+                        Happening::Message { channel, payload, .. } => {
                             format!("{channel} {}", String::from_utf8_lossy(payload))
                         }
                         Happening::Idle => "idle".to_owned(),
+                        Happening::Takes(takes) => format!("takes {takes}"),
                         Happening::Lost { pause, .. } => format!("lost {pause:?}"),
                     };
                     // Whoever tests may have seen enough.
@@ -162,7 +163,9 @@ fn a_message_that_takes_its_time_is_read_whole() {
 
 #[test]
 fn an_address_is_checked_and_never_repeated() {
-    let of = |url: &str| RedisReader::new(&RedisOptions { url: url.to_owned(), patterns: Vec::new() });
+    let of = |url: &str| {
+        RedisReader::new(&RedisOptions { url: url.to_owned(), patterns: Vec::new(), lease: None })
+    };
     for right in ["redis://localhost", "rediss://u:geheim@host:6380/1", "unix:///run/redis.sock"] {
         let shown = format!("{:?}", of(right).unwrap());
         assert!(!shown.contains("geheim"), "{shown}");
