@@ -441,7 +441,9 @@ impl Bus {
         self.lane(self.options.namespaces.get(channel.namespace).durability)
     }
 
-    pub(crate) fn has_shared_store(&self) -> bool {
+    /// Whether other nodes may write to its store, too.
+    #[must_use]
+    pub fn has_shared_store(&self) -> bool {
         self.durable.as_ref().is_some_and(|lane| lane.store.is_shared())
     }
 

@@ -63,8 +63,10 @@ pub struct App {
     pub handshakes: Attempts,
     /// What the collectors of this server do.
     pub collecting: Arc<crate::collect::Meter>,
-    /// Whether samples are read from Redis; `None` if they are not to be.
+    /// Whether what is published in Redis is read; `None` if it is not to be.
     pub redis: Option<AtomicBool>,
+    /// How it stands with the streams of Redis; `None` if none are to be read.
+    pub redis_streams: Option<crate::redis::Standing>,
     /// The address it listens on.
     pub address: std::net::SocketAddr,
     /// When the server started, Unix milliseconds.
@@ -136,6 +138,9 @@ impl App {
         current.heap_allocated_bytes = crate::memory::Heap::now().map_or(0, |heap| heap.allocated);
         current.tls_certificate_expiry_seconds = self.tls.in_force().map(|pair| pair.expiry_seconds);
         current.redis_connected = self.redis.as_ref().map(|redis| redis.load(Ordering::Relaxed));
+        if let Some(standing) = &self.redis_streams {
+            standing.survey(&mut current);
+        }
         current.watches = self.watches.load(Ordering::Relaxed) as u64;
         current.draining |= self.is_draining();
         current.alerts = self.judge.lock().firing();

@@ -55,7 +55,7 @@ pub struct Running {
     doors: Vec<JoinHandle<()>>,
     /// It ends when it is dropped.
     _collector: Option<Collector>,
-    redis: Option<redis::Thread>,
+    redis: Option<redis::Threads>,
 }
 
 /// Starts a server; it runs until [`Running::stop`].
@@ -184,6 +184,10 @@ pub async fn start_with(
         draining: AtomicBool::new(false),
         collecting: Arc::default(),
         redis: redis.as_ref().map(|_| AtomicBool::new(false)),
+        redis_streams: redis
+            .as_ref()
+            .filter(|redis| !redis.streams.is_empty())
+            .map(|_| redis::Standing::default()),
         address,
         started_at_ms: clock::now().wall_ms,
         scrapes: http::metrics::Scrapes::default(),
@@ -213,7 +217,7 @@ pub async fn start_with(
     if let Some(derived) = derived {
         derived::start(&app, derived, stopped.clone());
     }
-    let redis = redis.map(|redis| redis::Thread::start(&app, &redis)).transpose()?;
+    let redis = redis.map(|redis| redis::Threads::start(&app, &redis)).transpose()?;
     if let Some(cluster) = &app.cluster {
         cluster.start(&app, stopped.clone())?;
     }
@@ -306,6 +310,10 @@ impl Running {
         }
         if let Err(error) = self.app.edge.stop() {
             tracing::error!(%error, "a shard ended with an error");
+        }
+        if let Some(redis) = &self.redis {
+            // What was read from streams is published while that is possible, and acknowledged.
+            redis.ended().await;
         }
         // Nobody publishes any more; what was accepted is kept before the end.
         self.workers.stop();

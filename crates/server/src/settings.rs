@@ -77,7 +77,7 @@ pub struct Settings {
     pub derive: Derive,
     /// Several nodes that share a store.
     pub cluster: Cluster,
-    /// Samples that others publish in Redis.
+    /// Samples and events that others publish in Redis.
     pub redis: Redis,
     /// Bounds of all upstreams together.
     pub upstream_limits: UpstreamLimits,

@@ -134,6 +134,12 @@ impl HostCollector {
     }
 }
 
+/// The host's name, if it has one.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    System::host_name().ok()
+}
+
 fn tags(options: &HostOptions) -> Result<Tags, HostError> {
     let host = options.host.clone().or_else(|| System::host_name().ok()).unwrap_or_default();
     let host = &host[..host.floor_char_boundary(Tags::LEN_BYTES_MAX)];

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pulsewire_protocol::{ChannelName, EventType};
-use pulsewire_sources::redis::{RedisOptions, RedisReader};
+use pulsewire_sources::redis::{RedisOptions, RedisReader, StreamSource};
 
 use super::{
     Settings,
@@ -316,8 +316,16 @@ fn derive(checks: &mut Checks<'_>) {
 
 fn redis(checks: &mut Checks<'_>) {
     let redis = &checks.settings.redis;
-    let Some(url) = &redis.url else { return };
-    let options = RedisOptions { url: url.expose().to_owned(), patterns: Vec::new() };
+    let Some(url) = &redis.url else {
+        let help = "name the Redis server, too: redis.url, or the variable REDIS_URL";
+        for (path, of) in [("redis.events", &redis.events), ("redis.streams", &redis.streams)] {
+            if !of.is_empty() {
+                checks.refuse(path, "there is no Redis to read from", help);
+            }
+        }
+        return;
+    };
+    let options = RedisOptions { url: url.expose().to_owned(), patterns: Vec::new(), lease: None };
     if let Err(error) = RedisReader::new(&options) {
         let help = "write it as redis://localhost:6379, or rediss:// for TLS";
         checks.refuse("redis.url", &error.to_string(), help);
@@ -325,6 +333,43 @@ fn redis(checks: &mut Checks<'_>) {
     if redis.patterns.is_empty() || redis.patterns.iter().any(String::is_empty) {
         let help = "name patterns such as \"*.metrics\", or leave it out";
         checks.refuse("redis.patterns", "a pattern is missing", help);
+    }
+    if let Some(both) = redis.events.iter().find(|events| redis.patterns.contains(events)) {
+        let what = format!("`{both}` stands in `redis.patterns`, too");
+        checks.refuse("redis.events", &what, "a message is an event or a sample");
+    }
+    redis_streams(checks);
+}
+
+/// Streams that are read at a time: each is asked for at least one entry.
+const STREAMS_MAX: usize = 16;
+
+fn redis_streams(checks: &mut Checks<'_>) {
+    let redis = &checks.settings.redis;
+    let streams = &redis.streams;
+    if streams.len() > STREAMS_MAX {
+        let what = format!("{} streams, more than {STREAMS_MAX}", streams.len());
+        checks.refuse("redis.streams", &what, "put what belongs together into one stream");
+    }
+    let mut keys = BTreeSet::new();
+    for text in streams {
+        match StreamSource::parse(text) {
+            Err(error) => {
+                checks.refuse("redis.streams", &error, "write KEY, or KEY=CHANNEL: \"orders=run:orders\"")
+            }
+            Ok(stream) if !keys.insert(stream.key.clone()) => {
+                let what = format!("the stream `{}` comes twice", stream.key);
+                checks.refuse("redis.streams", &what, "name each stream once");
+            }
+            Ok(_) => {}
+        }
+    }
+    let empty = |text: &str| text.trim().is_empty();
+    if empty(&redis.group) {
+        checks.refuse("redis.group", "a name is missing", "leave it out, or name the group");
+    }
+    if redis.consumer.as_deref().is_some_and(empty) {
+        checks.refuse("redis.consumer", "a name is missing", "leave it out, or name the node");
     }
 }
 

@@ -412,13 +412,27 @@ section! {
 }
 
 section! {
-    /// Samples that others publish in Redis.
+    /// Samples and events that others publish in Redis (see [operate/redis.md](operate/redis.md)).
     Settings => Redis "redis." |settings| settings.redis;
 
-    /// The Redis server: `redis://`, `rediss://` (TLS) or `unix://`, with user and password if there are any. Samples are read from it, and nodes that share a PostgreSQL store speak to each other through it (`cluster.broker`).
+    /// The Redis server: `redis://`, `rediss://` (TLS) or `unix://`, with user and password if there are any. Samples and events are read from it, and nodes that share a PostgreSQL store speak to each other through it (`cluster.broker`).
     url: Optional<SecretText> = "", documents(&[variable("REDIS_URL")]), secret();
     /// Patterns of the Redis channels that are read, as `PSUBSCRIBE` takes them. Each is read as the metric channel of the same name. A message that two patterns match comes twice.
     patterns: Texts = "*.metrics";
+    /// Patterns of the Redis channels whose messages are events, such as `pulsewire:events`: what is published there is one event or an array of them, as `POST /api/publish` takes it. None are read unless it is set: whoever may publish to them may publish to every channel. Redis keeps no messages; what must not be lost goes into a stream.
+    events: Texts = "";
+    /// Redis streams whose entries are events, each the key of a stream, or `KEY=CHANNEL` with the channel of entries that name none. At most 16. Whoever may add entries may publish to every channel.
+    streams: Texts = "";
+    /// The consumer group of the streams: nodes that share a store have the same, and each entry goes to one of them. Clusters that share only Redis each have their own.
+    group: Text = "pulsewire";
+    /// The name of this node in the group, which no other node has: a node that comes back under its name goes on where it was. The host's name and the port if it is not set.
+    consumer: Optional<Text> = "";
+    /// An entry that another node has not acknowledged, nor said that it still works on it, for so long is taken over.
+    claim_after: Span = "30s", range("1s", "1d");
+    /// Entries of streams that are read and not acknowledged yet, at a time. They are published in one request where they can be.
+    in_flight_max: Count = "256", range("1", "10000");
+    /// Refused entries that are kept of each stream, in the stream `KEY:refused`; the oldest go first.
+    refused_max: Count = "10000", range("1", "10000000");
 }
 
 section! {
