@@ -160,7 +160,12 @@ impl Target for Publishing {
                 match fate {
                     Fate::Kept => {}
                     Fate::Gone => {
-                        limited!(warn, key, id, "an entry of a Redis stream was deleted before it was published");
+                        limited!(
+                            warn,
+                            key,
+                            id,
+                            "an entry of a Redis stream was deleted before it was published"
+                        );
                     }
                     Fate::Refused(refusal) => {
                         let (code, detail) = (refusal.code, &refusal.detail);

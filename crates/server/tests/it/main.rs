@@ -58,6 +58,7 @@ mod reading;
 mod receiver;
 mod recorded;
 mod redis;
+mod redis_events;
 mod reload;
 mod rules;
 mod service;

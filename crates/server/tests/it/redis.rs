@@ -1,14 +1,16 @@
 //! Samples from a real Redis to a WebSocket.
 //!
-//! The Redis server is the test's own, in memory, on a free port, and ends with the thread that started it.
+//! The Redis server is the test's own, on a free port, and ends with the thread that started it. It keeps what it has
+//! in memory, or in a file where a test kills it and wants it back.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use pulsewire::auth::Role;
 use serde_json::{Value, json};
 
+use crate::child::Folder;
 use crate::harness::{PATIENCE, Server, Socket, until};
 
 /// Leaves out what needs Redis, where it cannot be installed.
@@ -17,6 +19,8 @@ const WITHOUT: &str = "PULSEWIRE_WITHOUT_REDIS";
 pub(crate) struct Redis {
     pub(crate) port: u16,
     child: Option<Child>,
+    /// Where it keeps what it has, if it does.
+    folder: Option<Folder>,
 }
 
 impl Redis {
@@ -26,22 +30,37 @@ impl Redis {
     ///
     /// If Redis is not installed.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_in(None)
+    }
+
+    /// A server that has what it had when it is killed and started again.
+    pub(crate) fn kept() -> Option<Self> {
+        Self::start_in(Some(Folder::new()))
+    }
+
+    fn start_in(folder: Option<Folder>) -> Option<Self> {
         if std::env::var_os(WITHOUT).is_some_and(|value| value != "0") {
             eprintln!("LEFT OUT: {WITHOUT} is set");
             return None;
         }
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-        let mut redis = Self { port, child: None };
+        let mut redis = Self { port, child: None, folder };
         redis.start_again();
         Some(redis)
     }
 
     pub(crate) fn start_again(&mut self) {
-        let options = "--bind 127.0.0.1 --save '' --appendonly no --requirepass geheim --port";
+        let options = "--bind 127.0.0.1 --save '' --requirepass geheim --port";
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "redis-server"]).args(options.replace('\'', "").split(' '));
-        let child = command.arg(self.port.to_string()).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        command
+            .arg(self.port.to_string())
+            .args(["--appendonly", if self.folder.is_some() { "yes" } else { "no" }]);
+        if let Some(folder) = &self.folder {
+            command.arg("--dir").arg(folder.path());
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         self.child = Some(child.expect("setpriv starts"));
         until("Redis answers", || {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
@@ -50,7 +69,7 @@ impl Redis {
                 "Redis does not start. Install it with: sudo apt-get update && sudo apt-get install -y \
                  redis-server; or leave these tests out with {WITHOUT}=1"
             );
-            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            self.try_ask(&["PING"]) == Some(json!("PONG"))
         });
     }
 
@@ -64,19 +83,56 @@ impl Redis {
     }
 
     /// Publishes as document 004's collector does; returns how many subscribers Redis gave it to.
-    fn publish(&self, channel: &str, payload: &str) -> u64 {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("Redis listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    pub(crate) fn publish(&self, channel: &str, payload: &str) -> u64 {
+        self.ask(&["PUBLISH", channel, payload]).as_u64().expect("a number")
+    }
+
+    /// What it answers to a command: texts, numbers, lists, and `{"error": …}`.
+    pub(crate) fn ask(&self, words: &[&str]) -> Value {
+        self.try_ask(words).expect("Redis answers")
+    }
+
+    /// The same; `None` if it does not answer.
+    pub(crate) fn try_ask(&self, words: &[&str]) -> Option<Value> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
         let command = |words: &[&str]| {
             let words = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
-            format!("*{}\r\n{}", words.len(), words.collect::<String>())
+            format!("*{}\r\n{}", words.clone().count(), words.collect::<String>())
         };
-        let both = command(&["AUTH", "geheim"]) + &command(&["PUBLISH", channel, payload]);
-        stream.write_all(both.as_bytes()).expect("Redis takes it");
-        let mut lines = BufReader::new(stream).lines().map(|line| line.expect("Redis answers"));
-        assert_eq!(lines.next().as_deref(), Some("+OK"));
-        lines.next().and_then(|line| line.strip_prefix(':')?.parse().ok()).expect("a number")
+        let both = command(&["AUTH", "geheim"]) + &command(words);
+        stream.write_all(both.as_bytes()).ok()?;
+        let mut input = BufReader::new(stream);
+        // While it loads its file it refuses even the password.
+        (answer(&mut input)? == json!("OK")).then_some(())?;
+        answer(&mut input)
     }
+}
+
+/// One answer of the protocol of Redis.
+fn answer(input: &mut impl BufRead) -> Option<Value> {
+    let mut line = String::new();
+    input.read_line(&mut line).ok()?;
+    let (kind, rest) = line.trim_end().split_at_checked(1)?;
+    let count = || rest.parse::<i64>().ok();
+    Some(match kind {
+        "+" => json!(rest),
+        "-" => json!({ "error": rest }),
+        ":" => json!(count()?),
+        "$" => match usize::try_from(count()?) {
+            Err(_) => Value::Null,
+            Ok(length) => {
+                let mut text = vec![0; length + 2];
+                input.read_exact(&mut text).ok()?;
+                json!(String::from_utf8(text[..length].to_vec()).ok()?)
+            }
+        },
+        "*" => match count()? {
+            ..0 => Value::Null,
+            items => (0..items).map(|_| answer(input)).collect::<Option<Vec<_>>>()?.into(),
+        },
+        _ => return None,
+    })
 }
 
 impl Drop for Redis {
