@@ -126,12 +126,15 @@ fn store(pack: &Pack) -> Alert {
 
 fn redis(pack: &Pack) -> Alert {
     Alert {
-        expr: format!("min by ({INSTANCE}) (pulsewire_redis_connected) == 0"),
+        expr: format!(
+            "min by ({INSTANCE}) (pulsewire_redis_connected) == 0 or \
+             min by ({INSTANCE}) (pulsewire_redis_streams_connected) == 0"
+        ),
         hold: "2m",
         summary: format!("{SERVER} has lost Redis"),
-        description: "Samples that others publish there do not arrive.".to_owned(),
-        why: "A server that is told of no Redis does not have this metric.",
-        when: "samples have not been read from Redis for 2 minutes".to_owned(),
+        description: "Samples and events that others publish there do not arrive.".to_owned(),
+        why: "A server that is told of no Redis, or of no streams, does not have these metrics.",
+        when: "what is published in Redis, or its streams, has not been read for 2 minutes".to_owned(),
         from: "ours",
         ..alert(pack, "PulsewireRedisDisconnected", Severity::Warning, "redis")
     }

@@ -355,7 +355,7 @@ fn redis_streams(checks: &mut Checks<'_>) {
     for text in streams {
         match StreamSource::parse(text) {
             Err(error) => {
-                checks.refuse("redis.streams", &error, "write KEY, or KEY=CHANNEL: \"orders=run:orders\"")
+                checks.refuse("redis.streams", &error, "write KEY, or KEY=CHANNEL: \"orders=run:orders\"");
             }
             Ok(stream) if !keys.insert(stream.key.clone()) => {
                 let what = format!("the stream `{}` comes twice", stream.key);

@@ -121,6 +121,24 @@ fn the_documents_variable_names_the_redis_server_and_its_password_is_not_shown()
 }
 
 #[test]
+fn streams_and_events_of_redis_are_checked_before_anything_is_read() {
+    let with = |set: &str| World::new().env("REDIS_URL", "redis://localhost").set(set);
+    let settings = with("redis.streams=orders=run:orders,notes").settings();
+    assert_eq!(settings.redis.streams, ["orders=run:orders", "notes"]);
+    refused(&World::new().set("redis.streams=orders"), &["redis.streams", "no Redis", "REDIS_URL"]);
+    refused(&World::new().set("redis.events=a:*"), &["redis.events", "no Redis", "REDIS_URL"]);
+    refused(&with("redis.streams=orders=no channel"), &["redis.streams", "is no channel", "KEY=CHANNEL"]);
+    refused(&with("redis.streams=orders,orders=run:1"), &["redis.streams", "`orders` comes twice"]);
+    let many: Vec<String> = (0..17).map(|n| format!("s{n}")).collect();
+    refused(
+        &with(&format!("redis.streams={}", many.join(","))),
+        &["redis.streams", "17 streams, more than 16"],
+    );
+    refused(&with("redis.events=*.metrics"), &["redis.events", "stands in `redis.patterns`, too"]);
+    refused(&with("redis.group="), &["redis.group", "a name is missing"]);
+}
+
+#[test]
 fn the_documents_variable_names_the_database() {
     let settings = World::new().env("DATABASE_URL", "postgres://localhost/x").settings();
     assert_eq!(settings.store.url.unwrap().expose(), "postgres://localhost/x");

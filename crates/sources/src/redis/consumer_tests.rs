@@ -265,7 +265,7 @@ struct World {
 
 impl World {
     fn new(count: u64) -> Self {
-        let entry = |id: u64| (id, entry(0, id, if id % 7 == 0 { "bad" } else { "good" }));
+        let entry = |id: u64| (id, entry(0, id, if id.is_multiple_of(7) { "bad" } else { "good" }));
         Self {
             now_ms: 0,
             group: Group { new: (1..=count).map(entry).collect(), ..Group::default() },
@@ -361,7 +361,7 @@ impl World {
         if let Some(index) = events.iter().position(|event| event.starts_with("bad")) {
             return Err(refused(ErrorCode::UnknownChannel, Some(index)));
         }
-        let unknown = self.refuses && self.log.len() % 2 == 0;
+        let unknown = self.refuses && self.log.len().is_multiple_of(2);
         if !self.refuses || unknown {
             for event in events {
                 if !self.log.contains(event) {
