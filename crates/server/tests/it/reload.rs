@@ -412,6 +412,8 @@ fn every_key_is_taken_over_or_keeps_its_old_value() {
                 let of = |key: &str| format!("{key}={}", files[key]);
                 (base().set(&of("tls.certificate_file")).set(&of("tls.key_file")), 1)
             }
+            // Nothing can be read from a Redis that is none.
+            "redis.events" | "redis.streams" => (base().set("redis.url=redis://127.0.0.1:1"), 1),
             _ => (base(), 0),
         };
         world = world.set(&format!("{path}={value}"));
