@@ -44,11 +44,20 @@ type StateKey = (ChannelId, Option<Box<str>>, ReadLimit);
 
 #[derive(Default)]
 struct Jobs {
+    /// What live traffic waits for: repairs of holes, and where channels stand. They go first, so that nobody who is
+    /// live waits for those who come back.
+    first: VecDeque<Job>,
     waiting: VecDeque<Job>,
     /// Those who wait for a page that is being read.
     asking: HashMap<PageKey, Vec<PageReply>>,
     /// Those who wait for a part of the state whose read has not begun: whoever asks after that might miss a change.
     stating: HashMap<StateKey, Vec<StateReply>>,
+}
+
+impl Jobs {
+    fn next(&mut self) -> Option<Job> {
+        self.first.pop_front().or_else(|| self.waiting.pop_front())
+    }
 }
 
 /// Something to be asked of a store.
@@ -147,19 +156,19 @@ impl Bus {
 
     /// Whether a question for heads waits already.
     pub(crate) fn asks_heads(&self) -> bool {
-        self.reads.jobs.lock().waiting.iter().any(|job| matches!(job, Job::Heads { .. }))
+        self.reads.jobs.lock().first.iter().any(|job| matches!(job, Job::Heads { .. }))
     }
 
     /// Queues the bus's own work, of which there is a bounded amount: a repair for each channel, one round of heads.
     pub(crate) fn enqueue(&self, job: Job) {
-        self.reads.jobs.lock().waiting.push_back(job);
+        self.reads.jobs.lock().first.push_back(job);
         self.reads.bell.ring();
     }
 
-    /// Does one waiting read. Returns whether there was one. May block in the store; call it from as many
+    /// Does one waiting read, the bus's own before those of readers. Returns whether there was one. May block in the store; call it from as many
     /// threads as reads may go on at the same time.
     pub fn perform(&self, now: Now) -> bool {
-        let Some(job) = self.reads.jobs.lock().waiting.pop_front() else { return false };
+        let Some(job) = self.reads.jobs.lock().next() else { return false };
         match job {
             Job::Page { channel, query } => {
                 let page = self.fetch(&channel, &query);

@@ -13,6 +13,12 @@ pub struct Now {
 }
 
 impl Now {
+    /// The monotonic time in whole milliseconds.
+    #[must_use]
+    pub fn mono_ms(self) -> i64 {
+        i64::try_from(self.mono_ns / 1_000_000).unwrap_or(i64::MAX)
+    }
+
     /// The monotonic time since `earlier_ns`, in nanoseconds; 0 if that lies in the future.
     #[must_use]
     pub fn since_ns(self, earlier_ns: u64) -> u64 {

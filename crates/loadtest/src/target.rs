@@ -77,6 +77,7 @@ connections_max = 65536
 connections_soft = 65536
 connections_per_address = 0
 connections_per_user = 0
+handshakes_per_second = 0
 messages_per_minute = 10000000
 errors_per_minute = 100000
 [collector]

@@ -61,6 +61,8 @@ pub struct App {
     pub draining: AtomicBool,
     /// New connections of each address.
     pub handshakes: Attempts,
+    /// New connections of all addresses together.
+    pub pace: crate::pace::Pace,
     /// What the collectors of this server do.
     pub collecting: Arc<crate::collect::Meter>,
     /// Whether what is published in Redis is read; `None` if it is not to be.
@@ -142,6 +144,7 @@ impl App {
             standing.survey(&mut current);
         }
         current.watches = self.watches.load(Ordering::Relaxed) as u64;
+        current.handshakes_waiting = self.pace.waiting(clock::now().mono_ms());
         current.draining |= self.is_draining();
         current.alerts = self.judge.lock().firing();
         current.upstreams = self.upstreams.survey();

@@ -142,8 +142,11 @@ fn kinds() -> Vec<Kind> {
         );
     }
     for kind in RejectReason::ALL {
-        use RejectReason::{AddressLimit, ConnectionLimit, Overloaded, RateLimit, UserLimit};
-        let limit = matches!(kind, ConnectionLimit | AddressLimit | UserLimit | RateLimit | Overloaded);
+        use RejectReason::{AddressLimit, ConnectionLimit, HandshakeRate, Overloaded, RateLimit, UserLimit};
+        let limit = matches!(
+            kind,
+            ConnectionLimit | AddressLimit | UserLimit | RateLimit | HandshakeRate | Overloaded
+        );
         add(
             "rejected",
             kind.as_str(),

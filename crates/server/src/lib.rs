@@ -25,6 +25,7 @@ pub mod http;
 pub mod memory;
 pub mod notify;
 pub mod outbound;
+pub mod pace;
 pub mod pack;
 pub mod patient;
 pub mod presence;

@@ -179,6 +179,7 @@ pub async fn start_with(
         tls,
         attempts: Arc::default(),
         handshakes: crate::auth::Attempts::default(),
+        pace: crate::pace::Pace::default(),
         blocks: crate::blocks::Blocks::default(),
         revocations,
         draining: AtomicBool::new(false),

@@ -8,7 +8,7 @@
 //! Everything here decides and nothing performs: time and chance are parameters, and what is to be done comes out as
 //! [`Effect`]s and [`Order`]s. Whoever performs them (the server's `upstreams`) opens sockets and publishes.
 
-mod breaker;
+pub mod breaker;
 pub mod canary;
 mod link;
 mod manager;

@@ -171,6 +171,8 @@ pub struct Current {
     pub redis_stream_pending: Option<u64>,
     /// Queries that operators watch.
     pub watches: u64,
+    /// New connections that were told to come back later and have not had their turn.
+    pub handshakes_waiting: u64,
     /// Whether the node is draining.
     pub draining: bool,
     /// Events that wait to be kept.
@@ -222,6 +224,7 @@ impl Default for Current {
             redis_stream_lag: None,
             redis_stream_pending: None,
             watches: 0,
+            handshakes_waiting: 0,
             draining: false,
             store_queue_events: 0,
             store_degraded: false,
@@ -296,6 +299,7 @@ impl Current {
         self.redis_stream_lag = self.redis_stream_lag.or(other.redis_stream_lag);
         self.redis_stream_pending = self.redis_stream_pending.or(other.redis_stream_pending);
         self.watches = self.watches.max(other.watches);
+        self.handshakes_waiting = self.handshakes_waiting.max(other.handshakes_waiting);
         self.draining |= other.draining;
         self.store_queue_events += other.store_queue_events;
         self.store_degraded |= other.store_degraded;

@@ -92,6 +92,7 @@ labels! {
         AddressLimit = "address_limit",
         UserLimit = "user_limit",
         RateLimit = "rate_limit",
+        HandshakeRate = "handshake_rate",
         Draining = "draining",
         Overloaded = "overloaded",
         BadRequest = "bad_request",

@@ -85,6 +85,20 @@ pub enum Takes {
     TokensAndKeys,
 }
 
+/// Lets a new connection or event stream in at the pace of `limits.handshakes_per_second`. Ask before anything is spent.
+///
+/// # Errors
+///
+/// `overloaded`, with the time to come back at; whoever answers it counts it.
+pub fn pace(app: &App) -> Result<(), Problem> {
+    let per_second = app.live.load().settings.limits.handshakes_per_second;
+    app.pace.take(per_second, clock::now().mono_ms()).map_err(|wait| {
+        let detail = "too many come at once; each is told another time to come back";
+        let retry_after_ms = Some(wait.retry_after_ms);
+        Problem { retry_after_ms, ..Problem::new(ErrorCode::Overloaded, detail) }
+    })
+}
+
 /// The bearer of the credential in a request; `None` if it has none.
 ///
 /// # Errors

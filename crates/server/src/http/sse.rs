@@ -27,12 +27,13 @@ use pulsewire_protocol::{
     encode_grouped, encode_points,
 };
 use pulsewire_telemetry::{
-    Closed, DisconnectReason, DropCause, Initiator, MessageType, Sent, SlowAction, Transport,
+    Closed, DisconnectReason, DropCause, Initiator, MessageType, RejectReason, RejectStage, Sent, SlowAction,
+    Transport,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::access::Caller;
+use super::access::{self, Caller};
 use super::problem::Problem;
 use super::read::{self, Reader, asked};
 use crate::app::App;
@@ -58,6 +59,9 @@ pub async fn stream(
     Path(channel): Path<String>,
 ) -> Result<Response, Problem> {
     let name = read::channel_name(&channel)?;
+    access::pace(&app).inspect_err(|_| {
+        app.telemetry.shared().rejected(RejectStage::Handshake, RejectReason::HandshakeRate);
+    })?;
     let principal = read::admit(&app, &caller, &name, &[Action::Subscribe]).await?;
     let mut asked = asked::Asked::parse(caller.query(), "after")?;
     if let Some(last) = last_event_id(&caller.headers, caller.query())? {

@@ -49,11 +49,14 @@ pub async fn websocket(
             response
         }
         Err(refusal) => {
-            write_down(&app, &caller, &agents, request.uri().path(), &refusal);
             let shared = app.telemetry.shared();
             shared.rejected(RejectStage::Handshake, refusal.reason);
-            let (why, from) = (refusal.reason.as_str(), caller.remote.ip());
-            app.write_error("rejected", why, Some(from), None, "a WebSocket handshake was refused");
+            // Thousands who come back at once would push everybody else's refusals out, and are no failures: they are counted.
+            if refusal.reason != RejectReason::HandshakeRate {
+                write_down(&app, &caller, &agents, request.uri().path(), &refusal);
+                let (why, from) = (refusal.reason.as_str(), caller.remote.ip());
+                app.write_error("rejected", why, Some(from), None, "a WebSocket handshake was refused");
+            }
             shared.handshake(HandshakeOutcome::Rejected, clock::now().since_ns(began_ns));
             let mut response = refusal.response;
             // S17: nothing that follows a refused upgrade is ever answered.
@@ -132,6 +135,7 @@ async fn prepare(
     if app.is_draining() {
         return Err(refuse(RejectReason::Draining, ErrorCode::Draining.into()));
     }
+    access::pace(app).map_err(|problem| refuse(RejectReason::HandshakeRate, problem))?;
     let per_minute = live.settings.limits.handshakes_per_minute;
     app.handshakes.take(remote.ip(), per_minute, clock::now()).map_err(|too_many| {
         app.telemetry.shared().rate_limited(RateScope::Address);

@@ -17,8 +17,11 @@ use super::{
 };
 
 /// Defaults that `--dev` relaxes, so that one machine can play many clients.
-const DEV_DEFAULTS: [(&str, &str); 2] =
-    [("limits.connections_per_address", "0"), ("limits.connections_per_user", "0")];
+const DEV_DEFAULTS: [(&str, &str); 3] = [
+    ("limits.connections_per_address", "0"),
+    ("limits.connections_per_user", "0"),
+    ("limits.handshakes_per_second", "0"),
+];
 
 impl Settings {
     /// Reads the settings from their sources.

@@ -123,6 +123,38 @@ fn new_connections_of_an_address_are_held_to_a_rate() {
     assert_eq!(server.get("/livez").status, 200, "other requests are not counted");
 }
 
+/// Row R1, at the door: beyond the node's budget a handshake costs an answer, and no token is looked at.
+#[test]
+fn new_connections_of_all_together_are_held_to_a_rate_and_told_when_to_come_back() {
+    let server = Server::start("[limits]\nhandshakes_per_second = 1\n");
+    let mut inside = server.welcomed("ann");
+    let mut refused = Vec::new();
+    // On a machine that is busy some seconds may pass, and each lets one more in.
+    for _ in 0..100 {
+        let mut socket = server.connect();
+        socket.send(handshake("/ws", "Authorization: Bearer none.of.ours\r\n").as_bytes());
+        let mut answer = socket.head();
+        answer.body = socket.rest();
+        if answer.status == 503 {
+            refused.push(answer);
+        }
+        if refused.len() == 4 {
+            break;
+        }
+    }
+    let waits: Vec<u64> = refused.iter().map(|answer| answer.headers["retry-after"].parse().unwrap()).collect();
+    assert!(waits.len() == 4 && waits[3] > waits[0], "each has another time: {waits:?}");
+    let problem = refused[0].json();
+    assert_eq!((&problem["code"], &problem["retryable"]), (&json!("overloaded"), &json!(true)));
+    let rejected = "websocket_rejected_total{stage=\"handshake\",reason=\"handshake_rate\"}";
+    assert_eq!(server.metric(rejected), 4.0);
+    assert!(server.metric("pulsewire_handshakes_waiting") >= 1.0);
+    assert_eq!(inside.ask(&json!({"type": "ping", "timestamp": 1}))["type"], "pong");
+    assert_eq!(server.get("/livez").status, 200, "other requests are not counted");
+    let stream = server.get("/api/channels/run:1/sse");
+    assert_eq!(stream.status, 503, "an event stream is a new connection, too");
+}
+
 /// Row X2, for the bound that is known only after the first message.
 #[test]
 fn a_user_with_too_many_connections_is_told_in_band() {

@@ -223,6 +223,7 @@ fn other_values() -> Vec<(&'static str, &'static str)> {
         ("limits.connections_soft", "7"),
         ("limits.connections_per_address", "9"),
         ("limits.handshakes_per_minute", "9"),
+        ("limits.handshakes_per_second", "9"),
         ("limits.connections_per_user", "9"),
         ("limits.subscriptions_per_session", "9"),
         ("limits.message_bytes_max", "128KiB"),

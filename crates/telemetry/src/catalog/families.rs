@@ -425,6 +425,13 @@ pub(crate) const FAMILIES: &[Family] = &[
         Data::Histograms(at::HANDSHAKE),
         "From an accepted TCP connection to the end of its handshake.",
     ),
+    gauge(
+        "pulsewire_handshakes_waiting",
+        "own",
+        &[],
+        Data::Number(|v| v.current.handshakes_waiting as f64),
+        "New connections that were told to come back later (`limits.handshakes_per_second`) and have not had their turn.",
+    ),
     counter(
         "websocket_rejected_total",
         "own",

@@ -36,10 +36,13 @@ pub(super) fn health(pack: &Pack) -> Row {
                 "Failed Connections",
                 "cpm",
                 "Attempts in a minute that failed, and why those were refused that we refused. `unauthorized`: tokens; \
-                 `origin`: pages of others; limits: raise them or find who it is; `overloaded`: add a server.",
+                 `origin`: pages of others; limits: raise them or find who it is; `overloaded`: add a server; \
+                 `handshake_rate`: many come back at once, and those who wait to be let in, at the pace of \
+                 `limits.handshakes_per_second`.",
             )
             .query("failed/min", r#"sum(rate(websocket_connections_total{@,status="failed"}[@])) * 60"#)
             .query("{{reason}}", "sum by (reason) (rate(websocket_rejected_total{@}[@])) * 60 > 0")
+            .query("waiting", "sum(pulsewire_handshakes_waiting{@}) > 0")
             .look("/connections?tab=failed"),
             heat(
                 "Connection Duration",
