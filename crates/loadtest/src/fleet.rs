@@ -416,7 +416,7 @@ impl Book {
     fn note(&mut self, peer: Peer, note: Note<'_>) {
         match note {
             // Nothing a fleet subscribes to comes in binary.
-            Note::Open | Note::Binary(_) => {}
+            Note::Open | Note::Binary(_) | Note::RetryAfter(_) => {}
             // Being closed is what slow readers are for.
             Note::Closed(_) if matches!(self.roles[peer], Role::Slow) => {}
             Note::Closed(code) => *self.closed.entry(code).or_default() += 1,

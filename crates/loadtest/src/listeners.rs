@@ -196,7 +196,7 @@ impl<'t> Listeners<'t> {
 impl Book {
     fn note(&mut self, peer: Peer, note: Note<'_>) {
         match note {
-            Note::Open => {}
+            Note::Open | Note::RetryAfter(_) => {}
             Note::Closed(_) => self.closed += 1,
             Note::Binary(message) => self.data(peer, message),
             Note::Text(text) => match see(text) {

@@ -15,6 +15,7 @@ mod latency;
 mod live;
 mod metrics;
 mod raw;
+mod reconnect;
 mod rest;
 mod resume;
 mod saturation;
@@ -155,6 +156,14 @@ pub const SCENARIOS: &[Scenario] = &[
                 events to one client and to 100 at once.",
         duration: USUAL,
         run: resume::run,
+    },
+    Scenario {
+        name: "reconnect",
+        about: "10,000 clients with four channels each are cut off at once, miss an event of each channel, and come back as \
+                they are told (limits.handshakes_per_second=1000); beside them 200 subscribers stay, with 2,000 deliveries \
+                a second.",
+        duration: USUAL,
+        run: reconnect::run,
     },
     Scenario {
         name: "metrics",

@@ -49,6 +49,8 @@ pub enum Note<'a> {
     Text(&'a [u8]),
     /// A whole binary message: MessagePack, where a subscription asked for it.
     Binary(&'a [u8]),
+    /// Its handshake is refused, and it is told when to come back; the end follows.
+    RetryAfter(Duration),
     /// It ended; 1006 without a close frame, 0 when it never opened.
     Closed(u16),
 }
@@ -341,6 +343,9 @@ impl Swarm {
                 }
                 Ok(Some(head)) if self.entry.handshake.check(&head).is_ok() => at = head.len_bytes,
                 Ok(Some(head)) => {
+                    if let Some(seconds) = head.header("retry-after").and_then(|text| text.parse().ok()) {
+                        told(peer, Note::RetryAfter(Duration::from_secs(seconds)));
+                    }
                     self.end(peer, head.status, told);
                     return false;
                 }

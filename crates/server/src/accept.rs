@@ -33,8 +33,11 @@ use crate::seats::{Seat, Seats};
 use crate::stream::{HandshakeError, SecureStream, Stream};
 
 /// What a connection is told for which there is no place, before anything of it was read.
-const NO_PLACE: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+fn no_place(seconds: u64) -> String {
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {seconds}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    )
+}
 /// Connections the kernel may hold for us, as far as `net.core.somaxconn` allows.
 const BACKLOG: i32 = 4_096;
 
@@ -78,6 +81,15 @@ pub async fn serve(
         Door::Internal => 0,
     };
     loop {
+        // Thousands at once would have their turn before everything else that waits for the runtime.
+        if door == Door::Public {
+            let per_second = app.live.load().settings.limits.handshakes_per_second;
+            let wait_ms = app.pace.accept(per_second, clock::now().mono_ms());
+            if wait_ms > 0 {
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                continue;
+            }
+        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stop.changed() => return,
@@ -159,7 +171,9 @@ fn refuse(app: &App, stream: &TcpStream, door: Door) {
     if door == Door::Internal || app.tls.in_force().is_none() {
         // What was sent already is taken, for a socket that is closed with bytes unread resets its answer away.
         let _ = stream.try_read(&mut [0; 4_096]);
-        let _ = stream.try_write(NO_PLACE);
+        let per_second = app.live.load().settings.limits.handshakes_per_second;
+        let wait_ms = app.pace.turn_away(per_second, clock::now().mono_ms());
+        let _ = stream.try_write(no_place(wait_ms.div_ceil(1_000)).as_bytes());
     }
     limited!(warn, "every HTTP connection is busy; new ones are told to come back later");
 }

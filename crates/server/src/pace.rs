@@ -1,26 +1,35 @@
 //! How many new connections the node takes in a second, and when those beyond come back.
 //!
 //! A handshake costs a token, a session and its subscriptions: as much as many deliveries. When thousands come back at
-//! once they are let in at a steady pace, so that those who stayed notice little, and everybody else is answered 503
-//! before anything was spent on them. Each is told another time to come back: a place in a line that moves at the pace
-//! of the budget, so that those who keep to it find room, and the last is back when the budget allows. The line is two
-//! numbers: nobody in it is remembered, and who never comes back leaves its place to whoever comes instead.
+//! once they are let in one after the other at a steady pace, so that those who stayed notice little. Who has its turn
+//! within a second waits for it where it is; everybody else is answered 503 before anything was spent on them, each with
+//! another time: a place in a line that moves at the same pace, so that those who keep to it find room, and the last is
+//! back when the budget allows. The lines are two numbers: nobody in them is remembered, and who never comes back
+//! leaves its place to whoever comes instead.
 
 use parking_lot::Mutex;
 use pulsewire_sources::upstream::breaker::{Admit, Budget};
 
-/// The burst, in seconds' worth of the budget: what an ordinary morning brings at once.
-const BURST_SECONDS: u32 = 2;
+/// The burst is a so manieth part of a second's worth: a tenth of a second of somebody's work at most.
+const BURST_PART: usize = 10;
+/// Who has its turn within so many milliseconds waits for it.
+const HOLD_MAX_MS: i64 = 1_000;
 /// Nobody is told to wait for longer, in milliseconds. Beyond it those who come are spread over its second half.
 pub const WAIT_MAX_MS: u64 = 60_000;
 /// The shortest wait that is told, in milliseconds: the header that says it counts in seconds.
 const WAIT_MIN_MS: u64 = 1_000;
+/// Connections accepted for each that the budget lets in: those that are told to wait, and other requests.
+const ACCEPTED_EACH: usize = 4;
 
-/// The budget is used up.
+/// When a new connection has its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wait {
-    /// When to come back, in milliseconds from now.
-    pub retry_after_ms: u64,
+pub enum Turn {
+    /// Now.
+    Now,
+    /// In so many milliseconds, at most a second; its place is taken.
+    In(u64),
+    /// It is to come back in so many milliseconds, from a second to [`WAIT_MAX_MS`].
+    Later(u64),
 }
 
 /// The budget of new connections, and the line of those who were told to wait.
@@ -31,7 +40,9 @@ pub struct Pace(Mutex<Option<Line>>);
 struct Line {
     per_second: usize,
     budget: Budget,
-    /// When the last one in the line has its turn.
+    /// Connections to accept, whatever they turn out to want.
+    accepts: Budget,
+    /// When the last one who was told to come back has its turn.
     ends_ms: f64,
     /// How many were told to wait for the most there is.
     beyond: u32,
@@ -39,40 +50,62 @@ struct Line {
 
 impl Line {
     fn new(per_second: usize) -> Self {
-        let budget = Budget::new(u32::try_from(per_second).unwrap_or(u32::MAX), BURST_SECONDS);
-        Self { per_second, budget, ends_ms: 0.0, beyond: 0 }
+        let bounded = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let burst = bounded(per_second / BURST_PART);
+        let accepts = Budget::with_burst(bounded(per_second.saturating_mul(ACCEPTED_EACH)), burst);
+        let budget = Budget::with_burst(bounded(per_second), burst);
+        Self { per_second, budget, accepts, ends_ms: 0.0, beyond: 0 }
+    }
+
+    /// A place behind all who were told to come back.
+    fn later(&mut self, room_ms: i64, now_ms: i64) -> u64 {
+        let ends_ms = self.ends_ms.max(room_ms as f64) + 1e3 / self.per_second as f64;
+        let wait_ms = (ends_ms - now_ms as f64) as u64;
+        if wait_ms > WAIT_MAX_MS {
+            // The line is as long as it gets: who is beyond its end shares its second half with the others there.
+            self.beyond = self.beyond.wrapping_add(1);
+            let part = (u64::from(self.beyond.wrapping_mul(0x9E37_79B9)) * (WAIT_MAX_MS / 2)) >> 32;
+            return WAIT_MAX_MS / 2 + part;
+        }
+        self.ends_ms = ends_ms;
+        wait_ms.max(WAIT_MIN_MS)
     }
 }
 
 impl Pace {
-    /// Takes one new connection out of a budget of `per_second` (0: no limit), at `now_ms` of a clock that never goes
-    /// back. Another budget than before begins full.
-    ///
-    /// # Errors
-    ///
-    /// [`Wait`], from [`WAIT_MIN_MS`] to [`WAIT_MAX_MS`]; nothing is counted then.
-    pub fn take(&self, per_second: usize, now_ms: i64) -> Result<(), Wait> {
+    /// Gives a new connection its turn, under a budget of `per_second` (0: no limit), at `now_ms` of a clock that never
+    /// goes back. Another budget than before begins full.
+    pub fn take(&self, per_second: usize, now_ms: i64) -> Turn {
         let mut place = self.0.lock();
-        if per_second == 0 {
-            *place = None;
-            return Ok(());
+        let Some(line) = of(&mut place, per_second) else { return Turn::Now };
+        match line.budget.ask(now_ms) {
+            Admit::Now => {
+                line.budget.spend();
+                Turn::Now
+            }
+            Admit::At(at_ms) if at_ms - now_ms <= HOLD_MAX_MS => {
+                line.budget.spend();
+                Turn::In(at_ms.abs_diff(now_ms))
+            }
+            Admit::At(at_ms) => Turn::Later(line.later(at_ms, now_ms)),
         }
-        let line = place.get_or_insert_with(|| Line::new(per_second));
-        if line.per_second != per_second {
-            *line = Line::new(per_second);
+    }
+
+    /// How long to wait before the next connection is accepted, in milliseconds. Those that have not been are kept by
+    /// the kernel meanwhile, and whatever else the node does has its turn.
+    pub fn accept(&self, per_second: usize, now_ms: i64) -> u64 {
+        let mut place = self.0.lock();
+        let Some(line) = of(&mut place, per_second) else { return 0 };
+        match line.accepts.take(now_ms) {
+            Admit::Now => 0,
+            Admit::At(at_ms) => at_ms.abs_diff(now_ms),
         }
-        let Admit::At(room_ms) = line.budget.take(now_ms) else { return Ok(()) };
-        let step_ms = 1e3 / per_second as f64;
-        let ends_ms = line.ends_ms.max(room_ms as f64) + step_ms;
-        let wait_ms = (ends_ms - now_ms as f64) as u64;
-        if wait_ms > WAIT_MAX_MS {
-            // The line is as long as it gets: who is beyond its end shares its second half with the others there.
-            line.beyond = line.beyond.wrapping_add(1);
-            let part = u64::from(line.beyond.wrapping_mul(0x9E37_79B9)) * (WAIT_MAX_MS / 2) >> 32;
-            return Err(Wait { retry_after_ms: WAIT_MAX_MS / 2 + part });
-        }
-        line.ends_ms = ends_ms;
-        Err(Wait { retry_after_ms: wait_ms.max(WAIT_MIN_MS) })
+    }
+
+    /// When somebody comes back for whom there is no place at all, in milliseconds: in a second without a budget.
+    pub fn turn_away(&self, per_second: usize, now_ms: i64) -> u64 {
+        let mut place = self.0.lock();
+        of(&mut place, per_second).map_or(WAIT_MIN_MS, |line| line.later(now_ms, now_ms))
     }
 
     /// How many were told to come back later and have not had their turn yet.
@@ -82,6 +115,16 @@ impl Pace {
         let Some(line) = &*place else { return 0 };
         ((line.ends_ms - now_ms as f64).max(0.0) * line.per_second as f64 / 1e3) as u64
     }
+}
+
+/// The line of a budget, if there is one.
+fn of(place: &mut Option<Line>, per_second: usize) -> Option<&mut Line> {
+    if per_second == 0 {
+        *place = None;
+    } else if place.as_ref().is_none_or(|line| line.per_second != per_second) {
+        *place = Some(Line::new(per_second));
+    }
+    place.as_mut()
 }
 
 /// How long it takes until so many connections are let in, in milliseconds: over so long those who are sent away
@@ -105,21 +148,24 @@ mod tests {
         let (mut entered, mut refused) = (BTreeMap::<i64, u32>::new(), 0);
         while let Some((now_ms, count)) = coming.pop_first() {
             for _ in 0..count {
-                match pace.take(per_second, now_ms) {
-                    Ok(()) => *entered.entry(now_ms / 1_000).or_default() += 1,
-                    Err(Wait { retry_after_ms }) => {
+                let wait_ms = match pace.take(per_second, now_ms) {
+                    Turn::Now => 0,
+                    Turn::In(wait_ms) => wait_ms.cast_signed(),
+                    Turn::Later(wait_ms) => {
                         refused += 1;
                         // The header counts in whole seconds.
-                        let back_ms = now_ms + retry_after_ms.div_ceil(1_000).cast_signed() * 1_000;
+                        let back_ms = now_ms + wait_ms.div_ceil(1_000).cast_signed() * 1_000;
                         *coming.entry(back_ms).or_default() += 1;
+                        continue;
                     }
-                }
+                };
+                *entered.entry((now_ms + wait_ms) / 100).or_default() += 1;
             }
         }
         assert_eq!(entered.values().sum::<u32>(), 10_000);
-        let (last_s, most) = (*entered.keys().last().unwrap(), *entered.values().max().unwrap());
-        assert!(last_s <= 22, "20 s at 500 a second, and a second or two of rounding: {last_s}");
-        assert!(most <= 1_500, "the burst and a second's worth: {most}");
+        let (last, most) = (*entered.keys().last().unwrap(), *entered.values().max().unwrap());
+        assert!(last <= 230, "20 s at 500 a second, and a second or two of rounding: {last} tenths");
+        assert!(most <= 101, "a tenth of a second's worth in each, and the burst in the first: {most}");
         assert!(refused <= 12_000, "few are told to wait twice: {refused}");
     }
 
@@ -128,9 +174,9 @@ mod tests {
         let pace = Pace::default();
         let mut halves = [0; 2];
         for _ in 0..2_000 {
-            if let Err(Wait { retry_after_ms }) = pace.take(1, 0) {
-                assert!((1_000..=WAIT_MAX_MS).contains(&retry_after_ms), "{retry_after_ms}");
-                halves[usize::from(retry_after_ms >= WAIT_MAX_MS * 3 / 4)] += 1;
+            if let Turn::Later(wait_ms) = pace.take(1, 0) {
+                assert!((1_000..=WAIT_MAX_MS).contains(&wait_ms), "{wait_ms}");
+                halves[usize::from(wait_ms >= WAIT_MAX_MS * 3 / 4)] += 1;
             }
         }
         assert!(halves.iter().all(|half| *half > 900), "{halves:?}");
@@ -139,12 +185,33 @@ mod tests {
     }
 
     #[test]
+    fn who_has_its_turn_within_a_second_waits_for_it() {
+        let pace = Pace::default();
+        let turns: Vec<_> = (0..4).map(|_| pace.take(2, 0)).collect();
+        assert_eq!(turns, [Turn::Now, Turn::In(500), Turn::In(1_000), Turn::Later(2_000)]);
+        assert_eq!(pace.take(2, 1_000), Turn::In(500), "the place in the line is for whoever comes");
+    }
+
+    #[test]
     fn another_budget_counts_from_the_next_connection_on_and_zero_is_none() {
         let pace = Pace::default();
-        assert!((0..2).all(|_| pace.take(1, 0).is_ok()), "two seconds' worth");
-        assert_eq!(pace.take(1, 0), Err(Wait { retry_after_ms: 2_000 }), "behind the one who has the next second");
-        assert_eq!(pace.take(0, 0), Ok(()));
-        assert_eq!((pace.waiting(0), pace.take(5, 0)), (0, Ok(())));
+        assert_eq!([pace.take(1, 0), pace.take(1, 0)], [Turn::Now, Turn::In(1_000)]);
+        assert_eq!(pace.turn_away(1, 0), 1_000);
+        assert_eq!([pace.take(0, 0), pace.take(0, 0)], [Turn::Now; 2]);
+        assert_eq!((pace.waiting(0), pace.take(5, 0)), (0, Turn::Now));
+    }
+
+    #[test]
+    fn connections_are_accepted_at_four_times_the_pace() {
+        let pace = Pace::default();
+        let (mut now_ms, mut accepted) = (0, 0);
+        while now_ms < 10_000 {
+            let wait_ms = pace.accept(100, now_ms);
+            accepted += usize::from(wait_ms == 0);
+            now_ms += wait_ms.cast_signed();
+        }
+        assert!((4_000..=4_011).contains(&accepted), "400 a second and a burst: {accepted}");
+        assert_eq!(pace.accept(0, now_ms), 0);
     }
 
     #[test]

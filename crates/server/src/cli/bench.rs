@@ -18,10 +18,10 @@ use super::connection::{ConnectionArguments, Server};
 use super::{Exit, Output, Terminal};
 
 /// Measure a server.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Bench {
-    /// Scenarios: idle, fanout, flat, saturation, latency, stalled, storm, inbound, keep, resume, metrics,
-    /// counts, or all. Proofs: vanish, hostile, scrapers, secrets, rest, or proofs, which take some minutes. Without any: live,
+    /// Scenarios: idle, fanout, flat, saturation, latency, stalled, storm, inbound, keep, resume, reconnect,
+    /// metrics, counts, or all. Proofs: vanish, hostile, scrapers, secrets, rest, or proofs, which take some minutes. Without any: live,
     /// a load of a minute on the server that `serve --dev` started here, for looking at it meanwhile.
     #[arg(value_name = "SCENARIO", value_parser = scenario)]
     pub scenarios: Vec<String>,
@@ -40,6 +40,9 @@ pub struct Bench {
     /// Connections or subscribers, instead of the scenario's own number.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=19_000))]
     pub conns: Option<u32>,
+    /// Short for `reconnect --conns N`: so many clients are cut off at once and come back as they are told.
+    #[arg(long, value_name = "N", conflicts_with_all = ["scenarios", "conns"], value_parser = clap::value_parser!(u32).range(1..=19_000))]
+    pub storm: Option<u32>,
     /// How long a timed load lasts; 10s where the scenario does not say otherwise.
     #[arg(long, value_name = "SPAN", value_parser = super::span)]
     pub duration: Option<Duration>,
@@ -78,6 +81,8 @@ pub struct Bench {
     pub no_progress: bool,
 }
 
+/// What `--storm` is short for.
+const STORM: &str = "reconnect";
 /// The scenario that is not one: the bare loop the others are compared with.
 const FLOOR: &str = "floor";
 
@@ -105,6 +110,13 @@ fn share(text: &str) -> Result<f64, String> {
 ///
 /// The exit code, after the reason has been written.
 pub fn run(command: &Bench, terminal: &mut Terminal<'_>) -> Result<Exit, Exit> {
+    let stormy = command.storm.map(|clients| Bench {
+        scenarios: vec![STORM.to_owned()],
+        conns: Some(clients),
+        storm: None,
+        ..command.clone()
+    });
+    let command = stormy.as_ref().unwrap_or(command);
     if command.scenarios == [FLOOR] {
         let served = floor::serve(io::stdin().lock(), &mut *terminal.out);
         return served.map(|()| Exit::Ok).map_err(|error| failed(&error, terminal));

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -19,6 +20,7 @@ use super::forwarded;
 use super::problem::Problem;
 use crate::app::App;
 use crate::auth::{Refusal, extract};
+use crate::pace::Turn;
 
 /// The other end of a connection, as the accept loop saw it.
 #[derive(Clone)]
@@ -85,18 +87,26 @@ pub enum Takes {
     TokensAndKeys,
 }
 
-/// Lets a new connection or event stream in at the pace of `limits.handshakes_per_second`. Ask before anything is spent.
+/// Lets a new connection or event stream in at the pace of `limits.handshakes_per_second`, when it has its turn. Ask
+/// before anything is spent.
 ///
 /// # Errors
 ///
 /// `overloaded`, with the time to come back at; whoever answers it counts it.
-pub fn pace(app: &App) -> Result<(), Problem> {
+pub async fn pace(app: &App) -> Result<(), Problem> {
     let per_second = app.live.load().settings.limits.handshakes_per_second;
-    app.pace.take(per_second, clock::now().mono_ms()).map_err(|wait| {
-        let detail = "too many come at once; each is told another time to come back";
-        let retry_after_ms = Some(wait.retry_after_ms);
-        Problem { retry_after_ms, ..Problem::new(ErrorCode::Overloaded, detail) }
-    })
+    match app.pace.take(per_second, clock::now().mono_ms()) {
+        Turn::Now => Ok(()),
+        Turn::In(wait_ms) => {
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            Ok(())
+        }
+        Turn::Later(wait_ms) => {
+            let detail = "too many come at once; each is told another time to come back";
+            let retry_after_ms = Some(wait_ms);
+            Err(Problem { retry_after_ms, ..Problem::new(ErrorCode::Overloaded, detail) })
+        }
+    }
 }
 
 /// The bearer of the credential in a request; `None` if it has none.

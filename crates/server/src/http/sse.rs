@@ -59,7 +59,7 @@ pub async fn stream(
     Path(channel): Path<String>,
 ) -> Result<Response, Problem> {
     let name = read::channel_name(&channel)?;
-    access::pace(&app).inspect_err(|_| {
+    access::pace(&app).await.inspect_err(|_| {
         app.telemetry.shared().rejected(RejectStage::Handshake, RejectReason::HandshakeRate);
     })?;
     let principal = read::admit(&app, &caller, &name, &[Action::Subscribe]).await?;

@@ -135,7 +135,7 @@ async fn prepare(
     if app.is_draining() {
         return Err(refuse(RejectReason::Draining, ErrorCode::Draining.into()));
     }
-    access::pace(app).map_err(|problem| refuse(RejectReason::HandshakeRate, problem))?;
+    access::pace(app).await.map_err(|problem| refuse(RejectReason::HandshakeRate, problem))?;
     let per_minute = live.settings.limits.handshakes_per_minute;
     app.handshakes.take(remote.ip(), per_minute, clock::now()).map_err(|too_many| {
         app.telemetry.shared().rate_limited(RateScope::Address);

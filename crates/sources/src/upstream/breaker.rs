@@ -89,7 +89,13 @@ impl Budget {
     /// A full budget; 0 a second means no limit.
     #[must_use]
     pub fn new(per_second: u32, burst_seconds: u32) -> Self {
-        let most = f64::from(per_second) * f64::from(burst_seconds.max(1));
+        Self::with_burst(per_second, per_second.saturating_mul(burst_seconds.max(1)))
+    }
+
+    /// A full budget with so many at once, at least one; 0 a second means no limit.
+    #[must_use]
+    pub fn with_burst(per_second: u32, burst: u32) -> Self {
+        let most = f64::from(burst.max(1));
         Self { per_second: f64::from(per_second), most, left: most, at_ms: i64::MIN }
     }
 
