@@ -26,6 +26,8 @@ const BATCH: usize = 64;
 const WRITES_MAX: usize = 512;
 /// Connections that wait from which on a walk is long: two milliseconds of writes.
 const YIELD_FROM: usize = 512;
+/// Sockets looked at between two looks into the inbox: when thousands end or begin at once, a few milliseconds of that.
+const EVENTS: usize = 128;
 /// The shard's one read buffer.
 const READ_BYTES: usize = 64 * 1024;
 /// Full read buffers taken from one connection before others get their turn.
@@ -55,7 +57,7 @@ pub(crate) const WAKER: mio::Token = mio::Token(0);
 impl ShardLoop {
     /// Runs until told to stop.
     pub(crate) fn run(mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(1_024);
+        let mut events = Events::with_capacity(EVENTS);
         let mut buffer = vec![0; READ_BYTES];
         let mut commands = Vec::new();
         let mut together: Vec<Arc<Publication>> = Vec::new();

@@ -273,6 +273,11 @@ impl Running {
 
     /// Goes away: lets nobody in, sends everybody off, and returns when all have gone or the deadline has come.
     pub async fn stop(self, deadline: Duration) {
+        self.stop_unless(deadline, std::future::pending()).await;
+    }
+
+    /// The same, until `hurry` comes: then connections are cut, and what was accepted is kept within [`HURRY`].
+    pub async fn stop_unless(self, mut deadline: Duration, hurry: impl Future<Output = ()>) {
         let began = tokio::time::Instant::now();
         self.app.stopping.store(true, Ordering::Relaxed);
         self.app.draining.store(true, Ordering::Relaxed);
@@ -280,13 +285,21 @@ impl Running {
         tracing::info!(connections, deadline_seconds = deadline.as_secs(), "going away");
         let text = format!("the server is stopping: {connections} connections are sent elsewhere");
         events::note(&self.app, events::Kind::Draining, Some(Severity::Warning), text, None);
-        let plan = drain_plan(deadline, connections);
+        let per_second = self.app.live.load().settings.limits.handshakes_per_second;
+        let plan = drain_plan(deadline, connections, per_second);
         self.app.hub.drain(plan);
         self.app.readers.drain(Some(plan));
-        while self.app.hub.admission.connections() > 0
-            && began.elapsed() + Duration::from_millis(500) < deadline
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let all_gone = async {
+            while self.app.hub.admission.connections() > 0 && began.elapsed() + CUT_BEFORE < deadline {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = all_gone => {}
+            () = hurry => {
+                tracing::warn!("a second signal: going at once");
+                deadline = began.elapsed() + HURRY;
+            }
         }
         let left = self.app.hub.admission.connections();
         if left > 0 {
@@ -316,19 +329,40 @@ impl Running {
             // What was read from streams is published while that is possible, and acknowledged.
             redis.ended().await;
         }
-        // Nobody publishes any more; what was accepted is kept before the end.
-        self.workers.stop();
+        // Nobody publishes any more; what was accepted is kept before the end. A store that does not answer must not
+        // hold the process beyond its deadline: what was acknowledged is in it, and what was not is sent again.
+        let (kept, done) = tokio::sync::oneshot::channel();
+        let workers = self.workers;
+        std::thread::spawn(move || {
+            workers.stop();
+            // Nobody waits any more if the deadline has come.
+            let _ = kept.send(());
+        });
+        let left = deadline.saturating_sub(began.elapsed()).max(STORE_AT_LEAST);
+        if tokio::time::timeout(left, done).await.is_err() {
+            tracing::error!("the store did not take what waited for it before the deadline");
+        }
         tracing::info!(took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), "gone");
     }
 }
 
-/// Closes are spread over nine tenths of the deadline at most; few connections need less.
-pub(crate) fn drain_plan(deadline: Duration, connections: usize) -> Drain {
-    let most = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) * 9 / 10;
+/// When what is left is cut, before the deadline.
+const CUT_BEFORE: Duration = Duration::from_millis(500);
+/// How long a second signal leaves: close frames are not waited for, what was accepted is kept.
+const HURRY: Duration = Duration::from_millis(1_500);
+/// How long the store may take in any case.
+const STORE_AT_LEAST: Duration = Duration::from_millis(500);
+
+/// Closes are spread so that the last one has a second for its close frame and the store has its time, before the
+/// deadline; few connections need less. Whoever is closed comes back over what is left of the time that a node with the
+/// same budget needs to let all in, and not before this one is gone.
+pub(crate) fn drain_plan(deadline: Duration, connections: usize, handshakes_per_second: usize) -> Drain {
+    let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+    let reserved_ms = (deadline_ms / 10).max(1_500).min(deadline_ms / 2);
     // A hundred connections a second are no storm for whoever takes them over.
-    let wanted = connections as u64 * 10;
-    let within_ms = wanted.min(most);
-    Drain { within_ms, retry_min_ms: 500, retry_max_ms: (within_ms + 2_000).max(5_000) }
+    let within_ms = (connections as u64 * 10).min(deadline_ms - reserved_ms);
+    let needed_ms = crate::pace::window_ms(connections, handshakes_per_second);
+    Drain { within_ms, retry_min_ms: 500, retry_max_ms: (within_ms + 2_000).max(needed_ms).max(5_000) }
 }
 
 /// How often is looked whether all threads are there.
@@ -380,12 +414,7 @@ pub fn run(sources: settings::Sources, settings: Settings) -> anyhow::Result<()>
         }
         reloads.abort();
         manager.stopping(deadline);
-        tokio::select! {
-            () = running.stop(deadline) => {}
-            () = signals.next() => {
-                tracing::warn!("a second signal: going at once");
-            }
-        }
+        running.stop_unless(deadline, signals.next()).await;
         if let Some(alive) = alive {
             alive.abort();
         }
@@ -553,4 +582,25 @@ fn series(settings: &Settings) -> anyhow::Result<SeriesOptions> {
 
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(255)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(deadline_s: u64, connections: usize, per_second: usize) -> (u64, u64) {
+        let plan = drain_plan(Duration::from_secs(deadline_s), connections, per_second);
+        (plan.within_ms, plan.retry_max_ms)
+    }
+
+    /// Row U1: the last close leaves time for its frame and for the store.
+    #[test]
+    fn closes_shrink_into_the_deadline_and_clients_come_back_at_the_pace_of_the_budget() {
+        assert_eq!(plan(30, 40, 1_000), (400, 5_000), "few need little");
+        assert_eq!(plan(30, 10_000, 1_000), (27_000, 29_000));
+        assert_eq!(plan(30, 10_000, 200), (27_000, 50_000), "as long as the budget needs");
+        assert_eq!(plan(5, 10_000, 1_000), (3_500, 10_000));
+        assert_eq!(plan(2, 10_000, 0), (1_000, 5_000));
+        assert_eq!(plan(0, 10_000, 0), (0, 5_000));
+    }
 }

@@ -5,7 +5,7 @@
 //! come back: it waits in its slot, without a listener anywhere, until it is resumed or its time is up.
 
 use pulsewire_bus::Now;
-use pulsewire_protocol::{Answer, CloseCode, ErrorAnswer, ErrorCode, Frame, Reconnect};
+use pulsewire_protocol::{Answer, CloseCode, ErrorAnswer, ErrorCode, Frame, Reconnect, Sequence};
 use pulsewire_telemetry::{
     AuthFailure, Closed as ClosedMetric, ConnectionError, DisconnectReason, Initiator, MemoryPart,
     MessageError, MessageType, RateScope, ReconnectOutcome, SlowAction,
@@ -13,6 +13,7 @@ use pulsewire_telemetry::{
 use std::cmp::Reverse;
 
 use super::Shard;
+use super::feed::Feeding;
 use super::slot::{Detached, Flags, NONE, Phase};
 use crate::command::{Drain, Target};
 use crate::ledger::{Closed, Failed, FailedStage};
@@ -136,6 +137,9 @@ impl<N: Net> Shard<N> {
         {
             self.answer(index, &Answer::Error(error), None);
         }
+        if matches!(cause, Cause::Draining | Cause::Aged) {
+            self.tell_where_it_stands(index);
+        }
         // What waits is written or held back while the subscriptions can still say how far each has come.
         self.flush_slot(index, now);
         if self.slots.get(index as usize).is_none_or(|slot| !slot.is_active()) {
@@ -171,6 +175,20 @@ impl<N: Net> Shard<N> {
         slot.phase = Phase::Closing;
         let key = slot.key(index);
         self.closing.push_back((now.mono_ns + LINGER_NS, key));
+    }
+
+    /// Tells whoever is sent elsewhere how far it is where a filter has skipped what came last: what it has not been told
+    /// of it would have read again.
+    fn tell_where_it_stands(&mut self, index: u32) {
+        let Some(session) = &self.slots[index as usize].session else { return };
+        for subscription in 0..session.subscriptions.len() {
+            let entry = *self.subscription_mut(index, subscription);
+            let feed = &self.feeds[entry.feed as usize];
+            if entry.feeding == Feeding::Live && feed.told < feed.cursor {
+                let cursor = Sequence(feed.cursor);
+                self.send_pos(index, entry.feed, cursor);
+            }
+        }
     }
 
     /// The peer broke a rule.

@@ -290,7 +290,7 @@ impl<N: Net> Shard<N> {
         });
     }
 
-    fn send_pos(&mut self, slot: u32, feed: u32, sequence: Sequence) {
+    pub(super) fn send_pos(&mut self, slot: u32, feed: u32, sequence: Sequence) {
         let name = self.feeds[feed as usize].channel.name.clone();
         let encoding = self.slots[slot as usize].encoding();
         let item = self.pos_item(feed, &name, sequence, encoding);

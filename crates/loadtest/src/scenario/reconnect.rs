@@ -24,6 +24,8 @@ use crate::swarm::{Entry, Note, Peer, Swarm};
 
 /// What the node lets in, in a second: the shipped default, which servers under other loads do without.
 const PER_SECOND: &str = "limits.handshakes_per_second=1000";
+/// Those who return.
+const CLIENTS: usize = 10_000;
 /// Channels of those who return, and of each of them.
 const CHANNELS: usize = 100;
 const CHANNELS_EACH: usize = 4;
@@ -38,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const BEGUN_AT_ONCE: usize = 64;
 
 pub(super) fn run(bench: &Bench, progress: &Progress) -> anyhow::Result<Vec<Figure>> {
-    let clients = bench.connections_or(10_000);
+    let clients = bench.connections_or(CLIENTS);
     let mut target = bench.server_with(&["store.url=sqlite", PER_SECOND])?;
     let entry = target.entry();
     let (tell, told) = mpsc::channel();
@@ -80,7 +82,9 @@ fn staying(
     let before = steady(&mut fleet, || Instant::now() < until)?;
     progress.say("all are cut off and come back");
     cut.store(true, Ordering::Release);
+    let used = fleet.target.usage().ok();
     let during = steady(&mut fleet, || !done.load(Ordering::Acquire))?;
+    let cpu_ns = fleet.target.usage().ok().zip(used).map(|(after, before)| after.cpu_ns - before.cpu_ns);
     let after = fleet.target.scrape()?;
     let sum = |family: &str, label: &str| after.sum(family, &[label]) - scraped.sum(family, &[label]);
     let p99 = |latency: &Histogram<u64>| latency.value_at_quantile(0.99) as f64;
@@ -102,6 +106,13 @@ fn staying(
         )
         .note("handshakes answered 503 with a time to come back, by the server's own count"),
     ];
+    if let Some(cpu_ns) = cpu_ns {
+        let each = cpu_ns as f64 / 1e3 / bench.connections_or(CLIENTS) as f64;
+        figures.push(
+            Figure::new("reconnect_cpu_us", each, "µs")
+                .note("server CPU for each client that was cut off and came back, live traffic included"),
+        );
+    }
     figures.extend(percentiles("reconnect_live_before", &before));
     figures.extend(percentiles("reconnect_live_during", &during));
     figures.push(

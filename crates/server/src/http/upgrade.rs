@@ -133,7 +133,11 @@ async fn prepare(
         return Err(refuse(RejectReason::Forbidden, problem));
     }
     if app.is_draining() {
-        return Err(refuse(RejectReason::Draining, ErrorCode::Draining.into()));
+        // They come elsewhere, or here when it is over: not all of them each second until then.
+        let per_second = live.settings.limits.handshakes_per_second;
+        let retry_after_ms = Some(app.pace.turn_away(per_second, clock::now().mono_ms()));
+        let problem = Problem { retry_after_ms, ..ErrorCode::Draining.into() };
+        return Err(refuse(RejectReason::Draining, problem));
     }
     access::pace(app).await.map_err(|problem| refuse(RejectReason::HandshakeRate, problem))?;
     let per_minute = live.settings.limits.handshakes_per_minute;

@@ -67,7 +67,8 @@ pub async fn drain(
     let changed = app.draining.swap(drain, Ordering::Relaxed) != drain;
     let mut within_ms = None;
     if drain && changed {
-        let plan = drain_plan(DRAIN_WITHIN, connections);
+        let per_second = app.live.load().settings.limits.handshakes_per_second;
+        let plan = drain_plan(DRAIN_WITHIN, connections, per_second);
         within_ms = Some(plan.within_ms);
         app.hub.drain(plan);
         app.readers.drain(Some(plan));
