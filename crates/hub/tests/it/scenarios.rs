@@ -372,24 +372,6 @@ fn a_drain_tells_everybody_and_closes_evenly() {
     }
 }
 
-/// Row U1: whoever wants a part only reads on behind what it did not want.
-#[test]
-fn a_drain_tells_whoever_has_a_filter_how_far_it_is_before_it_closes() {
-    for (filter, expected) in [
-        (r#","tags":{"team":"red"}"#, "reconnect | pos run:1 3 | close 1012"),
-        ("", "event run:1 1 | event run:1 2 | event run:1 3 | reconnect | close 1012"),
-    ] {
-        let mut scene = Scene::new(Limits::default());
-        let client = scene.join("ada");
-        scene.say(client, &format!(r#"{{"type":"subscribe","channels":["run:1"]{filter}}}"#));
-        assert_eq!(scene.heard(client), "subscribed run:1 @0");
-        scene.publish("run:1", 3);
-        scene.0.hub.order(0, Order::Drain(Drain { within_ms: 0, retry_min_ms: 100, retry_max_ms: 5_000 }));
-        scene.0.settle();
-        assert_eq!(scene.heard(client), expected, "{filter}");
-    }
-}
-
 #[test]
 fn an_expiring_token_is_announced_and_closes_unless_refreshed() {
     let mut scene = Scene::new(Limits::default());

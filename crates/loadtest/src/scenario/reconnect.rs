@@ -5,7 +5,7 @@
 //! The one that returns yields to the other, so that what is measured is the server.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -15,7 +15,6 @@ use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
 use pulsewire_protocol::client as defaults;
 use serde::Deserialize;
-use std::collections::BTreeMap;
 
 use super::{Bench, Progress, history, percentiles};
 use crate::fleet::{Fleet, Plan};
@@ -131,15 +130,7 @@ fn steady(fleet: &mut Fleet<'_>, wanted: impl Fn() -> bool) -> anyhow::Result<Hi
     let (begun, every) = (Instant::now(), Duration::from_secs(1) / RATE);
     let delivered = fleet.book.delivered;
     let mut sent = 0;
-    let mut slice = begun + Duration::from_millis(250);
-    let mut all = Histogram::new_with_max(60_000_000, 3)?;
     while wanted() {
-        if std::env::var_os("STORM_DEBUG").is_some() && Instant::now() > slice {
-            slice += Duration::from_millis(250);
-            let part = fleet.book.latency.replace(Histogram::new_with_max(60_000_000, 3)?).unwrap();
-            eprintln!("{:?} n={} p50={} p99={} max={}", begun.elapsed(), part.len(), part.value_at_quantile(0.5), part.value_at_quantile(0.99), part.max());
-            all += part;
-        }
         let meant = begun + every * sent;
         if Instant::now() < meant {
             fleet.turn(meant)?;
@@ -150,8 +141,7 @@ fn steady(fleet: &mut Fleet<'_>, wanted: impl Fn() -> bool) -> anyhow::Result<Hi
     }
     let delivered = delivered + u64::from(sent) * readers;
     fleet.until(|book| book.delivered >= delivered)?;
-    all += fleet.book.latency.take().context("the latencies are gone")?;
-    Ok(all)
+    fleet.book.latency.take().context("the latencies are gone")
 }
 
 /// What those who returned say.
@@ -177,7 +167,8 @@ impl Returned {
                 .note(format!("until the last of {clients} is back and has what it missed")),
             Figure::new("reconnect_p50_s", seconds(0.5), "s"),
             Figure::new("reconnect_p99_s", seconds(0.99), "s"),
-            Figure::new("reconnect_rate_max", most as f64, "/s").note("connections let in, in the busiest second"),
+            Figure::new("reconnect_rate_max", most as f64, "/s")
+                .note("connections let in, in the busiest second"),
             Figure::new("reconnect_attempts", self.attempts as f64, "")
                 .note(format!("attempts of all clients; {} failed without a time to come back", self.failed)),
             Figure::new("reconnect_told_p50_s", self.told.value_at_quantile(0.5) as f64 / 1e3, "s")
@@ -368,9 +359,9 @@ impl Crowd {
             let name = name(index * CHANNELS_EACH + channel);
             match client.positions.get(&name) {
                 None => format!("\"{name}\""),
-                Some(Position { epoch, sequence }) => format!(
-                    r#"{{"channel":"{name}","since":{{"epoch":"{epoch}","sequence":{sequence}}}}}"#
-                ),
+                Some(Position { epoch, sequence }) => {
+                    format!(r#"{{"channel":"{name}","since":{{"epoch":"{epoch}","sequence":{sequence}}}}}"#)
+                }
             }
         };
         let channels: Vec<_> = (0..CHANNELS_EACH).map(wanted).collect();

@@ -246,6 +246,35 @@ fn notable_events_are_told_as_they_happen() {
     assert!(told.contains("\"action\"") && told.contains("ops silence: auth 5 minutes"), "{told}");
 }
 
+/// Row U1: whoever wants a part only goes on elsewhere behind what it did not want, and reads nothing again.
+#[test]
+fn whoever_has_a_filter_is_told_how_far_it_is_before_it_is_sent_elsewhere() {
+    let server = Server::start("");
+    let mut client = server.welcomed("bob");
+    let wish = json!({"type": "subscribe", "channels": ["run:1"], "tags": {"team": "red"}});
+    assert_eq!(client.ask(&wish)["type"], "subscribed");
+    for n in 0..3 {
+        server.publish(&json!({"channel": "run:1", "type": "note", "data": {"n": n}}));
+    }
+    assert_eq!(post(&server, "/api/admin/drain", &json!({"drain": true})).status, 200);
+    // Positions are told once a second anyway, so one may come before the notice.
+    let (mut said, mut at) = (Vec::new(), 0);
+    while said.last() != Some(&"close".to_owned()) {
+        let frame = client.next().unwrap();
+        if frame.opcode == 8 {
+            said.push("close".to_owned());
+            continue;
+        }
+        let message: serde_json::Value = serde_json::from_slice(&frame.payload).unwrap();
+        said.push(message["type"].as_str().unwrap().to_owned());
+        at = message["sequence"].as_u64().unwrap_or(at);
+    }
+    assert_eq!(at, 3, "{said:?}");
+    said.sort();
+    said.dedup();
+    assert_eq!(said, ["close", "pos", "reconnect"]);
+}
+
 #[test]
 fn a_drained_node_sends_clients_elsewhere_until_it_takes_them_again() {
     let server = Server::start("");

@@ -138,7 +138,7 @@ fn a_second_signal_ends_at_once() {
     let (token, _) = announced(&folder);
     let page = again.http(
         "GET",
-        "/api/channels/run:1/history?limit=1",
+        "/api/channels/run:1/events?after=199",
         &format!("Authorization: Bearer {token}\r\n"),
         "",
     );
