@@ -4,7 +4,7 @@
 //! the peer has read the close frame. What remains is the session, if the close code lets the client
 //! come back: it waits in its slot, without a listener anywhere, until it is resumed or its time is up.
 
-use pulsewire_bus::Now;
+use pulsewire_bus::{ChannelKind, Now};
 use pulsewire_protocol::{Answer, CloseCode, ErrorAnswer, ErrorCode, Frame, Reconnect, Sequence};
 use pulsewire_telemetry::{
     AuthFailure, Closed as ClosedMetric, ConnectionError, DisconnectReason, Initiator, MemoryPart,
@@ -184,7 +184,9 @@ impl<N: Net> Shard<N> {
         for subscription in 0..session.subscriptions.len() {
             let entry = *self.subscription_mut(index, subscription);
             let feed = &self.feeds[entry.feed as usize];
-            if entry.feeding == Feeding::Live && feed.told < feed.cursor {
+            // A feed without a filter may have been told less than its cursor, too, when its listeners read instead.
+            let skips = feed.channel.kind == ChannelKind::Log && !feed.view.filter.is_empty();
+            if skips && entry.feeding == Feeding::Live && feed.told < feed.cursor {
                 let cursor = Sequence(feed.cursor);
                 self.send_pos(index, entry.feed, cursor);
             }
