@@ -14,11 +14,12 @@ mod wire;
 use std::sync::Arc;
 
 use pulsewire_protocol::{ChannelName, Epoch, Sample, Sequence};
+use pulsewire_telemetry::BrokerItem;
 use serde_json::value::RawValue;
 
 use crate::store::Accepted;
 
-pub use outgoing::{Outgoing, OutgoingOptions, Overflow, Parcel};
+pub use outgoing::{Outgoing, OutgoingOptions, Overflow, Parcel, Taken};
 pub use wire::{ENVELOPE_BYTES_MAX, Envelope, Key, OpenError, PARCEL_BYTES};
 
 /// Carries what happens here to the other nodes. It may lose, repeat and reorder.
@@ -128,6 +129,17 @@ pub enum Item {
 }
 
 impl Item {
+    /// What kind of thing it is, for whoever counts.
+    #[must_use]
+    pub const fn kind(&self) -> BrokerItem {
+        match self {
+            Self::Committed(_) => BrokerItem::Committed,
+            Self::Passed { .. } => BrokerItem::Passed,
+            Self::Samples { .. } => BrokerItem::Samples,
+            Self::Other { .. } => BrokerItem::Other,
+        }
+    }
+
     /// The bytes it takes on its way, roughly.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -30,7 +30,7 @@ mod time;
 pub use bell::Bell;
 pub use broker::{
     Broker, ENVELOPE_BYTES_MAX, Envelope, Hint, Item, Key, OpenError, Outgoing, OutgoingOptions, Overflow,
-    PARCEL_BYTES, Parcel, Topic,
+    PARCEL_BYTES, Parcel, Taken, Topic,
 };
 pub use bus::{Audience, Bus, Opened, Options, StoreStatus};
 pub use channel::{Channel, ChannelId, Passed};

@@ -17,7 +17,9 @@ use std::sync::Arc;
 use pulsewire_protocol::{ChannelName, Epoch, Event, Position, Sequence};
 
 pub use memory::MemoryStore;
-pub use postgres::{Ages, PostgresOptions, PostgresStore};
+pub use postgres::{
+    Ages, Hearing, NOTICE_BYTES_MAX, Notice, NoticesLink, PostgresNotices, PostgresOptions, PostgresStore,
+};
 pub use series::{
     Chunk, ChunkQuery, Chunks, MemorySeriesStore, PostgresSeriesOptions, PostgresSeriesStore, SERIES_MAX,
     SeriesStore, SqliteSeriesOptions, SqliteSeriesStore, Tier,

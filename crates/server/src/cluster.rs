@@ -1,11 +1,14 @@
 //! Several nodes: what goes between them is carried here.
 //!
 //! The bus decides what is said and what is done with what is heard ([`pulsewire_bus::Broker`]); here are the
-//! connection to the broker ([`redis`]), the table of the nodes ([`nodes`]) and questions to other nodes
-//! ([`questions`]). Nothing waits for the broker: what it loses of a log is found in the store, and while it is
+//! connection to the broker ([`link`]: [`redis`] or [`postgres`]), the table of the nodes ([`nodes`]) and questions to
+//! other nodes ([`questions`]). Nothing waits for the broker: what it loses of a log is found in the store, and while it is
 //! away nodes ask the store more often.
 
+mod ears;
+mod link;
 pub mod nodes;
+mod postgres;
 mod presence;
 pub mod questions;
 mod redis;
@@ -19,12 +22,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use pulsewire_bus::{
-    Accepted, Broker, Envelope, Hint, Item, Key, Outgoing, OutgoingOptions, Overflow, Parcel, Topic,
+    Accepted, Broker, Bus, Envelope, Hint, Item, Key, OpenError, Outgoing, OutgoingOptions, Overflow, Topic,
 };
 use pulsewire_edge::clock;
 use pulsewire_protocol::{ChannelName, Sample};
-use pulsewire_sources::redis::Backoff;
-use pulsewire_telemetry::limited;
+use pulsewire_telemetry::{BrokerDrop, Direction, Telemetry, limited};
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -32,32 +34,21 @@ use crate::app::App;
 use crate::random;
 use crate::settings::{BrokerKind, Secret, Settings};
 
+use link::Carrier;
 use nodes::{Beat, Nodes};
 use questions::Questions;
 
 /// Between two beats of a node.
 const BEAT: Duration = Duration::from_secs(1);
-/// A broker that has not brought a node's own beat back for so long is taken for lost.
-const DEAF_AFTER: Duration = Duration::from_secs(6);
 /// How long goodbye may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Changes of what is heard that may wait.
 const WISHES_MAX: usize = 65_536;
-/// Messages that may wait to be read.
-const HEARD_MAX: usize = 16_384;
 
 /// A change of what this node hears.
 enum Wish {
     Listen(Vec<ChannelName>),
     Unlisten(Vec<ChannelName>),
-}
-
-/// What comes from a broker.
-enum Incoming {
-    /// An envelope.
-    Message(bytes::Bytes),
-    /// The connection is gone.
-    Ended,
 }
 
 /// What the nodes have in common, and this node's part in it.
@@ -68,15 +59,22 @@ pub struct Cluster {
     pub questions: Questions,
     outgoing: Outgoing,
     key: Key,
+    telemetry: Arc<Telemetry>,
+    /// Bytes that may wait to be read.
+    heard_bytes_max: usize,
     /// Rung when something waits to be sent.
     bell: Notify,
     /// Whether something is being sent.
     speaking: AtomicBool,
+    /// Rung when the others are to hear at once that this node is there.
+    beat_now: Notify,
+    /// Whether no other node is known: then nobody has to be told anything.
+    alone: AtomicBool,
     wishes: mpsc::Sender<Wish>,
     /// Until the server runs.
     waiting: Mutex<Option<mpsc::Receiver<Wish>>>,
     status: Status,
-    carrier: redis::Address,
+    carrier: Carrier,
 }
 
 /// How the broker does.
@@ -93,6 +91,8 @@ struct Status {
 /// How the broker does, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerStatus {
+    /// What it is: `redis` or `postgres`.
+    pub broker: &'static str,
     /// Whether it is reached.
     pub connected: bool,
     /// Since when, Unix milliseconds.
@@ -110,43 +110,66 @@ pub struct BrokerStatus {
 /// # Errors
 ///
 /// If it cannot be used, with what to do.
-pub fn of(settings: &Settings, node: &str) -> anyhow::Result<Option<Arc<Cluster>>> {
+pub fn of(
+    settings: &Settings,
+    node: &str,
+    telemetry: &Arc<Telemetry>,
+) -> anyhow::Result<Option<Arc<Cluster>>> {
     let wanted = &settings.cluster;
-    let shared = crate::store::is_shared(settings)?;
-    let url = wanted.url.as_ref().or(settings.redis.url.as_ref());
-    let url = match wanted.broker {
-        BrokerKind::None => return Ok(None),
-        BrokerKind::Auto if !shared => return Ok(None),
-        _ if !shared => {
-            anyhow::bail!(
-                "cluster.broker: nodes need a store that they share: set store.url to a PostgreSQL database"
-            );
-        }
-        BrokerKind::Postgres => anyhow::bail!("cluster.broker: `postgres` is not built in"),
-        BrokerKind::Auto | BrokerKind::Redis => url,
-    };
-    let Some(url) = url else {
+    if wanted.broker == BrokerKind::None {
+        return Ok(None);
+    }
+    let by_itself = wanted.broker == BrokerKind::Auto;
+    let Some(database) = crate::store::database(settings)? else {
         anyhow::ensure!(
-            wanted.broker == BrokerKind::Auto,
-            "cluster.broker is `redis`, but neither cluster.url nor redis.url is set"
+            by_itself,
+            "cluster.broker: nodes need a store that they share: set store.url to a PostgreSQL database"
         );
         return Ok(None);
     };
     let Some(key) = key(settings) else {
-        anyhow::bail!(
+        anyhow::ensure!(
+            by_itself,
             "cluster.key is not set, and there is no auth.secret to derive it from: set the same 32 bytes or more on all nodes, or cluster.broker = \"none\""
         );
+        tracing::warn!(
+            "this node speaks to no other: cluster.key is not set, and there is no auth.secret to derive it from; \
+             set the same 32 bytes or more on all nodes, or cluster.broker = \"none\" if there is only this one"
+        );
+        return Ok(None);
     };
-    let carrier = redis::Address::parse(url.expose(), &wanted.prefix, node)?;
-    let options = OutgoingOptions { bytes_max: wanted.queue_bytes_max };
+    let url = wanted.url.as_ref().or(settings.redis.url.as_ref());
+    let carrier = match (wanted.broker, url) {
+        (BrokerKind::Auto | BrokerKind::Redis, Some(url)) => {
+            Carrier::Redis(redis::Address::parse(url.expose(), &wanted.prefix, node)?)
+        }
+        (BrokerKind::Redis, None) => {
+            anyhow::bail!("cluster.broker is `redis`, but neither cluster.url nor redis.url is set")
+        }
+        _ => Carrier::Postgres(postgres::Address::parse(database, &wanted.prefix, node)?),
+    };
+    let options = OutgoingOptions { bytes_max: wanted.queue_bytes_max, ..OutgoingOptions::default() };
+    let options = match &carrier {
+        Carrier::Redis(_) => options,
+        Carrier::Postgres(_) => OutgoingOptions {
+            parcel_bytes: postgres::ENVELOPE_BYTES_MAX,
+            envelope_bytes_max: postgres::ENVELOPE_BYTES_MAX,
+            has_topics: false,
+            ..options
+        },
+    };
     let (wishes, waiting) = mpsc::channel(WISHES_MAX);
     Ok(Some(Arc::new(Cluster {
         nodes: Mutex::new(Nodes::new(node, wanted.silent_after)),
         questions: Questions::default(),
         outgoing: Outgoing::new(node, key.clone(), options),
         key,
+        telemetry: telemetry.clone(),
+        heard_bytes_max: wanted.queue_bytes_max,
         bell: Notify::new(),
         speaking: AtomicBool::new(false),
+        beat_now: Notify::new(),
+        alone: AtomicBool::new(true),
         wishes,
         waiting: Mutex::new(Some(waiting)),
         status: Status::default(),
@@ -186,20 +209,30 @@ fn key(settings: &Settings) -> Option<Key> {
 
 impl Broker for Cluster {
     fn announce(&self, hint: &Hint) {
-        self.send(Topic::Channel(hint.channel.clone()), Item::Committed(hint.clone()));
+        if self.has_hearers() {
+            self.send(Topic::Channel(hint.channel.clone()), Item::Committed(hint.clone()));
+        }
     }
 
     fn pass(&self, channel: &ChannelName, events: &[Arc<Accepted>]) {
-        let item = Item::Passed { channel: channel.clone(), events: events.to_vec() };
-        self.send(Topic::Channel(channel.clone()), item);
+        if self.has_hearers() {
+            let item = Item::Passed { channel: channel.clone(), events: events.to_vec() };
+            self.send(Topic::Channel(channel.clone()), item);
+        }
     }
 
     fn samples(&self, channel: &ChannelName, samples: &[Sample]) {
-        let item = Item::Samples { channel: channel.clone(), samples: samples.to_vec(), recalled: false };
-        self.send(Topic::Channel(channel.clone()), item);
+        if self.has_hearers() {
+            let item = Item::Samples { channel: channel.clone(), samples: samples.to_vec(), recalled: false };
+            self.send(Topic::Channel(channel.clone()), item);
+        }
     }
 
     fn has_topics(&self) -> bool {
+        self.carrier.has_topics()
+    }
+
+    fn can_be_lost(&self) -> bool {
         true
     }
 
@@ -213,17 +246,28 @@ impl Broker for Cluster {
 }
 
 impl Cluster {
+    /// Whether anybody else may be there. A node that comes says so at once, and asks where channels stand.
+    fn has_hearers(&self) -> bool {
+        !self.alone.load(Ordering::Relaxed)
+    }
+
     /// Says something to other nodes. Does not wait; what finds no place is dropped and counted.
     pub fn send(&self, topic: Topic, item: Item) {
         // What is said while nobody can be reached is known to be lost: those who missed it ask the store.
         if !self.is_connected() {
+            self.telemetry.shared().broker_dropped(BrokerDrop::NotConnected, 1);
             return;
         }
-        if self.outgoing.push(topic, item) == Overflow::Dropped {
-            limited!(
-                warn,
-                "the queue to the broker is full (cluster.queue_bytes_max); messages to other nodes are dropped"
-            );
+        match self.outgoing.push(topic, item) {
+            Overflow::None => {}
+            Overflow::Shortened => self.telemetry.shared().broker_shortened(),
+            Overflow::Dropped => {
+                self.telemetry.shared().broker_dropped(BrokerDrop::QueueFull, 1);
+                limited!(
+                    warn,
+                    "the queue to the broker is full (cluster.queue_bytes_max); messages to other nodes are dropped"
+                );
+            }
         }
         self.bell.notify_one();
     }
@@ -247,6 +291,7 @@ impl Cluster {
     pub fn status(&self) -> BrokerStatus {
         let Status { connected, since_ms, lag_us, error } = &self.status;
         BrokerStatus {
+            broker: self.carrier.name(),
             connected: connected.load(Ordering::Relaxed),
             since_ms: since_ms.load(Ordering::Relaxed),
             lag_us: lag_us.load(Ordering::Relaxed),
@@ -258,6 +303,7 @@ impl Cluster {
     fn wish(&self, wish: Wish) {
         // The bus looks again for what somebody listens to and does not hear.
         if self.wishes.try_send(wish).is_err() {
+            self.telemetry.shared().broker_dropped(BrokerDrop::Busy, 1);
             limited!(warn, "too many changes of what this node hears wait; they are made later");
         }
     }
@@ -285,6 +331,27 @@ impl Cluster {
         let _ = tokio::time::timeout(FAREWELL, said).await;
     }
 
+    /// A message of this node came back.
+    fn lags(&self, app: &App, lag_ns: u64) {
+        self.status.lag_us.store(lag_ns / 1_000, Ordering::Relaxed);
+        app.telemetry.shared().broker_lag(lag_ns);
+    }
+
+    /// What metrics say of the broker and the other nodes now.
+    #[must_use]
+    pub fn survey(&self, bus: &Bus) -> pulsewire_telemetry::Broker {
+        let (wanted, heard) = bus.topics();
+        let nodes = self.nodes.lock();
+        let (present, missing) = nodes.count();
+        pulsewire_telemetry::Broker {
+            connected: self.is_connected(),
+            queued_bytes: self.outgoing.bytes() as u64,
+            topics: [wanted as u64, heard as u64],
+            nodes: [present as u64, missing as u64],
+            clock_skew_ms: nodes.skew_ms(),
+        }
+    }
+
     /// Begins to speak with the other nodes.
     ///
     /// # Errors
@@ -294,22 +361,27 @@ impl Cluster {
         let wishes = self.waiting.lock().take().context("the cluster was started already")?;
         let chance = random::source().context("the system gives no randomness")?;
         self.status.since_ms.store(clock::now().wall_ms, Ordering::Relaxed);
-        tokio::spawn(run(self.clone(), app.clone(), wishes, chance, stopped.clone()));
         presence::start(app, self, stopped.clone());
+        tokio::spawn(link::run(self.clone(), app.clone(), wishes, chance, stopped.clone()));
         tokio::spawn(beats(self.clone(), app.clone(), stopped));
         Ok(())
     }
 
     /// Takes what came from the broker.
     fn take(self: &Arc<Self>, app: &Arc<App>, bytes: &[u8]) {
+        let shared = self.telemetry.shared();
+        shared.broker_bytes(Direction::Received, bytes.len() as u64);
         let envelope = match Envelope::open(bytes, &self.key) {
             Ok(envelope) => envelope,
             Err(error) => {
+                let why = if error == OpenError::Version { BrokerDrop::Unread } else { BrokerDrop::Refused };
+                shared.broker_dropped(why, 1);
                 limited!(warn, %error, "a message of the broker was refused");
                 return;
             }
         };
         if envelope.unread > 0 {
+            shared.broker_dropped(BrokerDrop::Unread, envelope.unread as u64);
             limited!(
                 warn,
                 items = envelope.unread,
@@ -319,6 +391,9 @@ impl Cluster {
         }
         let own = *envelope.from == *app.node;
         for item in envelope.items {
+            if !own {
+                shared.broker_items(Direction::Received, item.kind(), 1);
+            }
             match item {
                 Item::Other { kind, body } => self.take_other(app, &envelope.from, &kind, body),
                 _ if own => {}
@@ -336,11 +411,10 @@ impl Cluster {
         match kind {
             "beat" => {
                 if let Ok(beat) = serde_json::from_str::<Beat>(body.get()) {
-                    if own {
-                        let took_ns = clock::now().since_ns(beat.sent_ns);
-                        self.status.lag_us.store(took_ns / 1_000, Ordering::Relaxed);
-                    }
                     self.nodes.lock().hear(from, beat, clock::now());
+                    if !own {
+                        self.alone.store(false, Ordering::Relaxed);
+                    }
                 }
             }
             "bye" if !own => {
@@ -356,158 +430,31 @@ impl Cluster {
     }
 }
 
-/// Keeps a connection to the broker, whatever happens to it.
-async fn run(
-    cluster: Arc<Cluster>,
-    app: Arc<App>,
-    mut wishes: mpsc::Receiver<Wish>,
-    mut chance: Box<dyn FnMut() -> u64 + Send>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let mut backoff = Backoff::default();
-    let mut lost = false;
-    loop {
-        let mut since = None;
-        let error = tokio::select! {
-            error = connected(&cluster, &app, &mut wishes, &mut since, lost) => error,
-            _ = stopped.changed() => return,
-        };
-        let held = since.map_or(Duration::ZERO, |since: tokio::time::Instant| since.elapsed());
-        let pause = backoff.pause(held, chance());
-        if !lost || since.is_some() {
-            let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            limited!(
-                error,
-                error = format!("{error:#}"),
-                pause_ms,
-                "the broker is not reached; nodes ask the store until it is"
-            );
-        }
-        lost = true;
-        cluster.becomes(&app, Some(format!("{error:#}")));
-        // What was to be said meanwhile is not: whoever missed it finds out by itself.
-        let _ = cluster.outgoing.take(0);
-        while wishes.try_recv().is_ok() {}
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            _ = stopped.changed() => return,
-        }
-    }
-}
-
-/// One connection, until it is lost.
-async fn connected(
-    cluster: &Arc<Cluster>,
-    app: &Arc<App>,
-    wishes: &mut mpsc::Receiver<Wish>,
-    since: &mut Option<tokio::time::Instant>,
-    again: bool,
-) -> anyhow::Error {
-    let (sender, mut incoming) = mpsc::channel(HEARD_MAX);
-    let lagging = Arc::new(AtomicBool::new(false));
-    let link = match cluster.carrier.connect(sender, lagging.clone()).await {
-        Ok(link) => link,
-        Err(error) => return error,
-    };
-    *since = Some(tokio::time::Instant::now());
-    // Said from now on, so that nothing is said into the void between this and the topics.
-    cluster.becomes(app, None);
-    let names = app.bus.broker_reached();
-    tracing::info!(topics = names.len(), again, "the broker is reached");
-    let beat_heard = Notify::new();
-    let hear = async {
-        while let Some(incoming) = incoming.recv().await {
-            match incoming {
-                Incoming::Message(bytes) => cluster.take(app, &bytes),
-                Incoming::Ended => break,
-            }
-            beat_heard.notify_one();
-            if lagging.swap(false, Ordering::Relaxed) {
-                limited!(
-                    warn,
-                    "messages of other nodes came faster than they were read; what was missed is read from the store"
-                );
-                app.bus.check_heads();
-            }
-        }
-        anyhow::anyhow!("the connection ended")
-    };
-    let speak = async {
-        loop {
-            cluster.bell.notified().await;
-            cluster.speaking.store(true, Ordering::Relaxed);
-            let (parcels, dropped) = cluster.outgoing.take(clock::now().wall_ms);
-            if dropped > 0 {
-                limited!(warn, dropped, "messages to other nodes were too large");
-            }
-            if let Err(error) = link.publish(&parcels).await {
-                return error.context("publishing");
-            }
-            cluster.speaking.store(false, Ordering::Relaxed);
-        }
-    };
-    let tend = async {
-        let mut link = link.clone();
-        for names in names.chunks(1_000) {
-            if let Err(error) = link.subscribe(names).await {
-                return error.context("subscribing");
-            }
-            app.bus.heard(names, clock::now());
-            samples::recall(app, cluster, names);
-        }
-        while let Some(wish) = wishes.recv().await {
-            // What has queued meanwhile is one command.
-            let (mut listen, mut unlisten) = (Vec::new(), Vec::new());
-            let mut sort = |wish| match wish {
-                Wish::Listen(mut names) => listen.append(&mut names),
-                Wish::Unlisten(mut names) => unlisten.append(&mut names),
-            };
-            sort(wish);
-            while let Ok(wish) = wishes.try_recv() {
-                sort(wish);
-            }
-            unlisten.retain(|name| !listen.contains(name));
-            let done = async {
-                link.unsubscribe(&unlisten).await?;
-                link.subscribe(&listen).await
-            };
-            if let Err(error) = done.await {
-                return error.context("subscribing");
-            }
-            app.bus.heard(&listen, clock::now());
-            samples::recall(app, cluster, &listen);
-        }
-        anyhow::anyhow!("the server ends")
-    };
-    let watch = async {
-        // Its own beat comes back each second, so silence means that nothing comes.
-        while tokio::time::timeout(DEAF_AFTER, beat_heard.notified()).await.is_ok() {}
-        anyhow::anyhow!("nothing came back for {} s", DEAF_AFTER.as_secs())
-    };
-    tokio::select! {
-        error = hear => error,
-        error = speak => error,
-        error = tend => error,
-        error = watch => error,
-    }
-}
-
-/// Tells the others once a second that this node is there.
+/// Tells the others once a second that this node is there, and at once when it can.
 async fn beats(cluster: Arc<Cluster>, app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let mut every = tokio::time::interval(BEAT);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut told: Option<tokio::time::Instant> = None;
     loop {
-        tokio::select! {
-            _ = every.tick() => {}
+        let at_once = tokio::select! {
+            _ = every.tick() => false,
+            () = cluster.beat_now.notified() => true,
             _ = stopped.changed() => break,
+        };
+        let alone = {
+            let mut nodes = cluster.nodes.lock();
+            nodes.look(clock::now(), cluster.is_connected());
+            nodes.count() == (0, 0)
+        };
+        cluster.alone.store(alone, Ordering::Relaxed);
+        // An eighth earlier, so that a tick that comes a little early is not left out.
+        let pause = cluster.carrier.beat_alone() * 7 / 8;
+        let soon = alone && !at_once && told.is_some_and(|told| told.elapsed() < pause);
+        if !cluster.is_connected() || soon {
+            continue;
         }
         let beat = nodes::own(&app).await;
-        cluster.nodes.lock().look(clock::now(), cluster.is_connected());
+        told = Some(tokio::time::Instant::now());
         cluster.tell(Topic::All, "beat", &beat);
     }
-}
-
-/// Parcels by what a broker calls their topics.
-fn texts(parcels: &[Parcel]) -> impl Iterator<Item = (&Topic, &str)> {
-    parcels.iter().map(|parcel| (&parcel.topic, parcel.text.as_str()))
 }

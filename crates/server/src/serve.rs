@@ -111,7 +111,7 @@ pub async fn start_with(
         node: format!("{:012x}", random() >> 16),
     };
     let node: Arc<str> = options.node.as_str().into();
-    let cluster = crate::cluster::of(&settings, &node)?;
+    let cluster = crate::cluster::of(&settings, &node, &telemetry)?;
     let prepared = Prepared::new(options, admission.clone()).context("preparing the shards")?;
     let hub = prepared.hub.clone();
     let mut epoch = || store::new_epoch(&mut random);

@@ -54,13 +54,16 @@ impl<'s> Place<'s> {
     }
 }
 
-/// Whether other nodes can share the store that the settings name.
+/// The address of the database that the settings name as the store; `None` if it is one that nodes cannot share.
 ///
 /// # Errors
 ///
-/// If they name none.
-pub fn is_shared(settings: &Settings) -> anyhow::Result<bool> {
-    Ok(matches!(Place::of(settings)?, Place::Database(_)))
+/// If they name no store.
+pub fn database(settings: &Settings) -> anyhow::Result<Option<&str>> {
+    Ok(match Place::of(settings)? {
+        Place::Database(url) => Some(url),
+        Place::Memory | Place::File(_) => None,
+    })
 }
 
 /// Opens the store that `store.url` names; `None` for memory.

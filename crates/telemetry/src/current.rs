@@ -5,12 +5,28 @@
 //! adds what only it knows (limits, draining).
 
 use crate::labels::{
-    Alert, CanaryVerdict, Codec, MemoryClass, SelfCheck, Severity, Transport, UpstreamState, UpstreamTrack,
+    Alert, CanaryVerdict, Codec, MemoryClass, NodeState, SelfCheck, Severity, TopicState, Transport,
+    UpstreamState, UpstreamTrack,
 };
 use crate::layout::{DURATION_MS, QUEUE_BYTES, SUBSCRIPTIONS};
 
 /// The most bounds a [`Spread`] can have.
 const BOUNDS_MAX: usize = 16;
+
+/// The broker between nodes, as one of them sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Broker {
+    /// Whether it is reached.
+    pub connected: bool,
+    /// Bytes that wait for it.
+    pub queued_bytes: u64,
+    /// Topics, indexed by [`TopicState`].
+    pub topics: [u64; TopicState::COUNT],
+    /// Other nodes, indexed by [`NodeState`].
+    pub nodes: [u64; NodeState::COUNT],
+    /// By how much the clock of another node differs from this one's at most, milliseconds; the way of a message is in it.
+    pub clock_skew_ms: u64,
+}
 
 /// How a present quantity is spread over the things that have it, in buckets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,6 +185,8 @@ pub struct Current {
     pub redis_stream_lag: Option<u64>,
     /// Entries of Redis streams that the group has not acknowledged; `None` if that is not known.
     pub redis_stream_pending: Option<u64>,
+    /// The broker between nodes; `None` if there is none. The node's, so no shard says anything of it.
+    pub broker: Option<Broker>,
     /// Queries that operators watch.
     pub watches: u64,
     /// New connections that were told to come back later and have not had their turn.
@@ -223,6 +241,7 @@ impl Default for Current {
             redis_streams_connected: None,
             redis_stream_lag: None,
             redis_stream_pending: None,
+            broker: None,
             watches: 0,
             handshakes_waiting: 0,
             draining: false,

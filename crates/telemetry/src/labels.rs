@@ -292,6 +292,30 @@ labels! {
         Overloaded = "overloaded",
     }
 
+    /// What a node says to others through the broker: what was committed, events of channels that keep nothing,
+    /// samples, and everything else.
+    BrokerItem { Committed = "committed", Passed = "passed", Samples = "samples", Other = "other" }
+
+    /// Why something that was to go between nodes did not.
+    BrokerDrop {
+        QueueFull = "queue_full",
+        NotConnected = "not_connected",
+        TooLarge = "too_large",
+        Lagging = "lagging",
+        Refused = "refused",
+        Unread = "unread",
+        Busy = "busy",
+    }
+
+    /// What became of something that nodes say to each other, in one word.
+    BusMessage { Sent = "sent", Received = "received", Dropped = "dropped", Refused = "refused" }
+
+    /// Topics of the broker that a node wants to hear, and those that it hears.
+    TopicState { Wanted = "wanted", Heard = "heard" }
+
+    /// Other nodes: those that are there, and those that have fallen silent.
+    NodeState { Present = "present", Missing = "missing" }
+
     /// What became of roll-ups that were to be kept.
     ChunkOutcome { Kept = "kept", Failed = "failed", LeftOut = "left_out", GivenUp = "given_up" }
 

@@ -6,12 +6,7 @@
 //! buckets, so the two can never disagree.
 
 use crate::labels::{
-    AuthFailure, CLOSE_CODE_NAMES, ChunkOutcome, ConnectionError, Direction, DisconnectReason, DropCause,
-    GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryPart,
-    MessageError, MessageType, PresenceDrop, PresenceEvent, PublishOutcome, PublishSource, RateScope,
-    ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource,
-    SampleRefusal, SampleSource, SlowAction, Status, StoreFailure, TlsResult, UpstreamError, UpstreamMessage,
-    UpstreamTrack, Visibility,
+    AuthFailure, BrokerDrop, BrokerItem, CLOSE_CODE_NAMES, ChunkOutcome, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryPart, MessageError, MessageType, PresenceDrop, PresenceEvent, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource, SlowAction, Status, StoreFailure, TlsResult, UpstreamError, UpstreamMessage, UpstreamTrack, Visibility,
 };
 
 /// Upper bounds of buckets, and where to begin the search for a value's bucket.
@@ -217,6 +212,12 @@ places! { FIXED @ 0;
     REDIS_CLAIMED: 1,
     REDIS_RETRIED: 1,
     REDIS_REFUSED: RedisRefusal::COUNT,
+    BROKER_RECONNECTS: 1,
+    BROKER_MESSAGES: Direction::COUNT * BrokerItem::COUNT,
+    BROKER_BYTES: Direction::COUNT,
+    BROKER_DROPPED: BrokerDrop::COUNT,
+    BROKER_SHORTENED: 1,
+    BROKER_LAG: histogram(&LATENCY_NS),
     CLIENT_REPORTS: Visibility::COUNT,
     CLIENT_QUEUED: histogram(&CLIENT_QUEUE),
     CLIENT_HANDLER: histogram(&LATENCY_NS),

@@ -13,12 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::block::Block;
 use crate::event_types::EventTypeId;
 use crate::labels::{
-    AuthFailure, ChunkOutcome, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
-    HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryPart, MessageError,
-    MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
-    ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal,
-    SampleSource, SlowAction, Status, StoreFailure, TlsResult, UpstreamError, UpstreamMessage, UpstreamTrack,
-    Visibility, close_code_index,
+    AuthFailure, BrokerDrop, BrokerItem, ChunkOutcome, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryPart, MessageError, MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource, SlowAction, Status, StoreFailure, TlsResult, UpstreamError, UpstreamMessage, UpstreamTrack, Visibility, close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 
@@ -527,6 +522,36 @@ impl<W: Writer> Recorder<W> {
     /// Samples are read from Redis, for the first time or again.
     pub fn redis_connected(&self) {
         self.add(at::REDIS_CONNECTS, 1);
+    }
+
+    /// The broker is reached again.
+    pub fn broker_reconnected(&self) {
+        self.add(at::BROKER_RECONNECTS, 1);
+    }
+
+    /// `n` items of a kind went to other nodes, or came from them.
+    pub fn broker_items(&self, direction: Direction, item: BrokerItem, n: u64) {
+        self.add(at::BROKER_MESSAGES + direction as usize * BrokerItem::COUNT + item as usize, n);
+    }
+
+    /// So many bytes went to the broker, or came from it.
+    pub fn broker_bytes(&self, direction: Direction, bytes: u64) {
+        self.add(at::BROKER_BYTES + direction as usize, bytes);
+    }
+
+    /// `n` things that were to go between nodes did not.
+    pub fn broker_dropped(&self, why: BrokerDrop, n: u64) {
+        self.add(at::BROKER_DROPPED + why as usize, n);
+    }
+
+    /// Committed events went to other nodes without their content: whoever listens reads them.
+    pub fn broker_shortened(&self) {
+        self.add(at::BROKER_SHORTENED, 1);
+    }
+
+    /// A message of this node came back from the broker `ns` after it was sent.
+    pub fn broker_lag(&self, ns: u64) {
+        self.observe_ns(at::BROKER_LAG, &at::LATENCY_NS, ns, 1);
     }
 
     /// The slowest shard answered, or the runtime woke, `ns` after it was asked to.

@@ -9,6 +9,7 @@
 
 pub(super) mod failure;
 pub(super) mod link;
+mod notices;
 mod options;
 pub(super) mod pool;
 mod rows;
@@ -28,6 +29,7 @@ use super::{
 };
 use failure::{commit_failed, failed};
 use link::Link;
+pub use notices::{Hearing, NOTICE_BYTES_MAX, Notice, NoticesLink, PostgresNotices};
 pub use options::{Ages, PostgresOptions};
 use pool::Pool;
 use rows::Columns;

@@ -121,6 +121,21 @@ impl Nodes {
         self.seen.iter().map(shown).collect()
     }
 
+    /// How many other nodes are there, and how many are missing.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        let missing = self.seen.values().filter(|seen| seen.missing).count();
+        (self.seen.len() - missing, missing)
+    }
+
+    /// By how much the clock of another node that is there differs from ours at most, milliseconds; the way of its
+    /// message is in it.
+    #[must_use]
+    pub fn skew_ms(&self) -> u64 {
+        let there = self.seen.values().filter(|seen| !seen.missing);
+        there.map(|seen| seen.skew_ms.unsigned_abs()).max().unwrap_or(0)
+    }
+
     /// The names of the other nodes that are there.
     #[must_use]
     pub fn present(&self) -> Vec<Box<str>> {

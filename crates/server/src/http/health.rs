@@ -20,8 +20,12 @@ use super::access::Caller;
 use super::metrics::{self, Surveyed};
 use super::problem::Problem;
 use crate::app::App;
+use crate::cluster::BrokerStatus;
 use crate::stats::Stats;
 use crate::thresholds::compact;
+
+/// A broker that was lost a moment ago may be a connection that was made anew, milliseconds.
+const BROKER_GRACE_MS: i64 = 3_000;
 
 /// How the node is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub struct Verdict {
     above_soft_limit: bool,
     /// A store fails: events of log channels are refused, everything else goes on.
     store_degraded: bool,
+    /// The broker is not reached: other nodes are not heard at once, everything else goes on.
+    broker_lost: bool,
     /// The manager of upstreams does not work: nothing comes from other servers, everything else goes on.
     upstreams_down: bool,
     /// What is critical by the thresholds, by its title.
@@ -56,6 +62,10 @@ impl Verdict {
         Self {
             critical,
             stopping: app.stopping.load(Ordering::Relaxed),
+            broker_lost: app.cluster.as_ref().is_some_and(|cluster| {
+                let broker = cluster.status();
+                !broker.connected && clock::now().wall_ms.saturating_sub(broker.since_ms) >= BROKER_GRACE_MS
+            }),
             upstreams_down: !app.upstreams.is_well(),
             ..Self::new(surveyed)
         }
@@ -82,6 +92,7 @@ impl Verdict {
         } else if self.full
             || self.above_soft_limit
             || self.store_degraded
+            || self.broker_lost
             || self.upstreams_down
             || !self.critical.is_empty()
         {
@@ -119,6 +130,10 @@ impl Verdict {
             (self.full, "all connections the node allows are there; new ones are refused"),
             (self.above_soft_limit, "more connections than limits.connections_soft"),
             (self.store_degraded, "the store fails: events of log channels are refused; the log says why"),
+            (
+                self.broker_lost,
+                "the broker is not reached: events of log channels of other nodes come later, other events, samples and presence stay on their node; the log says why",
+            ),
             (
                 self.upstreams_down,
                 "the upstream manager does not work: nothing comes from other servers; the log says why",
@@ -173,14 +188,16 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
     let verdict = Verdict::of(&app, &app.scrapes.survey(&app).await);
     let store_required = app.live.load().settings.store.required_for_ready;
     let is_ready = verdict.is_ready() && !(verdict.store_degraded && store_required);
-    let status = match (is_ready, verdict.store_degraded) {
+    let status = match (is_ready, verdict.store_degraded || verdict.broker_lost) {
         (false, _) => "not ready",
         (true, true) => "degraded",
         (true, false) => "ready",
     };
     let reasons = if status == "ready" { Vec::new() } else { verdict.reasons() };
     let stores: Vec<Value> = app.bus.stores().iter().map(store).collect();
-    answer(status_if(is_ready), json!({ "status": status, "reasons": reasons, "stores": stores }))
+    let broker = app.cluster.as_ref().map(|cluster| broker(&cluster.status()));
+    let body = json!({ "status": status, "reasons": reasons, "stores": stores, "broker": broker });
+    answer(status_if(is_ready), body)
 }
 
 /// `GET /api/stats`: document 004's counts. Whoever may read the metrics may read these.
@@ -216,6 +233,11 @@ fn store(status: &StoreStatus) -> Value {
         shown["failure"] = failure.name().into();
     }
     shown
+}
+
+/// How the broker between nodes does. Why it is not reached may name hosts: that is in the log.
+fn broker(status: &BrokerStatus) -> Value {
+    json!({ "broker": status.broker, "degraded": !status.connected, "since": iso(status.since_ms), "queued_bytes": status.queued_bytes })
 }
 
 /// A moment in Unix milliseconds as RFC 3339 in UTC, with milliseconds.

@@ -3,13 +3,7 @@
 use super::data::Data;
 use super::{Buckets, Family, Kind, Label, Values};
 use crate::labels::{
-    Alert, AuthFailure, AuthOutcome, CLOSE_CODE_NAMES, CanaryVerdict, ChunkOutcome, Codec, ConnectionError,
-    Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage,
-    Initiator, KeyFetch, Layer, Loop, MemoryClass, MemoryPart, MessageError, PresenceDrop, PresenceEvent,
-    Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RedisRefusal,
-    RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource, SelfCheck,
-    SeriesSet, Severity, SlowAction, Stage, Status, StoreFailure, TlsResult, Transport, UpstreamError,
-    UpstreamMessage, UpstreamState, UpstreamTrack, Visibility,
+    Alert, AuthFailure, AuthOutcome, BrokerDrop, BrokerItem, BusMessage, CLOSE_CODE_NAMES, CanaryVerdict, ChunkOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryClass, MemoryPart, MessageError, NodeState, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, Severity, SlowAction, Stage, Status, StoreFailure, TlsResult, TopicState, Transport, UpstreamError, UpstreamMessage, UpstreamState, UpstreamTrack, Visibility,
 };
 use crate::layout as at;
 use crate::layout::histogram;
@@ -1075,6 +1069,112 @@ pub(crate) const FAMILIES: &[Family] = &[
         &[],
         Data::Option(|v| v.current.redis_connected.map(|connected| f64::from(u8::from(connected)))),
         "Whether what is published in Redis is read now.",
+    ),
+    // --- the broker between nodes ---
+    gauge(
+        "pulsewire_broker_connected",
+        "own",
+        &[],
+        Data::Option(|v| v.current.broker.as_ref().map(|broker| f64::from(u8::from(broker.connected)))),
+        "Whether the broker between nodes is reached; absent without one.",
+    ),
+    gauge(
+        "websocket_bus_connected",
+        "own",
+        &[],
+        Data::Option(|v| v.current.broker.as_ref().map(|broker| f64::from(u8::from(broker.connected)))),
+        "The same as pulsewire_broker_connected, under the name beside websocket_store_degraded.",
+    ),
+    spread(
+        "pulsewire_broker_lag_seconds",
+        "own",
+        &[],
+        seconds(&at::LATENCY_NS.upper),
+        Data::Histograms(at::BROKER_LAG),
+        "How long a message of this node took to the broker and back, about once a second.",
+    ),
+    counter(
+        "pulsewire_broker_reconnects_total",
+        "own",
+        &[],
+        Data::Counters(at::BROKER_RECONNECTS),
+        "Times the broker was reached again after it was lost.",
+    ),
+    counter(
+        "pulsewire_broker_dropped_total",
+        "own",
+        &[label("reason", BrokerDrop::NAMES)],
+        Data::Counters(at::BROKER_DROPPED),
+        "What was to go between nodes and did not: the queue was full, the broker was away, too large, read too slowly, \
+         of another key, of another version, or too many questions. Log channels find it in the store.",
+    ),
+    counter(
+        "pulsewire_broker_shortened_total",
+        "own",
+        &[],
+        Data::Counters(at::BROKER_SHORTENED),
+        "Hints of committed events that went without their content because the queue was full or they were too large: \
+         whoever listens reads the store.",
+    ),
+    counter(
+        "pulsewire_broker_messages_total",
+        "own",
+        &[label("direction", Direction::NAMES), label("kind", BrokerItem::NAMES)],
+        Data::Counters(at::BROKER_MESSAGES),
+        "What nodes said to each other through the broker, by kind; several go in one message of the broker.",
+    ),
+    counter(
+        "websocket_bus_messages_total",
+        "own",
+        &[label("result", BusMessage::NAMES)],
+        Data::Each(|v, at| {
+            let direction = |direction: Direction| {
+                v.sum(at::BROKER_MESSAGES + direction as usize * BrokerItem::COUNT, BrokerItem::COUNT)
+            };
+            let refused = v.sum(at::BROKER_DROPPED + BrokerDrop::Refused as usize, 1);
+            match BusMessage::ALL[at] {
+                BusMessage::Sent => direction(Direction::Sent),
+                BusMessage::Received => direction(Direction::Received),
+                BusMessage::Dropped => v.sum(at::BROKER_DROPPED, BrokerDrop::COUNT) - refused,
+                BusMessage::Refused => refused,
+            }
+        }),
+        "What became of what nodes say to each other: pulsewire_broker_messages_total and pulsewire_broker_dropped_total in one.",
+    ),
+    counter(
+        "pulsewire_broker_bytes_total",
+        "own",
+        &[label("direction", Direction::NAMES)],
+        Data::Counters(at::BROKER_BYTES),
+        "Bytes of sealed envelopes that went to the broker and came from it.",
+    ),
+    gauge(
+        "pulsewire_broker_queue_bytes",
+        "own",
+        &[],
+        Data::Option(|v| v.current.broker.as_ref().map(|broker| broker.queued_bytes as f64)),
+        "Bytes that wait for the broker, roughly; bounded by cluster.queue_bytes_max.",
+    ),
+    gauge(
+        "pulsewire_broker_topics",
+        "own",
+        &[label("state", TopicState::NAMES)],
+        Data::Each(|v, at| v.current.broker.as_ref().map_or(0.0, |broker| broker.topics[at] as f64)),
+        "Channels that somebody here listens to and that are to be heard of through the broker, and those that are.",
+    ),
+    gauge(
+        "pulsewire_cluster_nodes",
+        "own",
+        &[label("state", NodeState::NAMES)],
+        Data::Each(|v, at| v.current.broker.as_ref().map_or(0.0, |broker| broker.nodes[at] as f64)),
+        "Other nodes that are there, and that have fallen silent without saying goodbye in the last ten minutes.",
+    ),
+    gauge(
+        "websocket_clock_skew_seconds",
+        "own",
+        &[],
+        Data::Option(|v| v.current.broker.as_ref().map(|broker| broker.clock_skew_ms as f64 / 1e3)),
+        "By how much the clock of another node differs from this one's at most; the way of a message is in it.",
     ),
     gauge(
         "pulsewire_metric_series",
