@@ -22,6 +22,10 @@ pub enum Mutant {
     IgnoreEpochs,
     /// A hole that later events show is left to the next head check. Only slower: nothing may be lost by it.
     LeaveHolesToHeads,
+    /// A channel is opened before its topic is heard.
+    OpenBeforeHeard,
+    /// Nobody asks where a channel stands when its topic is heard.
+    LeaveHeardAlone,
     /// In the hub: a page that reaches the end it was read with is the last, whatever was passed on meanwhile.
     EndWithThePage,
     /// In the hub: what the store no longer has is stepped over, and nobody is told.

@@ -458,3 +458,45 @@ async fn beats(cluster: Arc<Cluster>, app: Arc<App>, mut stopped: watch::Receive
         cluster.tell(Topic::All, "beat", &beat);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What carries messages between nodes with this store, this Redis and this secret, or why nothing can.
+    fn carrier(broker: BrokerKind, store: &str, redis: Option<&str>, secret: Option<&str>) -> String {
+        let mut settings = Settings::default();
+        settings.cluster.broker = broker;
+        settings.store.url = Some(Secret::new(store));
+        settings.redis.url = redis.map(Secret::new);
+        settings.auth.secret = secret.map(Secret::new);
+        match of(&settings, "a1", &Telemetry::new(Default::default())) {
+            Ok(None) => "nothing".to_owned(),
+            Ok(Some(cluster)) => cluster.carrier.name().to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn nodes_that_share_a_database_speak_through_redis_if_it_is_set_else_through_the_database() {
+        use BrokerKind::{Auto, None as Nothing, Postgres, Redis};
+        let (database, redis, secret) = ("postgres://h/d", Some("redis://h"), Some("s"));
+        assert_eq!(carrier(Auto, database, redis, secret), "redis");
+        assert_eq!(carrier(Auto, database, None, secret), "postgres");
+        assert_eq!(carrier(Postgres, database, redis, secret), "postgres");
+        assert_eq!(carrier(Redis, database, redis, secret), "redis");
+        assert_eq!(carrier(Nothing, database, redis, secret), "nothing");
+        assert_eq!(carrier(Auto, "sqlite", redis, secret), "nothing");
+    }
+
+    #[test]
+    fn a_lone_node_starts_without_a_key_and_one_that_was_told_of_others_says_what_is_missing() {
+        use BrokerKind::{Auto, Postgres, Redis};
+        let check = |said: String, part: &str| assert!(said.contains(part), "{said}");
+        assert_eq!(carrier(Auto, "postgres://h/d", Some("redis://h"), None), "nothing");
+        check(carrier(Redis, "postgres://h/d", Some("redis://h"), None), "cluster.key is not set");
+        check(carrier(Redis, "postgres://h/d", None, Some("s")), "cluster.url nor redis.url");
+        check(carrier(Postgres, "sqlite", None, Some("s")), "store.url");
+        check(carrier(Auto, "postgres://h/d", Some("http://geheim@h"), Some("s")), "cluster.url");
+    }
+}

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use pulsewire_protocol::ChannelName;
 
 use crate::bus::Opening;
-use crate::{Bus, ChannelKind, Now};
+use crate::{Bus, ChannelKind, Mutant, Now};
 
 /// How long an opening waits for its topics, nanoseconds.
 const PATIENCE_NS: u64 = 1_000_000_000;
@@ -82,7 +82,7 @@ impl Bus {
                 missing.push(name.clone());
             }
         }
-        let back = if missing.is_empty() || !connected {
+        let back = if missing.is_empty() || !connected || self.is(Mutant::OpenBeforeHeard) {
             Some(opening)
         } else {
             topics.waiting.push(Waiting { missing, opening, until_ns: now.mono_ns + PATIENCE_NS });
@@ -115,6 +115,9 @@ impl Bus {
         drop(topics);
         for opening in ready {
             self.open_heard(opening, now);
+        }
+        if self.is(Mutant::LeaveHeardAlone) {
+            return;
         }
         // What was committed before it was heard of is found by asking.
         let listened = |name: &&ChannelName| {

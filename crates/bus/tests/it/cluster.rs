@@ -123,6 +123,32 @@ fn without_losses_and_head_checks_listening_first_is_enough() {
 }
 
 #[test]
+fn through_a_broker_with_topics_that_is_lost_and_confirms_late_or_never_everyone_hears_everything() {
+    check(Plan { topics: true, outages: true, ..Plan::default() });
+}
+
+/// Nobody is lost between the reading and the hearing: so without losses it needs no head checks.
+#[test]
+fn hearing_a_topic_before_reading_its_channel_is_enough_without_losses() {
+    let calm =
+        Plan { topics: true, head_checks: false, lossy: false, store_faults: false, ..Plan::default() };
+    check(calm);
+    check(Plan { mutants: &[Mutant::LeaveHeardAlone], ..calm });
+    let plan = Plan { mutants: &[Mutant::OpenBeforeHeard, Mutant::LeaveHeardAlone], ..calm };
+    noticed("a channel is read before its topic is heard, and not asked for then", plan);
+}
+
+/// Without the broker a node misses what is said: once it hears again, it asks.
+#[test]
+fn asking_where_a_channel_stands_when_its_topic_is_heard_makes_up_for_outages() {
+    let without = Plan { head_checks: false, lossy: false, store_faults: false, ..Plan::default() };
+    let outages = Plan { topics: true, outages: true, ..without };
+    check(outages);
+    let plan = Plan { mutants: &[Mutant::LeaveHeardAlone], ..outages };
+    noticed("nobody asks when a topic is heard, no head check", plan);
+}
+
+#[test]
 fn a_store_that_lost_commits_and_kept_its_epoch_is_noticed() {
     // Nobody can know that another event stands where one was heard, unless the store stands behind: so epochs change.
     let plan = Plan { failovers: true, same_epoch: true, ..Plan::default() };

@@ -18,6 +18,7 @@ pub(super) fn board(pack: &Pack) -> Board {
             memory(),
             machine(pack),
             store(),
+            cluster(),
             kernel(),
             security(),
             operators(),
@@ -178,6 +179,48 @@ fn store() -> Row {
             .bands(ANY)
             .query("{{kind}}", "sum by (kind) (rate(websocket_store_errors_total{@}[@])) * 60")
             .query("events unreadable", "sum(rate(pulsewire_store_corrupt_events_total{@}[@])) * 60"),
+        ],
+    )
+}
+
+fn cluster() -> Row {
+    closed(
+        "Between Nodes",
+        vec![
+            states("Broker", "short", "Whether each server reaches the broker between nodes. Lost: Redis, or the way to it; the log says why.")
+                .query("{{instance}}", "max by (instance) (pulsewire_broker_connected{@}) and max by (instance) (websocket_bus_connected{@})")
+                .word("0", "lost", RED)
+                .word("1", "reached", GREEN)
+                .alerts(&["PulsewireBrokerLost"]),
+            lines("Other Nodes", "short", "Nodes that each server hears, and those that fell silent without saying goodbye. Missing: is it there, and does it reach the broker?")
+                .query("{{state}}, {{instance}}", "max by (state, instance) (pulsewire_cluster_nodes{@})")
+                .alerts(&["PulsewireNodeMissing"]),
+            lines("Lag of the Broker", "s", "The way of a message to the broker and back, at 50 and 99 %.")
+                .bands([(0.25, RED)])
+                .percentiles("pulsewire_broker_lag_seconds", &[P50, P99])
+                .alerts(&["PulsewireBrokerLagging"]),
+            lines("Messages between Nodes", "cps", "What nodes say to each other in a second, by kind. Received far above what this node's clients listen to: PostgreSQL as the broker.")
+                .query("{{kind}}, {{direction}}", "sum by (kind, direction) (rate(pulsewire_broker_messages_total{@}[@]))")
+                .query("{{result}}, all kinds", "sum by (result) (rate(websocket_bus_messages_total{@}[@]))"),
+            lines("Bytes between Nodes", "Bps", "Bytes in a second to the broker and from it.")
+                .query("{{direction}}", "sum by (direction) (rate(pulsewire_broker_bytes_total{@}[@]))"),
+            lines(
+                "Lost between Nodes",
+                "cps",
+                "What did not go between nodes, by reason, and hints that went without their events. Log channels read it from \
+                 the store; the rest is lost for other nodes.",
+            )
+            .query("{{reason}}", "sum by (reason) (rate(pulsewire_broker_dropped_total{@}[@]))")
+            .query("without events", "sum(rate(pulsewire_broker_shortened_total{@}[@]))"),
+            lines("Queue to the Broker", "bytes", "Bytes that wait for the broker. It grows: the broker is too slow.")
+                .query("{{instance}}", "max by (instance) (pulsewire_broker_queue_bytes{@})"),
+            lines("Topics", "short", "Channels to be heard of through the broker, and those that are. Apart for long: the broker does not confirm.")
+                .query("{{state}}, {{instance}}", "max by (state, instance) (pulsewire_broker_topics{@})"),
+            lines("Broker Reached Again", "cpm", "Times in a minute that the broker was reached after it was lost. Again and again: it closes slow readers (client-output-buffer-limit pubsub).")
+                .query("{{instance}}", "sum by (instance) (rate(pulsewire_broker_reconnects_total{@}[@])) * 60"),
+            lines("Clocks", "s", "By how much the clock of another node differs at most. Tokens are judged by each node's own.")
+                .bands([(1.0, ORANGE), (5.0, RED)])
+                .query("{{instance}}", "max by (instance) (websocket_clock_skew_seconds{@})"),
         ],
     )
 }

@@ -8,6 +8,7 @@ pub(super) fn file(pack: &Pack) -> File {
     let scrapes =
         [watchdog(pack), target(pack), targets(pack), missing(pack), slow(pack), series(pack), dropped(pack)];
     let mut own = vec![store(pack).into(), redis(pack).into(), shards(pack).into(), judged(pack).into()];
+    own.extend([broker(pack).into(), broker_lag(pack).into(), node_missing(pack).into()]);
     own.extend([selfcheck(pack).into(), draining(pack).into(), reload(pack).into()]);
     own.extend(certificate(pack));
     own.extend(files(pack));
@@ -137,6 +138,48 @@ fn redis(pack: &Pack) -> Alert {
         when: "what is published in Redis, or its streams, has not been read for 2 minutes".to_owned(),
         from: "ours",
         ..alert(pack, "PulsewireRedisDisconnected", Severity::Warning, "redis")
+    }
+}
+
+fn broker(pack: &Pack) -> Alert {
+    Alert {
+        expr: format!("min by ({INSTANCE}) (pulsewire_broker_connected) == 0"),
+        hold: "1m",
+        summary: format!("{SERVER} has lost the broker between nodes"),
+        description: "Events of log channels of other nodes come up to half a second late; other events, samples and presence \
+                      stay on their node."
+            .to_owned(),
+        why: "A server without a broker does not have this metric.",
+        when: "a server has not reached the broker for a minute".to_owned(),
+        from: "ours",
+        ..alert(pack, "PulsewireBrokerLost", Severity::Warning, "broker")
+    }
+}
+
+fn broker_lag(pack: &Pack) -> Alert {
+    Alert {
+        expr: format!(
+            "histogram_quantile(0.9,\n  sum by ({INSTANCE}, le) (rate(pulsewire_broker_lag_seconds_bucket[5m]))) > 0.25"
+        ),
+        hold: "5m",
+        summary: format!("The broker brings what {SERVER} says late"),
+        description: format!("p90 of the way there and back is {VALUE} s (limit 250 ms)."),
+        when: "p90 of the way to the broker and back is over 250 ms in 5 minutes".to_owned(),
+        from: "ours: a tenth of it is usual even through PostgreSQL",
+        ..alert(pack, "PulsewireBrokerLagging", Severity::Warning, "broker_lag")
+    }
+}
+
+fn node_missing(pack: &Pack) -> Alert {
+    Alert {
+        expr: format!("max by ({INSTANCE}) (pulsewire_cluster_nodes{{state=\"missing\"}}) > 0"),
+        hold: "1m",
+        summary: format!("{SERVER} misses another node"),
+        description: format!("{VALUE} nodes have fallen silent without saying goodbye."),
+        why: "A node that is killed is missed for ten minutes, unless it comes back under its old name, which it never does.",
+        when: "a node has been silent for a minute, and did not say goodbye".to_owned(),
+        from: "ours; `cluster.silent_after`",
+        ..alert(pack, "PulsewireNodeMissing", Severity::Warning, "node_missing")
     }
 }
 

@@ -16,52 +16,59 @@ const SECRET: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Process>,
     pub(crate) token: String,
-    folder: Folder,
-    /// Each node's.
-    settings: Vec<String>,
+    pub(crate) folder: Folder,
+    pub(crate) settings: String,
+    /// Added to the environment of nodes that start from now on.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 impl Cluster {
     /// Starts nodes; `more` is added to their settings.
     pub(crate) fn start(database: &str, broker: &str, nodes: usize, more: &str) -> Self {
-        let settings = Self::settings(database, broker, more);
-        Self::start_each(vec![(settings, "127.0.0.1:0".to_owned()); nodes])
+        let mut cluster = Self::prepared(database, &format!("url = \"{broker}\""), more);
+        cluster.add(nodes);
+        cluster
     }
 
-    /// The settings of a node.
-    pub(crate) fn settings(database: &str, broker: &str, more: &str) -> String {
-        format!(
-            "[store]\nurl = \"{database}\"\n[cluster]\nurl = \"{broker}\"\n[collector]\nenabled = false\n\
+    /// A cluster without nodes; `section` is what its settings say in `[cluster]`.
+    pub(crate) fn prepared(database: &str, section: &str, more: &str) -> Self {
+        let settings = format!(
+            "[store]\nurl = \"{database}\"\n[cluster]\n{section}\n[collector]\nenabled = false\n\
              [limits]\nconnections_per_address = 0\nconnections_per_user = 0\nhandshakes_per_minute = 0\n\
              [[namespace]]\nname = \"cursor\"\npattern = \"cursor:*\"\nkind = \"ephemeral\"\n{more}"
-        )
-    }
-
-    /// Starts nodes, each with its settings at its address.
-    pub(crate) fn start_each(nodes: Vec<(String, String)>) -> Self {
+        );
         let folder = Folder::new();
-        let listen =
-            |(settings, address): (String, String)| format!("[server]\nlisten = \"{address}\"\n{settings}");
-        let settings: Vec<String> = nodes.into_iter().map(listen).collect();
-        let mut cluster = Self { nodes: Vec::new(), token: String::new(), folder, settings };
+        let mut cluster =
+            Self { nodes: Vec::new(), token: String::new(), folder, settings, environment: Vec::new() };
         let created = run(cluster.command().args(["token", "create", "--sub", "ann", "--role", "admin"]));
         cluster.token = created.out.trim().to_owned();
-        for node in 0..cluster.settings.len() {
-            let started = cluster.another(node);
-            cluster.nodes.push(started);
-        }
         cluster
+    }
+
+    /// Starts so many nodes.
+    pub(crate) fn add(&mut self, nodes: usize) {
+        for _ in 0..nodes {
+            let node = self.another();
+            self.nodes.push(node);
+        }
     }
 
     fn command(&self) -> std::process::Command {
         let mut command = pulsewire();
         command.env("JWT_SECRET_KEY", SECRET).current_dir(self.folder.path());
+        command.envs(self.environment.iter().cloned());
         command
     }
 
-    /// One more node with the settings of one that there is, or was.
-    pub(crate) fn another(&self, node: usize) -> Process {
-        let file = self.folder.write(&format!("node{node}.toml"), &self.settings[node]);
+    /// One more node, or one in another's place.
+    pub(crate) fn another(&self) -> Process {
+        let file = self.folder.write("pulsewire.toml", &self.settings);
+        Process::serve(self.command(), &["-c", file.to_str().unwrap()])
+    }
+
+    /// A node with settings of its own, its address among them.
+    pub(crate) fn with_settings(&self, name: &str, settings: &str) -> Process {
+        let file = self.folder.write(&format!("{name}.toml"), settings);
         Process::serve_as_told(self.command(), &["-c", file.to_str().unwrap()])
     }
 

@@ -44,6 +44,8 @@ struct World {
     to_redis: Vec<Proxy>,
     balancer: Balancer,
     schema: String,
+    /// Each node's.
+    settings: Vec<String>,
 }
 
 struct Balancer {
@@ -114,17 +116,30 @@ impl World {
             url.replace(&format!(":{from}"), &format!(":{}", proxy.address.port()))
         };
         let addresses: Vec<String> = (0..NODES).map(|_| format!("127.0.0.1:{}", free_port())).collect();
-        let settings = |node: usize| {
-            let database = through(&database.url(&schema), database.address().port(), &to_database[node]);
-            let broker = through(&redis.url(), redis.port, &to_redis[node]);
-            (Cluster::settings(&database, &broker, MORE), addresses[node].clone())
-        };
-        let cluster = Cluster::start_each((0..NODES).map(settings).collect());
+        let settings: Vec<String> = (0..NODES)
+            .map(|node| {
+                let database = through(&database.url(&schema), database.address().port(), &to_database[node]);
+                let broker = through(&redis.url(), redis.port, &to_redis[node]);
+                let section = format!("url = \"{broker}\"");
+                let settings = Cluster::prepared(&database, &section, MORE).settings;
+                format!("[server]\nlisten = \"{}\"\n{settings}", addresses[node])
+            })
+            .collect();
+        let mut cluster = Cluster::prepared(&database.url(&schema), "", MORE);
+        for (node, settings) in settings.iter().enumerate() {
+            let node = cluster.with_settings(&node.to_string(), settings);
+            cluster.nodes.push(node);
+        }
         cluster.assemble();
         let standby = database.standby();
         let balancer = Balancer::start(&addresses);
         let databases = [database, standby];
-        Some(Self { cluster, databases, redis, to_database, to_redis, balancer, schema })
+        Some(Self { cluster, databases, redis, to_database, to_redis, balancer, schema, settings })
+    }
+
+    /// Starts a node in another's place.
+    fn replace(&mut self, node: usize) {
+        self.cluster.nodes[node] = self.cluster.with_settings(&node.to_string(), &self.settings[node]);
     }
 
     fn place(&self) -> Place {
@@ -202,7 +217,7 @@ impl World {
                 self.cluster.nodes[node].signal("KILL");
                 self.cluster.nodes[node].wait();
                 history.goes_on(EVENTS);
-                self.cluster.nodes[node] = self.cluster.another(node);
+                self.replace(node);
             }
             Trouble::Pause => {
                 self.cluster.nodes[node].signal("STOP");
@@ -247,7 +262,7 @@ impl World {
                     let (status, _, log) = self.cluster.nodes[node].wait();
                     assert!(status.success(), "{log}");
                     history.goes_on(EVENTS / 3);
-                    self.cluster.nodes[node] = self.cluster.another(node);
+                    self.replace(node);
                     self.is_well(node);
                 }
             }

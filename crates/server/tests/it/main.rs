@@ -8,6 +8,7 @@ mod attached;
 mod auth;
 mod backup;
 mod bench;
+mod broker;
 mod channels;
 mod child;
 mod cli;

@@ -1,6 +1,6 @@
 //! Nodes, the network between them, publishers that try again and subscribers that check what they hear.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -41,6 +41,10 @@ pub(super) struct Plan {
     pub(super) head_checks: bool,
     /// Whether the store fails now and then.
     pub(super) store_faults: bool,
+    /// A node hears of a channel only once it asked to, and that is confirmed late, or never in a network that loses.
+    pub(super) topics: bool,
+    /// The broker is lost to a node and reached again now and then.
+    pub(super) outages: bool,
 }
 
 impl Default for Plan {
@@ -55,6 +59,8 @@ impl Default for Plan {
             lossy: true,
             head_checks: true,
             store_faults: true,
+            topics: false,
+            outages: false,
         }
     }
 }
@@ -71,11 +77,16 @@ pub(super) struct Totals {
     hints_lost: u64,
     unknown: u64,
     duplicates: u64,
+    outages: u64,
+    topics_heard: u64,
 }
 
 impl Totals {
     pub(super) fn add(&mut self, other: &Self) {
-        let Self { events, gaps, resets, lags, crashes, failovers, hints_lost, unknown, duplicates } = other;
+        self.outages += other.outages;
+        self.topics_heard += other.topics_heard;
+        let Self { events, gaps, resets, lags, crashes, failovers, hints_lost, unknown, duplicates, .. } =
+            other;
         self.events += events;
         self.gaps += gaps;
         self.resets += resets;
@@ -88,7 +99,9 @@ impl Totals {
     }
 
     pub(super) fn assert_everything_happened(&self, plan: Plan) {
-        let Self { events, gaps, resets, lags, crashes, failovers, hints_lost, unknown, duplicates } = *self;
+        assert_eq!((self.outages > 0, self.topics_heard > 0), (plan.outages, plan.topics));
+        let Self { events, gaps, resets, lags, crashes, failovers, hints_lost, unknown, duplicates, .. } =
+            *self;
         assert!(events > 0 && gaps > 0 && lags > 0 && crashes > 0);
         assert_eq!(hints_lost > 0, plan.lossy);
         assert_eq!((unknown > 0, duplicates > 0), (plan.store_faults, plan.store_faults));
@@ -120,21 +133,46 @@ impl Audience for Ears {
 /// Hints on their way: to which node, and what.
 type Hints = Arc<Mutex<Vec<(usize, Hint)>>>;
 
+/// Which channels each node hears.
+type Heard = Arc<Mutex<[HashSet<ChannelName>; NODES]>>;
+/// What a node asked of the broker and was not done yet: a channel, and whether it is to be heard.
+type Wishes = Arc<Mutex<VecDeque<(ChannelName, bool)>>>;
+
 struct Network {
     from: usize,
     hints: Hints,
+    topics: bool,
+    heard: Heard,
+    wishes: Wishes,
 }
 
 impl Broker for Network {
     fn announce(&self, hint: &Hint) {
-        let others = (0..NODES).filter(|node| *node != self.from);
+        let heard = self.heard.lock();
+        let hears = |node: &usize| !self.topics || heard[*node].contains(&hint.channel);
+        let others = (0..NODES).filter(|node| *node != self.from).filter(hears);
         self.hints.lock().extend(others.map(|node| (node, hint.clone())));
+    }
+
+    fn has_topics(&self) -> bool {
+        self.topics
+    }
+
+    fn listen(&self, channels: Vec<ChannelName>) {
+        self.wishes.lock().extend(channels.into_iter().map(|channel| (channel, true)));
+    }
+
+    fn unlisten(&self, channels: Vec<ChannelName>) {
+        self.wishes.lock().extend(channels.into_iter().map(|channel| (channel, false)));
     }
 }
 
 struct Node {
     bus: Arc<Bus>,
     ears: Ears,
+    wishes: Wishes,
+    /// Whether it reaches the broker.
+    connected: bool,
     feeds: HashMap<ChannelId, Feed>,
     /// The newest sequence that was told of each channel.
     told: HashMap<ChannelId, u64>,
@@ -183,6 +221,7 @@ pub(super) struct World {
     now: Now,
     store: Arc<SharedStore>,
     hints: Hints,
+    heard: Heard,
     nodes: Vec<Node>,
     clients: Vec<Client>,
     attempts: Vec<Attempt>,
@@ -222,6 +261,7 @@ impl World {
             rng,
             now: Now { mono_ns: 10_000_000_000, wall_ms: 1_700_000_000_000 },
             hints: Hints::default(),
+            heard: Heard::default(),
             nodes: Vec::new(),
             clients: Vec::new(),
             attempts: Vec::new(),
@@ -256,6 +296,15 @@ impl World {
             ..Namespace::new("run", ChannelPattern::parse("run:*").unwrap(), ChannelKind::Log)
         };
         let ears = Ears::default();
+        let wishes = Wishes::default();
+        let network = Network {
+            from: index,
+            hints: self.hints.clone(),
+            topics: self.plan.topics,
+            heard: self.heard.clone(),
+            wishes: wishes.clone(),
+        };
+        self.heard.lock()[index].clear();
         let options = Options {
             namespaces: Namespaces::new(vec![namespace]),
             shards: 1,
@@ -263,7 +312,7 @@ impl World {
             epoch: Epoch::parse("memory").unwrap(),
             incarnation: self.incarnations * 77_777_777,
             store: Some(self.store.clone()),
-            broker: Some(Arc::new(Network { from: index, hints: self.hints.clone() })),
+            broker: Some(Arc::new(network)),
             queue_max: 10_000,
             ring: RingLimits { publications: self.plan.ring, bytes: 1 << 20 },
             series: Default::default(),
@@ -274,7 +323,11 @@ impl World {
         if !self.plan.head_checks {
             bus.mutate(Mutant::NeverAskHeads);
         }
-        Node { bus, ears, feeds: HashMap::new(), told: HashMap::new() }
+        let connected = self.plan.topics && !self.plan.outages;
+        if connected {
+            bus.broker_reached();
+        }
+        Node { bus, ears, wishes, connected, feeds: HashMap::new(), told: HashMap::new() }
     }
 
     /// Runs to the end; returns what happened, or what was wrong.
@@ -310,6 +363,15 @@ impl World {
             }
             if self.rng.chance(60) {
                 self.listen(node);
+            }
+            if self.plan.topics {
+                let changes = if self.nodes[node].connected { 1 } else { 10 };
+                if self.plan.outages && self.rng.chance(changes) {
+                    self.reach(node);
+                }
+                if self.rng.chance(30) {
+                    self.meet_wish(node);
+                }
             }
         }
         self.carry();
@@ -427,6 +489,36 @@ impl World {
                 buses[node].receive(&hint, now);
             }
         }));
+    }
+
+    /// The broker is lost to a node that reaches it, or reached by one that does not.
+    fn reach(&mut self, node: usize) {
+        let Node { bus, wishes, connected, .. } = &mut self.nodes[node];
+        *connected = !*connected;
+        wishes.lock().clear();
+        self.heard.lock()[node].clear();
+        if *connected {
+            let names = bus.broker_reached();
+            wishes.lock().extend(names.into_iter().map(|name| (name, true)));
+        } else {
+            self.totals.outages += 1;
+            bus.broker_lost(self.now);
+        }
+    }
+
+    /// The broker does the oldest thing that a node asked of it, or in a network that loses, does not.
+    fn meet_wish(&mut self, node: usize) {
+        if !self.nodes[node].connected {
+            return;
+        }
+        let Some((name, hears)) = self.nodes[node].wishes.lock().pop_front() else { return };
+        if !hears {
+            self.heard.lock()[node].remove(&name);
+        } else if !self.plan.lossy || !self.rng.chance(20) {
+            self.totals.topics_heard += 1;
+            self.heard.lock()[node].insert(name.clone());
+            self.nodes[node].bus.heard(&[name], self.now);
+        }
     }
 
     fn carry(&mut self) {
@@ -705,6 +797,12 @@ impl World {
                 while bus.perform(self.now) {}
                 while bus.commit(bus.durable_lane().unwrap(), self.now) == Turn::Done {}
                 self.listen(node);
+                if self.plan.topics {
+                    if !self.nodes[node].connected {
+                        self.reach(node);
+                    }
+                    self.meet_wish(node);
+                }
             }
             if self.plan.lossy {
                 self.hints.lock().clear();
