@@ -9,14 +9,14 @@ use std::sync::{Arc, Weak};
 use pulsewire_protocol::{Event, EventType, Sequence};
 use serde_json::value::RawValue;
 
-use crate::{Accepted, Body, Bus, Channel, Now, Publication};
+use crate::{Accepted, Body, Bus, Channel, ChannelKind, Now, Publication};
 
 /// The type under which what is told on them is counted.
 const COUNTED_AS: &str = "sys";
 
 impl Bus {
-    /// The server's own channels that somebody listens to, in the order in which they came to be. The others are
-    /// forgotten.
+    /// The server's own channels that somebody listens to and that keep nothing, in the order in which they came to
+    /// be. Those that nobody listens to are forgotten.
     pub fn system_channels(&self) -> Vec<Arc<Channel>> {
         let mut all: Vec<Arc<Channel>> = self.system.lock().iter().filter_map(Weak::upgrade).collect();
         let known = all.len();
@@ -24,6 +24,8 @@ impl Bus {
         if all.len() < known {
             self.forget_system();
         }
+        // What is kept is no answer to anybody: it is between the nodes.
+        all.retain(|channel| channel.kind != ChannelKind::Log);
         all
     }
 

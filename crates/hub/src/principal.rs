@@ -138,10 +138,14 @@ impl Principal {
     /// Whether the principal may do this with the channel.
     ///
     /// `$sys.*` channels are for those who look on or operate to read, and for nobody to publish to; no grant says
-    /// otherwise. A tap that shows payloads is for operators.
+    /// otherwise. A tap that shows payloads is for operators. What else begins with `$` is between the nodes: nobody
+    /// reads it.
     #[must_use]
     pub fn may(&self, action: Action, channel: &ChannelName) -> bool {
         if channel.is_system() {
+            if !channel.as_str().starts_with("$sys.") {
+                return false;
+            }
             let reads = if shows_payloads(channel) { self.role.operates() } else { self.role.views() };
             return reads && action != Action::Publish;
         }
@@ -193,6 +197,8 @@ mod tests {
     fn system_channels_are_read_by_those_who_look_on_and_written_by_nobody() {
         check_roles(Action::Subscribe, "$sys.connections", [false, false, true, true, true]);
         check_roles(Action::Publish, "$sys.connections", [false; 5]);
+        check_roles(Action::Subscribe, "$cluster.control", [false; 5]);
+        check_roles(Action::Publish, "$cluster.control", [false; 5]);
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub struct App {
     pub attempts: Arc<Attempts>,
     /// Addresses that are shut out.
     pub blocks: crate::blocks::Blocks,
+    /// How all nodes, and later starts, come to know of both.
+    pub shut_out: crate::shut_out::ShutOut,
     /// What was revoked.
     pub revocations: Arc<Revocations>,
     /// Whether the server is going away.

@@ -42,6 +42,18 @@ impl Blocks {
         self.0.lock().remove(&address).is_some()
     }
 
+    /// Until when an address is shut out, Unix milliseconds, as far as that is known; it may have passed.
+    #[must_use]
+    pub fn until(&self, address: IpAddr) -> Option<i64> {
+        self.0.lock().get(&address).copied()
+    }
+
+    /// Every address with the moment until which it is shut out, which may have passed.
+    #[must_use]
+    pub fn all(&self) -> Vec<(IpAddr, i64)> {
+        self.0.lock().iter().map(|(address, until)| (*address, *until)).collect()
+    }
+
     /// Whether an address is shut out now.
     #[must_use]
     pub fn is_blocked(&self, address: IpAddr, now_ms: i64) -> bool {

@@ -209,9 +209,13 @@ fn key(settings: &Settings) -> Option<Key> {
 
 impl Broker for Cluster {
     fn announce(&self, hint: &Hint) {
-        if self.has_hearers() {
-            self.send(Topic::Channel(hint.channel.clone()), Item::Committed(hint.clone()));
+        if !self.has_hearers() {
+            return;
         }
+        // What the server keeps for itself concerns every node, and none has to ask for it.
+        let own = hint.channel.is_system();
+        let topic = if own { Topic::All } else { Topic::Channel(hint.channel.clone()) };
+        self.send(topic, Item::Committed(hint.clone()));
     }
 
     fn pass(&self, channel: &ChannelName, events: &[Arc<Accepted>]) {

@@ -36,6 +36,7 @@ pub mod reload;
 pub mod seats;
 pub mod serve;
 pub mod settings;
+pub mod shut_out;
 pub mod stats;
 pub mod store;
 pub mod stream;

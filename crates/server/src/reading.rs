@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::app::App;
 
-pub use readers::{Audience, Readers, Seat};
+pub use readers::{Attendance, Audience, Readers, Seat};
 
 /// Which events of a channel a reader wants.
 #[derive(Debug, Clone)]

@@ -181,6 +181,7 @@ pub async fn start_with(
         handshakes: crate::auth::Attempts::default(),
         pace: crate::pace::Pace::default(),
         blocks: crate::blocks::Blocks::default(),
+        shut_out: crate::shut_out::ShutOut::default(),
         revocations,
         draining: AtomicBool::new(false),
         collecting: Arc::default(),
@@ -222,6 +223,8 @@ pub async fn start_with(
     if let Some(cluster) = &app.cluster {
         cluster.start(&app, stopped.clone())?;
     }
+    // Before anybody is let in, as far as the store can be read.
+    crate::shut_out::start(&app, stopped.clone()).await;
     app.upstreams.start(&app, stopped.clone());
     tls::watch(&app, stopped.clone());
     crate::memory::start(&app, stopped.clone());
@@ -560,7 +563,8 @@ fn namespaces(settings: &Settings) -> Namespaces {
         anonymous: from.anonymous,
         read_only: from.publish == Publishers::Server,
     };
-    Namespaces::new(settings.namespaces.iter().map(namespace).collect())
+    let own = crate::shut_out::namespace();
+    Namespaces::new(std::iter::once(own).chain(settings.namespaces.iter().map(namespace)).collect())
 }
 
 /// How metric channels are bounded, and where their past is kept.

@@ -6,7 +6,12 @@
 //! buckets, so the two can never disagree.
 
 use crate::labels::{
-    AuthFailure, BrokerDrop, BrokerItem, CLOSE_CODE_NAMES, ChunkOutcome, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryPart, MessageError, MessageType, PresenceDrop, PresenceEvent, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource, SlowAction, Status, StoreFailure, TlsResult, UpstreamError, UpstreamMessage, UpstreamTrack, Visibility,
+    AuthFailure, BrokerDrop, BrokerItem, CLOSE_CODE_NAMES, ChunkOutcome, ConnectionError, Direction,
+    DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch,
+    Layer, Loop, MemoryPart, MessageError, MessageType, PresenceDrop, PresenceEvent, PublishOutcome,
+    PublishSource, RateScope, ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage,
+    ReloadOutcome, RepairSource, SampleRefusal, SampleSource, SlowAction, Status, StoreFailure, TlsResult,
+    UpstreamError, UpstreamMessage, UpstreamTrack, Visibility,
 };
 
 /// Upper bounds of buckets, and where to begin the search for a value's bucket.

@@ -29,7 +29,13 @@ pub use custom::{CustomError, CustomMetrics};
 pub use docs::docs_markdown;
 pub use event_types::{EventTypeId, EventTypes};
 pub use labels::{
-    Alert, AuthFailure, AuthOutcome, BrokerDrop, BrokerItem, BusMessage, CanaryVerdict, ChunkOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryClass, MemoryPart, MessageError, MessageType, NodeState, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, Severity, SlowAction, Stage, Status, StoreFailure, TlsResult, TopicState, Transport, UpstreamError, UpstreamMessage, UpstreamState, UpstreamTrack, Visibility,
+    Alert, AuthFailure, AuthOutcome, BrokerDrop, BrokerItem, BusMessage, CanaryVerdict, ChunkOutcome, Codec,
+    ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome,
+    InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryClass, MemoryPart, MessageError, MessageType,
+    NodeState, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
+    ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal,
+    SampleSource, SelfCheck, SeriesSet, Severity, SlowAction, Stage, Status, StoreFailure, TlsResult,
+    TopicState, Transport, UpstreamError, UpstreamMessage, UpstreamState, UpstreamTrack, Visibility,
 };
 pub use process::Process;
 pub use protobuf::render_protobuf;

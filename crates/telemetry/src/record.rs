@@ -13,7 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::block::Block;
 use crate::event_types::EventTypeId;
 use crate::labels::{
-    AuthFailure, BrokerDrop, BrokerItem, ChunkOutcome, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryPart, MessageError, MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource, SlowAction, Status, StoreFailure, TlsResult, UpstreamError, UpstreamMessage, UpstreamTrack, Visibility, close_code_index,
+    AuthFailure, BrokerDrop, BrokerItem, ChunkOutcome, ConnectionError, Direction, DisconnectReason,
+    DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop,
+    MemoryPart, MessageError, MessageType, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource,
+    RateScope, ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome,
+    RepairSource, SampleRefusal, SampleSource, SlowAction, Status, StoreFailure, TlsResult, UpstreamError,
+    UpstreamMessage, UpstreamTrack, Visibility, close_code_index,
 };
 use crate::layout::{self as at, Bounds};
 

@@ -18,12 +18,22 @@ pub const REVOCATIONS_MAX: usize = 100_000;
 #[error("{} revocations are kept already; change the signing key to end every token", REVOCATIONS_MAX)]
 pub struct Full;
 
-#[derive(Debug, Clone, Copy)]
-struct Entry {
+/// What is refused, and how long; Unix milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
     /// Tokens issued before this time are refused; everything for a token's id.
-    before_ms: i64,
+    pub before_ms: i64,
     /// When the entry can refuse nothing any more.
-    until_ms: i64,
+    pub until_ms: i64,
+}
+
+/// Whose tokens, or which token.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Revoked {
+    /// Those of a user.
+    Subject(Box<str>),
+    /// The one with this id.
+    Token(Box<str>),
 }
 
 /// What was revoked.
@@ -52,6 +62,42 @@ impl Revocations {
     /// [`Full`] when there is no room; nothing is revoked then.
     pub fn revoke_token(&self, token_id: &str, until_ms: i64, now_ms: i64) -> Result<(), Full> {
         insert(&self.tokens, token_id, Entry { before_ms: i64::MAX, until_ms }, now_ms)
+    }
+
+    /// What is refused of somebody now.
+    #[must_use]
+    pub fn entry(&self, revoked: &Revoked) -> Option<Entry> {
+        let (set, name) = self.place(revoked);
+        set.read().get(name).copied()
+    }
+
+    /// Everything that is kept.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Revoked, Entry)> {
+        let subjects = self.subjects.read();
+        let mut all: Vec<_> =
+            subjects.iter().map(|(name, entry)| (Revoked::Subject(name.clone()), *entry)).collect();
+        drop(subjects);
+        all.extend(self.tokens.read().iter().map(|(name, entry)| (Revoked::Token(name.clone()), *entry)));
+        all
+    }
+
+    /// Forgets an entry that can refuse nothing any more. Says whether there is none now.
+    pub fn forget(&self, revoked: &Revoked, now_ms: i64) -> bool {
+        let (set, name) = self.place(revoked);
+        let mut set = set.write();
+        if set.get(name).is_some_and(|entry| entry.until_ms > now_ms) {
+            return false;
+        }
+        set.remove(name);
+        true
+    }
+
+    fn place<'s, 'n>(&'s self, revoked: &'n Revoked) -> (&'s RwLock<HashMap<Box<str>, Entry>>, &'n str) {
+        match revoked {
+            Revoked::Subject(name) => (&self.subjects, name),
+            Revoked::Token(name) => (&self.tokens, name),
+        }
     }
 
     /// Whether a principal's token was revoked. One that does not say when it was issued counts as old.
@@ -114,6 +160,17 @@ mod tests {
         set.revoke_token("t1", 10_000, 0).unwrap();
         assert!(set.is_revoked(&token("ann", Some(1), Some("t1"))));
         assert!(!set.is_revoked(&token("ann", Some(1), Some("t2"))));
+    }
+
+    #[test]
+    fn only_what_can_refuse_nothing_any_more_is_forgotten() {
+        let set = Revocations::default();
+        set.revoke_subject("ann", 5_000, 10_000, 0).unwrap();
+        let ann = Revoked::Subject("ann".into());
+        assert!(!set.forget(&ann, 9_999) && set.entry(&ann).is_some());
+        assert_eq!(set.all(), [(ann.clone(), Entry { before_ms: 5_000, until_ms: 10_000 })]);
+        assert!(set.forget(&ann, 10_000) && set.entry(&ann).is_none());
+        assert!(set.forget(&Revoked::Token("t".into()), 0), "what is not there is not there");
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::app::App;
 /// Questions of others that are being answered at the same time; further ones are not answered.
 const ANSWERING_MAX: usize = 64;
 
+/// How long an operator who asks waits for nodes that do not answer.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Questions that wait for answers.
 #[derive(Default)]
 pub struct Questions {
@@ -134,6 +137,8 @@ async fn reply(app: &Arc<App>, what: &str, body: &RawValue) -> Option<Box<RawVal
     match what {
         "session" => sessions::give_up(app, body).await,
         "row" => serde_json::value::to_raw_value(&crate::watch::nodes::row(app).await).ok(),
+        "shut_out" => crate::shut_out::answer(app, body).await,
+        "close" => crate::shut_out::close_here(app, body).await,
         _ => None,
     }
 }

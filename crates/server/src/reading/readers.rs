@@ -229,6 +229,13 @@ impl Readers {
         (room, moved)
     }
 
+    /// Hears of a channel as a reader does, without a seat: for what in the server itself follows a channel.
+    #[must_use]
+    pub fn attend(self: &Arc<Self>, channel: &Arc<Channel>) -> Attendance {
+        let (room, moved) = self.enter(channel);
+        Attendance { readers: self.clone(), room, moved }
+    }
+
     fn leave(&self, room: &Arc<Room>) {
         room.channel.unlisten(part_of(&room.channel));
         let mut rooms = self.rooms.write();
@@ -423,6 +430,44 @@ impl Drop for Seat {
         self.readers.seats.lock().taken.remove(&self.id);
         self.admission.leave(&self.user);
         self.admission.disconnect(self.address);
+    }
+}
+
+/// The place in a room of what follows a channel inside the server. It ends when it is dropped.
+pub struct Attendance {
+    readers: Arc<Readers>,
+    room: Arc<Room>,
+    moved: watch::Receiver<()>,
+}
+
+impl Attendance {
+    /// Whatever happens after this call ends the next [`Attendance::moved`]. Call it before reading.
+    pub fn look(&mut self) {
+        self.moved.mark_unchanged();
+    }
+
+    /// Waits until something happens in the channel.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn moved(&mut self) {
+        if self.moved.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Moves to the room of the channel that took the name of this one.
+    pub fn follow(&mut self, channel: &Arc<Channel>) {
+        let (room, moved) = self.readers.enter(channel);
+        self.readers.leave(&self.room);
+        (self.room, self.moved) = (room, moved);
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.readers.leave(&self.room);
     }
 }
 

@@ -53,6 +53,12 @@ impl Cluster {
         }
     }
 
+    /// A token of somebody who may do everything and operates nothing.
+    pub(crate) fn token_of(&self, sub: &str) -> String {
+        let created = run(self.command().args(["token", "create", "--sub", sub]));
+        created.out.trim().to_owned()
+    }
+
     fn command(&self) -> std::process::Command {
         let mut command = pulsewire();
         command.env("JWT_SECRET_KEY", SECRET).current_dir(self.folder.path());

@@ -13,6 +13,7 @@ mod channels;
 mod child;
 mod cli;
 mod cluster;
+mod cluster_admin;
 mod cluster_faults;
 mod conformance;
 mod conversation;

@@ -3,7 +3,14 @@
 use super::data::Data;
 use super::{Buckets, Family, Kind, Label, Values};
 use crate::labels::{
-    Alert, AuthFailure, AuthOutcome, BrokerDrop, BrokerItem, BusMessage, CLOSE_CODE_NAMES, CanaryVerdict, ChunkOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryClass, MemoryPart, MessageError, NodeState, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, Severity, SlowAction, Stage, Status, StoreFailure, TlsResult, TopicState, Transport, UpstreamError, UpstreamMessage, UpstreamState, UpstreamTrack, Visibility,
+    Alert, AuthFailure, AuthOutcome, BrokerDrop, BrokerItem, BusMessage, CLOSE_CODE_NAMES, CanaryVerdict,
+    ChunkOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
+    HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryClass, MemoryPart,
+    MessageError, NodeState, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope,
+    ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource,
+    SampleRefusal, SampleSource, SelfCheck, SeriesSet, Severity, SlowAction, Stage, Status, StoreFailure,
+    TlsResult, TopicState, Transport, UpstreamError, UpstreamMessage, UpstreamState, UpstreamTrack,
+    Visibility,
 };
 use crate::layout as at;
 use crate::layout::histogram;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::guard::{Actor, JsonBody};
 use crate::app::App;
 use crate::http::problem::Problem;
+use crate::shut_out::{self, Fact, NoRoom};
 
 /// Document 003's example.
 const MAX_AGE_MS_DEFAULT: u64 = 3_600_000;
@@ -60,9 +61,9 @@ pub async fn disconnect(
     JsonBody(asked): JsonBody<Disconnect>,
 ) -> Result<Json<Value>, Problem> {
     let (target, code) = (asked.target()?, asked.close_code()?);
-    let closed = app.close(&target, code).await?;
+    let (closed, missing) = shut_out::close(&app, &target, code).await?;
     actor.done(&app, "disconnect", &named(&target), &format!("{closed} closed with {code}")).await;
-    Ok(Json(json!({ "closed": closed })))
+    Ok(Json(with_missing(json!({ "closed": closed }), missing)))
 }
 
 impl Disconnect {
@@ -116,7 +117,7 @@ pub struct Revoke {
 /// user's connections are closed with 4506. With `token_id`, the token with this `jti` is refused;
 /// connections that were made with it go on unless `user` is given too, which closes the user's
 /// connections and leaves the user's other tokens valid. `until` (RFC 3339) lets the entry go when
-/// the last such token has ended; without it the entry stays until the server stops.
+/// the last such token has ended; without it the entry stays. All nodes do so, now and after every start.
 pub async fn revoke(
     State(app): State<Arc<App>>,
     actor: Actor,
@@ -125,20 +126,37 @@ pub async fn revoke(
     let now_ms = clock::now().wall_ms;
     let until_ms = asked.until_ms(now_ms)?;
     let given = |text: &Option<String>| text.as_ref().filter(|text| !text.is_empty()).cloned();
-    let revoked = match (given(&asked.token_id), given(&asked.user)) {
-        (Some(token_id), _) => app.revocations.revoke_token(&token_id, until_ms, now_ms),
-        (None, Some(user)) => app.revocations.revoke_subject(&user, now_ms, until_ms, now_ms),
+    let fact = match (given(&asked.token_id), given(&asked.user)) {
+        (Some(token_id), _) => Fact::Token { name: token_id.into(), until_ms },
+        (None, Some(user)) => Fact::User { name: user.into(), before_ms: now_ms, until_ms },
         (None, None) => return Err(Problem::new(ErrorCode::BadRequest, "name a `user` or a `token_id`")),
     };
-    revoked.map_err(|full| Problem::new(ErrorCode::LimitExceeded, full.to_string()))?;
-    let target = match (given(&asked.token_id), given(&asked.user)) {
-        (Some(token_id), _) => Target::Token(token_id.into()),
-        (None, user) => Target::User(user.unwrap_or_default().into()),
-    };
+    app.shut_out_sets().learn(&fact, now_ms).map_err(no_room)?;
     // Written down before connections are closed: the token is revoked, whatever the shards answer.
-    actor.done(&app, "revoke", &named(&target), "").await;
-    let closed = app.close(&target, CloseCode::Revoked).await?;
-    Ok(Json(json!({ "revoked": true, "closed": closed })))
+    actor.done(&app, "revoke", &named(&fact.target()), "").await;
+    let done = shut_out::shut_out(&app, fact).await?;
+    let answer = json!({ "revoked": true, "closed": done.count });
+    Ok(Json(with_missing(with_kept(answer, done.kept), done.missing)))
+}
+
+fn no_room(error: NoRoom) -> Problem {
+    Problem::new(ErrorCode::LimitExceeded, error.to_string())
+}
+
+/// An answer that says so if the store has not taken yet what was decided.
+fn with_kept(mut answer: Value, kept: bool) -> Value {
+    if !kept {
+        answer["kept"] = false.into();
+    }
+    answer
+}
+
+/// An answer of all nodes that names those who have not answered; without a cluster, as it is.
+pub(super) fn with_missing(mut answer: Value, missing: Option<Vec<Box<str>>>) -> Value {
+    if let Some(missing) = missing {
+        answer["missing_nodes"] = json!(missing);
+    }
+    answer
 }
 
 impl Revoke {
@@ -222,14 +240,16 @@ pub async fn block(
     let now_ms = clock::now().wall_ms;
     if for_ms == Some(0) {
         actor.done(&app, "unblock", &format!("address {address}"), "").await;
-        return Ok(Json(json!({ "blocked": false, "unblocked": app.blocks.unblock(address) })));
+        let done = shut_out::let_in(&app, address).await;
+        let answer = json!({ "blocked": false, "unblocked": done.count > 0 });
+        return Ok(Json(with_missing(with_kept(answer, done.kept), done.missing)));
     }
     let until_ms = now_ms + for_ms.map_or(BLOCK_MS_DEFAULT, i64::from);
-    app.blocks
-        .block(address, until_ms, now_ms)
-        .map_err(|full| Problem::new(ErrorCode::LimitExceeded, full.to_string()))?;
+    let fact = Fact::Address { address, until_ms };
+    app.shut_out_sets().learn(&fact, now_ms).map_err(no_room)?;
     let until = crate::http::health::iso(until_ms);
     actor.done(&app, "block", &format!("address {address}"), &format!("until {until}")).await;
-    let closed = app.close(&Target::Address(address), CloseCode::Revoked).await?;
-    Ok(Json(json!({ "blocked": true, "until": until, "closed": closed })))
+    let done = shut_out::shut_out(&app, fact).await?;
+    let answer = json!({ "blocked": true, "until": until, "closed": done.count });
+    Ok(Json(with_missing(with_kept(answer, done.kept), done.missing)))
 }
