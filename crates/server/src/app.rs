@@ -103,6 +103,8 @@ pub struct App {
     pub node_name: Box<str>,
     /// The other nodes; `None` if this one is alone, or they only meet in the store.
     pub cluster: Option<Arc<crate::cluster::Cluster>>,
+    /// Numbers about tasks that were derived from the events this node accepted, by name.
+    pub tasks: parking_lot::Mutex<std::collections::BTreeMap<Box<str>, f64>>,
     /// Counts of the connections that operators look at, for their rates.
     pub rates: crate::watch::Rates<pulsewire_hub::watch::RowKey>,
     /// How many connections the last page of each query counted.

@@ -14,6 +14,7 @@ pub mod questions;
 mod redis;
 mod samples;
 pub mod sessions;
+pub mod which;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};

@@ -206,6 +206,7 @@ pub async fn start_with(
         node,
         node_name,
         cluster,
+        tasks: parking_lot::Mutex::default(),
         rates: crate::watch::Rates::new(crate::watch::ROWS_KEPT_MAX),
         counted: crate::watch::connections::Counted::default(),
         channel_rates: crate::watch::Rates::new(channels_max),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pulsewire_edge::clock;
 use pulsewire_telemetry::Current;
+use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::collect::CollectorStats;
@@ -48,5 +49,77 @@ impl Stats {
             uptime: Duration::from_millis(u64::try_from(uptime_ms).unwrap_or(0)),
             collector,
         }
+    }
+}
+
+/// The counts of all nodes, as each has said last; at most a second old but for nodes that are missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterStats {
+    connected_clients: u64,
+    total_subscriptions: u64,
+    sessions_detached: u64,
+    missing: usize,
+    /// One object for each node, this one first.
+    pub nodes: Vec<Value>,
+}
+
+impl ClusterStats {
+    /// What is known; `None` without a cluster.
+    #[must_use]
+    pub fn of(app: &App, own: &Stats) -> Option<Self> {
+        let others = app.cluster.as_ref()?.nodes.lock().others(clock::now());
+        let node = |id: &str, name: &str, state: &str, clients: u64, subscriptions: u64, detached: u64| {
+            json!({
+                "id": id,
+                "name": name,
+                "state": state,
+                "connected_clients": clients,
+                "total_subscriptions": subscriptions,
+                "sessions_detached": detached,
+            })
+        };
+        let Stats { connected_clients, total_subscriptions, sessions_detached, .. } = *own;
+        let first = node(
+            &app.node,
+            &app.node_name,
+            "present",
+            connected_clients,
+            total_subscriptions,
+            sessions_detached,
+        );
+        let mut all = Self {
+            connected_clients,
+            total_subscriptions,
+            sessions_detached,
+            missing: 0,
+            nodes: vec![first],
+        };
+        for (id, other) in others {
+            let name = other.row.get("name").and_then(Value::as_str).unwrap_or_default();
+            let figures = &other.figures;
+            let state = if other.missing { "missing" } else { "present" };
+            let shown = node(&id, name, state, figures.connections, figures.subscriptions, figures.detached);
+            all.nodes.push(shown);
+            if other.missing {
+                all.missing += 1;
+                continue;
+            }
+            all.connected_clients += figures.connections;
+            all.total_subscriptions += figures.subscriptions;
+            all.sessions_detached += figures.detached;
+        }
+        Some(all)
+    }
+
+    /// The sums over the nodes that are there.
+    #[must_use]
+    pub fn summed(&self) -> Value {
+        json!({
+            "nodes": self.nodes.len() - self.missing,
+            "nodes_missing": self.missing,
+            "connected_clients": self.connected_clients,
+            "total_subscriptions": self.total_subscriptions,
+            "sessions_detached": self.sessions_detached,
+        })
     }
 }

@@ -39,7 +39,7 @@ pub use watcher::start;
 pub type Row = Map<String, Value>;
 
 /// A table of rows, in order.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct List {
     /// Further fields of the list, beside the rows; not `revision`, `base`, `at`, `total`, `matched` and `rows`.
     pub meta: Map<String, Value>,

@@ -1,6 +1,6 @@
 //! `pulsewire alerts` and `pulsewire drain`: what an operator does when something fires, or before a node goes.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::admin::{Admin, escaped};
@@ -49,8 +49,13 @@ pub struct Silence {
 /// Whether clients are sent elsewhere.
 #[derive(Debug, Args)]
 pub struct Drain {
-    /// `on` sends clients elsewhere and lets nobody new in until `off`.
-    pub state: Switch,
+    /// `on` has the node that is asked send its clients elsewhere and let nobody new in until `off`; the id or the name
+    /// of another node, as `/api/admin/nodes` shows it, has that one do so.
+    #[arg(value_name = "on|off|NODE")]
+    pub target: String,
+    /// Have the other node take clients in again.
+    #[arg(long)]
+    pub off: bool,
     /// Do not ask.
     #[arg(short, long)]
     pub yes: bool,
@@ -60,15 +65,6 @@ pub struct Drain {
     /// Where; the token needs the role operator or admin.
     #[command(flatten)]
     pub connection: ConnectionArguments,
-}
-
-/// On or off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    /// From now on.
-    On,
-    /// No longer.
-    Off,
 }
 
 /// Lists or silences.
@@ -99,13 +95,29 @@ pub fn run(command: &Alerts, terminal: &mut Terminal<'_>) -> Result<Exit, Exit> 
 ///
 /// The exit code, after the reason has been written.
 pub fn drain(command: &Drain, terminal: &mut Terminal<'_>) -> Result<Exit, Exit> {
-    let on = command.state == Switch::On;
+    let (on, node) = match command.target.as_str() {
+        "on" => (!command.off, None),
+        "off" => (false, None),
+        node => (!command.off, Some(node)),
+    };
     if on {
-        confirmed("send every client elsewhere and let nobody new in?", command.yes, terminal)?;
+        let question = "send every client elsewhere and let nobody new in?";
+        let question = node.map_or_else(|| question.to_owned(), |node| format!("{node}: {question}"));
+        confirmed(&question, command.yes, terminal)?;
     }
-    let told =
-        if on { "clients are sent elsewhere; `pulsewire drain off` ends it" } else { "clients are let in" };
-    act(&command.connection, "/api/admin/drain", &json!({ "drain": on }), command.output, told, terminal)
+    let told = match (on, node) {
+        (true, None) => "clients are sent elsewhere; `pulsewire drain off` ends it".to_owned(),
+        (true, Some(node)) => {
+            format!("{node} sends its clients elsewhere; `pulsewire drain {node} --off` ends it")
+        }
+        (false, None) => "clients are let in".to_owned(),
+        (false, Some(node)) => format!("{node} lets clients in"),
+    };
+    let mut body = json!({ "drain": on });
+    if let Some(node) = node {
+        body["node"] = node.into();
+    }
+    act(&command.connection, "/api/admin/drain", &body, command.output, &told, terminal)
 }
 
 fn act(

@@ -28,6 +28,23 @@ pub struct Beat {
     pub sent_ms: i64,
     /// Its row in the list of nodes.
     pub row: Map<String, Value>,
+    /// What is summed up over the nodes.
+    #[serde(default)]
+    pub figures: Figures,
+}
+
+/// What is summed up over the nodes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Figures {
+    /// Clients that are connected.
+    pub connections: u64,
+    /// Channels that connected clients are subscribed to, summed over the clients.
+    pub subscriptions: u64,
+    /// Sessions that wait for their client.
+    pub detached: u64,
+    /// Numbers of `distributed.metrics` that were derived from the events this node accepted, by name.
+    pub tasks: BTreeMap<Box<str>, f64>,
 }
 
 /// Another node.
@@ -45,6 +62,8 @@ struct Seen {
 pub struct Shown {
     /// Its row in the list of nodes, as it was last said.
     pub row: Map<String, Value>,
+    /// Its figures, as they were last said.
+    pub figures: Figures,
     /// Whether it has been silent for too long.
     pub missing: bool,
     /// When it was last heard, nanoseconds ago.
@@ -116,7 +135,8 @@ impl Nodes {
         let shown = |(name, seen): (&Box<str>, &Seen)| {
             let Seen { beat, heard_ns, skew_ms, missing } = seen;
             let silent_ns = now.since_ns(*heard_ns);
-            (name.clone(), Shown { row: beat.row.clone(), missing: *missing, silent_ns, skew_ms: *skew_ms })
+            let (row, figures) = (beat.row.clone(), beat.figures.clone());
+            (name.clone(), Shown { row, figures, missing: *missing, silent_ns, skew_ms: *skew_ms })
         };
         self.seen.iter().map(shown).collect()
     }
@@ -158,6 +178,13 @@ impl Nodes {
 /// What this node says of itself.
 pub(super) async fn own(app: &App) -> Beat {
     let row = crate::watch::nodes::row(app).await;
+    let current = app.scrapes.survey(app).await.current;
+    let figures = Figures {
+        connections: current.active_connections(),
+        subscriptions: current.subscriptions,
+        detached: current.sessions_detached,
+        tasks: app.tasks.lock().clone(),
+    };
     let now = clock::now();
-    Beat { sent_ns: now.mono_ns, sent_ms: now.wall_ms, row }
+    Beat { sent_ns: now.mono_ns, sent_ms: now.wall_ms, row, figures }
 }

@@ -29,8 +29,11 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Questions {
     asked: AtomicU64,
     answering: AtomicU64,
-    waiting: Mutex<HashMap<u64, mpsc::Sender<(Box<str>, Box<RawValue>)>>>,
+    waiting: Mutex<HashMap<u64, mpsc::Sender<Said>>>,
 }
+
+/// A node and its answer, if it has one.
+type Said = (Box<str>, Option<Box<RawValue>>);
 
 /// What other nodes answered.
 #[derive(Debug, Default)]
@@ -91,7 +94,11 @@ impl Cluster {
             while !open.is_empty() {
                 let Some((from, body)) = receiver.recv().await else { return };
                 open.retain(|name| *name != from);
-                answers.answers.insert(from, body);
+                match body {
+                    Some(body) => drop(answers.answers.insert(from, body)),
+                    // It does not know what it was asked, or cannot tell now.
+                    None => answers.missing.push(from),
+                }
             }
         };
         // Whoever has not answered by then is missing.
@@ -105,11 +112,11 @@ impl Cluster {
 impl Questions {
     /// Another node answered.
     pub(super) fn answered(&self, from: &str, body: Box<RawValue>) {
-        let Ok(Answered { id, body: Some(body) }) = serde_json::from_str(body.get()) else { return };
+        let Ok(Answered { id, body }) = serde_json::from_str(body.get()) else { return };
         let waiting = self.waiting.lock().get(&id).cloned();
         if let Some(waiting) = waiting {
             // Full only if a node answers twice.
-            let _ = waiting.try_send((from.into(), body.to_owned()));
+            let _ = waiting.try_send((from.into(), body.map(ToOwned::to_owned)));
         }
     }
 }
@@ -139,6 +146,12 @@ async fn reply(app: &Arc<App>, what: &str, body: &RawValue) -> Option<Box<RawVal
         "row" => serde_json::value::to_raw_value(&crate::watch::nodes::row(app).await).ok(),
         "shut_out" => crate::shut_out::answer(app, body).await,
         "close" => crate::shut_out::close_here(app, body).await,
+        "list" => crate::http::admin::answer_list(app, body).await,
+        "cleanup_stale" => crate::http::admin::forget_stale(app, body),
+        "cleanup_upstreams" => crate::http::admin::cleanup_here(app, body),
+        "drain" => crate::http::admin::drain_here(app, body),
+        "connections" => crate::watch::connections::answer(app, body).await,
+        "connection" => crate::watch::connections::answer_one(app, body).await,
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Every path needs a token with a role that looks on ([`Viewer`]) or, where something changes, that operates
 //! ([`Actor`] stands in front), and a host name that is this server's. Lists are pages; figures come from the shards at the moment of
-//! the request. Whatever changes something is logged with who did it.
+//! the request, and of all nodes unless one is named ([`parts`]). Whatever changes something is logged with who did it.
 
 mod act;
 mod figures;
@@ -10,16 +10,17 @@ mod guard;
 mod heap;
 mod operate;
 mod paging;
+mod parts;
 pub(crate) mod record;
 mod upstreams;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue};
 use pulsewire_hub::{Closed, ConnectionInfo};
 use pulsewire_protocol::{ChannelName, ErrorCode, SessionId};
 use serde_json::{Value, json};
@@ -28,12 +29,19 @@ use super::health::iso;
 use super::problem::Problem;
 use crate::app::App;
 
+use act::with_missing;
+use parts::List;
+
+pub(crate) use act::forget_stale;
 pub use act::{block, cleanup_stale, disconnect, revoke};
 pub use figures::{figures, history};
 pub use guard::{Actor, JsonBody, Viewer};
 pub use heap::heap;
+pub(crate) use operate::drain_here;
 pub use operate::{audit, drain, events, silence};
 pub use paging::{Paging, Sort};
+pub(crate) use parts::answer as answer_list;
+pub(crate) use upstreams::cleanup_here;
 pub use upstreams::{canary, cleanup, declare, remove, restart, roll_back};
 
 /// `GET /api/admin/websocket/connections`: how many connections there are, and in which runs.
@@ -44,22 +52,16 @@ pub async fn connections(
     _: Viewer,
     paging: Paging,
 ) -> Result<Json<Value>, Problem> {
-    let all = app.connections().await?;
-    let live = || all.iter().filter(|info| info.disconnected_at_ms.is_none());
-    let mut by_run = BTreeMap::<&str, u64>::new();
-    for run in live().flat_map(runs) {
-        *by_run.entry(run).or_default() += 1;
-    }
-    let total = by_run.len();
-    let page: serde_json::Map<String, Value> =
-        paging.of(by_run).map(|(run, count)| (run.to_owned(), count.into())).collect();
+    let (part, missing) = parts::of_nodes(&app, List::Runs, &paging).await?;
+    let page =
+        paging.of(part.rows).map(|row| (row[0].as_str().unwrap_or_default().to_owned(), row[1].clone()));
     let answer = json!({
-        "totalRuns": total,
-        "totalConnections": live().count(),
-        "detachedSessions": all.len() - live().count(),
-        "connectionsByRun": page,
+        "totalRuns": part.total,
+        "totalConnections": part.live,
+        "detachedSessions": part.detached,
+        "connectionsByRun": page.collect::<serde_json::Map<String, Value>>(),
     });
-    Ok(Json(paging.described(answer, total)))
+    Ok(Json(with_missing(paging.described(answer, part.total), missing)))
 }
 
 /// `GET /api/admin/websocket/connections/{run_id}`: who is in a run.
@@ -74,42 +76,34 @@ pub async fn run_connections(
 ) -> Result<Json<Value>, Problem> {
     let channel = ChannelName::parse(&format!("run:{run_id}"))
         .map_err(|error| Problem::new(ErrorCode::InvalidChannel, error.to_string()))?;
-    let mut found = app.connections().await?;
-    found.retain(|info| info.channels.contains(&channel));
-    found.sort_by_key(|info| (info.disconnected_at_ms.is_some(), info.connected_at_ms, info.session));
-    let live = || found.iter().filter(|info| info.disconnected_at_ms.is_none());
-    let users: BTreeSet<&str> = live().map(|info| &*info.user).filter(|user| !user.is_empty()).collect();
+    let (part, missing) = parts::of_nodes(&app, List::Run(channel.as_str().into()), &paging).await?;
     let answer = json!({
         "runId": run_id,
-        "connectionCount": live().count(),
-        "connections": paging.of(&found).map(record::brief).collect::<Vec<_>>(),
-        "activeUsers": users,
+        "connectionCount": part.live,
+        "connections": paging.of(part.rows).collect::<Vec<_>>(),
+        "activeUsers": part.users,
     });
-    Ok(Json(paging.described(answer, found.len())))
+    Ok(Json(with_missing(paging.described(answer, part.total), missing)))
 }
 
 /// `GET /api/admin/websocket/metrics`: every session that is known, one record each.
 ///
 /// Connected sessions come first, then those that wait for their client, then those that closed,
-/// each newest first; with `?sort=queuedBytes` those for whom most is waiting come first (001-101). The answer is document 003's bare array; the page is described by the headers
-/// `X-Total-Count` and `Link`.
+/// each newest first; with `?sort=queuedBytes` those for whom most is waiting come first (001-101). The answer is
+/// document 003's bare array; the page is described by the headers `X-Total-Count` and `Link`, and nodes that have
+/// not answered by `X-Missing-Nodes`, separated by commas.
 pub async fn session_metrics(
     State(app): State<Arc<App>>,
     _: Viewer,
     paging: Paging,
 ) -> Result<Response, Problem> {
-    let mut present = app.connections().await?;
-    present.sort_by_key(|info| {
-        let queued_bytes = if paging.sort == Sort::QueuedBytes { info.queued_bytes } else { 0 };
-        let newest = Reverse((info.connected_at_ms, info.session));
-        (Reverse(queued_bytes), info.disconnected_at_ms.is_some(), newest)
-    });
-    let (closed, _) = app.hub.ledger.page(0, usize::MAX);
-    let closed = last_of_each(&closed, &present);
-    let total = present.len() + closed.len();
-    let records = present.iter().map(record::present).chain(closed.into_iter().map(record::closed));
-    let page: Vec<Value> = paging.of(records).collect();
-    Ok((paging.headers(total), Json(page)).into_response())
+    let (part, missing) = parts::of_nodes(&app, List::Sessions(paging.sort.into()), &paging).await?;
+    let mut headers = paging.headers(part.total);
+    if let Some(missing) = missing.and_then(|missing| HeaderValue::try_from(missing.join(",")).ok()) {
+        headers.insert(HeaderName::from_static("x-missing-nodes"), missing);
+    }
+    let page: Vec<Value> = paging.of(part.rows).collect();
+    Ok((headers, Json(page)).into_response())
 }
 
 /// `GET /api/admin/websocket/metrics/{session_id}`: one session, and its connections that closed.
@@ -117,42 +111,37 @@ pub async fn one_session(
     State(app): State<Arc<App>>,
     _: Viewer,
     Path(session_id): Path<String>,
+    paging: Paging,
 ) -> Result<Json<Value>, Problem> {
-    let unknown = || Problem::new(ErrorCode::NotFound, "no such session, or it closed long ago");
-    let session = SessionId::parse(&session_id).map_err(|_| unknown())?;
-    let present = app.connections().await?.into_iter().find(|info| info.session == Some(session));
-    let closed = app.hub.ledger.session(session);
-    let mut shown = match (&present, closed.first()) {
-        (Some(info), _) => record::present(info),
-        (None, Some(last)) => record::closed(last),
-        (None, None) => return Err(unknown()),
-    };
-    shown["closedConnections"] = closed.iter().map(record::ledger).collect();
-    Ok(Json(shown))
+    let (part, missing) = parts::of_nodes(&app, List::Session(session_id.into()), &paging).await?;
+    match part.rows.into_iter().next() {
+        Some(shown) => Ok(Json(with_missing(shown, missing))),
+        None => Err(Problem::new(ErrorCode::NotFound, unknown_session(missing.as_deref()))),
+    }
+}
+
+fn unknown_session(missing: Option<&[Box<str>]>) -> String {
+    let unknown = "no such session, or it closed long ago";
+    match missing {
+        None | Some([]) => unknown.to_owned(),
+        Some(missing) => {
+            format!("{unknown}, or it is at a node that has not answered: {}", missing.join(", "))
+        }
+    }
 }
 
 /// `GET /api/admin/websocket/users`: who has how many connections and subscriptions, the most subscribed first.
 pub async fn users(State(app): State<Arc<App>>, _: Viewer, paging: Paging) -> Result<Json<Value>, Problem> {
-    let all = app.connections().await?;
-    let mut by_user = BTreeMap::<&str, (usize, usize)>::new();
-    for info in all.iter().filter(|info| info.disconnected_at_ms.is_none() && !info.user.is_empty()) {
-        let (connections, subscriptions) = by_user.entry(&info.user).or_default();
-        *connections += 1;
-        *subscriptions += info.channels.len();
-    }
-    let mut users: Vec<_> = by_user.into_iter().collect();
-    users.sort_by_key(|(user, (_, subscriptions))| (Reverse(*subscriptions), *user));
-    let total = users.len();
-    let shown = |(user, (connections, subscriptions))| json!({ "userId": user, "connections": connections, "subscriptions": subscriptions });
-    let answer = json!({ "users": paging.of(users).map(shown).collect::<Vec<_>>() });
-    Ok(Json(paging.described(answer, total)))
+    let (part, missing) = parts::of_nodes(&app, List::Users, &paging).await?;
+    let answer = json!({ "users": paging.of(part.rows).collect::<Vec<_>>() });
+    Ok(Json(with_missing(paging.described(answer, part.total), missing)))
 }
 
 /// `GET /api/admin/websocket/closed`: the connections that closed, newest first, with the reason.
-pub async fn closed(State(app): State<Arc<App>>, _: Viewer, paging: Paging) -> Json<Value> {
-    let (page, total) = app.hub.ledger.page(paging.offset, paging.limit);
-    let answer = json!({ "closed": page.iter().map(record::ledger).collect::<Vec<_>>() });
-    Json(paging.described(answer, total))
+pub async fn closed(State(app): State<Arc<App>>, _: Viewer, paging: Paging) -> Result<Json<Value>, Problem> {
+    let (part, missing) = parts::of_nodes(&app, List::Closed, &paging).await?;
+    let answer = json!({ "closed": paging.of(part.rows).collect::<Vec<_>>() });
+    Ok(Json(with_missing(paging.described(answer, part.total), missing)))
 }
 
 /// The runs whose channel a connection listens to.

@@ -20,8 +20,7 @@ use super::access::Caller;
 use super::metrics::{self, Surveyed};
 use super::problem::Problem;
 use crate::app::App;
-use crate::cluster::BrokerStatus;
-use crate::stats::Stats;
+use crate::stats::{ClusterStats, Stats};
 use crate::thresholds::compact;
 
 /// A broker that was lost a moment ago may be a connection that was made anew, milliseconds.
@@ -130,10 +129,7 @@ impl Verdict {
             (self.full, "all connections the node allows are there; new ones are refused"),
             (self.above_soft_limit, "more connections than limits.connections_soft"),
             (self.store_degraded, "the store fails: events of log channels are refused; the log says why"),
-            (
-                self.broker_lost,
-                "the broker is not reached: events of log channels of other nodes come later, other events, samples and presence stay on their node; the log says why",
-            ),
+            (self.broker_lost, BROKER_LOST),
             (
                 self.upstreams_down,
                 "the upstream manager does not work: nothing comes from other servers; the log says why",
@@ -144,6 +140,24 @@ impl Verdict {
         all.chain(critical.map(|title| format!("{title}: critical by thresholds.*; see thresholds")))
             .collect()
     }
+}
+
+/// What it means that the broker is not reached.
+const BROKER_LOST: &str = "the broker is not reached: events of log channels come from other nodes up to a second later, events and numbers that are not kept do not come; the log says why";
+
+/// How the broker does; `None` without one. Why it is not reached may name hosts: that is in the log.
+fn broker(app: &App) -> Option<Value> {
+    let status = app.cluster.as_ref()?.status();
+    let mut shown = json!({
+        "broker": status.broker, "degraded": !status.connected, "since": iso(status.since_ms),
+        "queued_bytes": status.queued_bytes,
+    });
+    if status.connected {
+        shown["lag_ms"] = (status.lag_us as f64 / 1_000.0).into();
+    } else {
+        shown["impact"] = BROKER_LOST.into();
+    }
+    Some(shown)
 }
 
 /// `GET /health/websocket`: document 001's answer, with reasons and where every threshold stands.
@@ -157,6 +171,9 @@ pub async fn websocket(State(app): State<Arc<App>>) -> Response {
         "reasons": verdict.reasons(),
         "thresholds": app.judge.lock().all().map(|(rule, found)| compact(rule, found)).collect::<Vec<_>>(),
     });
+    if let Some(broker) = broker(&app) {
+        body["broker"] = broker;
+    }
     let expired = app.tls.in_force().is_some_and(|pair| pair.has_expired(clock::now().wall_ms));
     let live = app.live.load();
     let notes: Vec<String> = note(live.settings.dev, expired).into_iter().chain(live.share.note()).collect();
@@ -195,8 +212,10 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
     };
     let reasons = if status == "ready" { Vec::new() } else { verdict.reasons() };
     let stores: Vec<Value> = app.bus.stores().iter().map(store).collect();
-    let broker = app.cluster.as_ref().map(|cluster| broker(&cluster.status()));
-    let body = json!({ "status": status, "reasons": reasons, "stores": stores, "broker": broker });
+    let mut body = json!({ "status": status, "reasons": reasons, "stores": stores });
+    if let Some(broker) = broker(&app) {
+        body["broker"] = broker;
+    }
     answer(status_if(is_ready), body)
 }
 
@@ -205,7 +224,7 @@ pub async fn stats(State(app): State<Arc<App>>, caller: Caller) -> Result<Respon
     metrics::allowed(&app, &caller).await?;
     let stats = Stats::of(&app).await;
     let collector = &stats.collector;
-    let body = json!({
+    let mut body = json!({
         "connected_clients": stats.connected_clients,
         "connections_max": stats.connections_max,
         "total_subscriptions": stats.total_subscriptions,
@@ -221,6 +240,10 @@ pub async fn stats(State(app): State<Arc<App>>, caller: Caller) -> Result<Respon
             "last_took_seconds": collector.last_took.map(|took| took.as_secs_f64()),
         },
     });
+    if let Some(of_all) = ClusterStats::of(&app, &stats) {
+        body["cluster"] = of_all.summed();
+        body["nodes"] = of_all.nodes.into();
+    }
     Ok(answer(StatusCode::OK, body))
 }
 
@@ -233,11 +256,6 @@ fn store(status: &StoreStatus) -> Value {
         shown["failure"] = failure.name().into();
     }
     shown
-}
-
-/// How the broker between nodes does. Why it is not reached may name hosts: that is in the log.
-fn broker(status: &BrokerStatus) -> Value {
-    json!({ "broker": status.broker, "degraded": !status.connected, "since": iso(status.since_ms), "queued_bytes": status.queued_bytes })
 }
 
 /// A moment in Unix milliseconds as RFC 3339 in UTC, with milliseconds.
@@ -305,6 +323,13 @@ mod tests {
         let verdict = Verdict { upstreams_down: true, ..Verdict::new(&surveyed(1, false, false)) };
         assert_eq!((verdict.status(), verdict.http_status()), ("degraded", StatusCode::OK));
         assert!(!verdict.has_upstreams() && verdict.reasons()[0].starts_with("the upstream manager"));
+    }
+
+    #[test]
+    fn a_node_that_does_not_reach_its_broker_serves_its_clients() {
+        let verdict = Verdict { broker_lost: true, ..Verdict::new(&surveyed(1, false, false)) };
+        assert_eq!((verdict.status(), verdict.http_status()), ("degraded", StatusCode::OK));
+        assert_eq!(verdict.reasons(), [BROKER_LOST]);
     }
 
     #[test]

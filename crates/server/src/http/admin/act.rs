@@ -10,6 +10,7 @@ use pulsewire_edge::clock;
 use pulsewire_hub::Target;
 use pulsewire_protocol::{CloseCode, ErrorCode, SessionId};
 use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::guard::{Actor, JsonBody};
@@ -24,6 +25,7 @@ const MAX_AGE_MS_DEFAULT: u64 = 3_600_000;
 #[serde(rename_all = "camelCase")]
 struct Stale {
     max_age_ms: Option<u64>,
+    node: Option<String>,
 }
 
 /// `POST /api/admin/websocket/cleanup-stale?maxAgeMs=`: forgets connections that closed longer ago.
@@ -33,13 +35,24 @@ pub async fn cleanup_stale(
     uri: Uri,
 ) -> Result<Json<Value>, Problem> {
     let wrong = |_| Problem::new(ErrorCode::BadRequest, "`maxAgeMs` is a number of milliseconds");
-    let Query(Stale { max_age_ms }) = Query::<Stale>::try_from_uri(&uri).map_err(wrong)?;
+    let Query(Stale { max_age_ms, node }) = Query::<Stale>::try_from_uri(&uri).map_err(wrong)?;
     let max_age_ms = max_age_ms.unwrap_or(MAX_AGE_MS_DEFAULT);
-    let before_ms = clock::now().wall_ms.saturating_sub_unsigned(max_age_ms);
-    let removed = app.hub.ledger.forget_before(before_ms);
+    let which = app.which_nodes(node.as_deref())?;
+    let here = if which.includes_own() { forget(&app, max_age_ms) } else { 0 };
+    let others = app.ask_nodes::<usize>(&which, "cleanup_stale", &max_age_ms).await;
+    let removed = here + others.answers.iter().map(|(_, removed)| removed).sum::<usize>();
     let detail = format!("{removed} closed connections forgotten");
     actor.done(&app, "cleanup_stale", &format!("older than {max_age_ms} ms"), &detail).await;
-    Ok(Json(json!({ "removed": removed })))
+    Ok(Json(with_missing(json!({ "removed": removed }), others.missing)))
+}
+
+fn forget(app: &App, max_age_ms: u64) -> usize {
+    app.hub.ledger.forget_before(clock::now().wall_ms.saturating_sub_unsigned(max_age_ms))
+}
+
+/// Does what another node asks.
+pub(crate) fn forget_stale(app: &App, body: &RawValue) -> Option<Box<RawValue>> {
+    to_raw_value(&forget(app, serde_json::from_str(body.get()).ok()?)).ok()
 }
 
 /// The body of `disconnect`: one of `session`, `user` and `address`, and the close code.

@@ -10,11 +10,13 @@ use http::Uri;
 use pulsewire_edge::clock;
 use pulsewire_protocol::ErrorCode;
 use pulsewire_telemetry::{Alert, Severity};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::guard::{Actor, JsonBody, Viewer};
 use crate::app::App;
+use crate::cluster::which::Which;
 use crate::events::{self, EVENTS_MAX, Kind};
 use crate::http::health::iso;
 use crate::http::problem::Problem;
@@ -50,20 +52,77 @@ pub async fn audit(State(app): State<Arc<App>>, _: Viewer, uri: Uri) -> Result<J
 #[serde(deny_unknown_fields)]
 pub struct Drain {
     drain: bool,
+    /// Which node: its id or its name; the one that is asked, if nothing is said.
+    node: Option<String>,
 }
 
-/// `POST /api/admin/drain`: sends clients elsewhere and lets nobody new in, until it is asked to take them again.
+/// What one node asks another.
+#[derive(Debug, Serialize, Deserialize)]
+struct Draining {
+    drain: bool,
+    who: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Drained {
+    /// Whether the node stops already, so that nothing was changed.
+    stopping: bool,
+    connections: usize,
+    within_ms: Option<u64>,
+}
+
+/// `POST /api/admin/drain`: has a node send clients elsewhere and let nobody new in, until it is asked to take them
+/// again. `node` names another node than the one that is asked.
 ///
 /// A server that is stopping goes on to stop.
 pub async fn drain(
     State(app): State<Arc<App>>,
     actor: Actor,
-    JsonBody(Drain { drain }): JsonBody<Drain>,
+    JsonBody(Drain { drain, node }): JsonBody<Drain>,
 ) -> Result<Json<Value>, Problem> {
-    if app.stopping.load(Ordering::Relaxed) {
+    let which = if node.is_some() { app.which_nodes(node.as_deref())? } else { Which::Own };
+    let who = actor.who.sub.to_string();
+    let drained = match &which {
+        Which::One(node) => {
+            let asked = Draining { drain, who };
+            let answers = app.ask_nodes::<Drained>(&which, "drain", &asked).await.answers;
+            answers.into_iter().next().map(|(_, drained)| drained).ok_or_else(|| {
+                let detail = format!(
+                    "node {node} has not answered; it may still do it: look at /api/admin/nodes, then ask again"
+                );
+                Problem::new(ErrorCode::Overloaded, detail)
+            })?
+        }
+        Which::Own | Which::All => drain_own(&app, drain, &who),
+    };
+    if drained.stopping {
         return Err(Problem::new(ErrorCode::Draining, "the server is stopping"));
     }
+    let Drained { connections, within_ms, .. } = drained;
+    let mut target = if drain { "begin" } else { "end" }.to_owned();
+    let mut answer = json!({ "draining": drain, "connections": connections, "withinMs": within_ms });
+    if node.is_some() || app.cluster.is_some() {
+        let id = if let Which::One(id) = &which { id } else { &*app.node };
+        answer["node"] = id.into();
+        target = format!("{target}, node {id}");
+    }
+    actor.done(&app, "drain", &target, &format!("{connections} connections")).await;
+    Ok(Json(answer))
+}
+
+/// Does what another node asks.
+pub(crate) fn drain_here(app: &Arc<App>, body: &RawValue) -> Option<Box<RawValue>> {
+    let Draining { drain, who } = serde_json::from_str(body.get()).ok()?;
+    to_raw_value(&drain_own(app, drain, &who)).ok()
+}
+
+fn drain_own(app: &Arc<App>, drain: bool, who: &str) -> Drained {
     let connections = app.hub.admission.connections();
+    if app.stopping.load(Ordering::Relaxed) {
+        return Drained { stopping: true, connections, within_ms: None };
+    }
     let changed = app.draining.swap(drain, Ordering::Relaxed) != drain;
     let mut within_ms = None;
     if drain && changed {
@@ -72,17 +131,15 @@ pub async fn drain(
         within_ms = Some(plan.within_ms);
         app.hub.drain(plan);
         app.readers.drain(Some(plan));
-        let text = format!("{} sends clients elsewhere: {connections} connections", actor.who.sub);
-        events::note(&app, Kind::Draining, Some(Severity::Warning), text, Some("/cluster".to_owned()));
+        let text = format!("{who} sends clients elsewhere: {connections} connections");
+        events::note(app, Kind::Draining, Some(Severity::Warning), text, Some("/cluster".to_owned()));
     } else if changed {
         app.hub.undrain();
         app.readers.drain(None);
-        let text = format!("{} takes clients in again", actor.who.sub);
-        events::note(&app, Kind::Undrained, None, text, Some("/cluster".to_owned()));
+        let text = format!("{who} takes clients in again");
+        events::note(app, Kind::Undrained, None, text, Some("/cluster".to_owned()));
     }
-    let target = if drain { "begin" } else { "end" };
-    actor.done(&app, "drain", target, &format!("{connections} connections")).await;
-    Ok(Json(json!({ "draining": drain, "connections": connections, "withinMs": within_ms })))
+    Drained { stopping: false, connections, within_ms }
 }
 
 /// The body of `silence`.

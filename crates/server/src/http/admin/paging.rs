@@ -23,6 +23,8 @@ pub struct Paging {
     pub limit: usize,
     /// In which order the list is wanted.
     pub sort: Sort,
+    /// Of which node: its id, its name or `self`; of all, if nothing was said.
+    pub node: Option<String>,
     path: String,
 }
 
@@ -43,6 +45,7 @@ struct Asked {
     limit: Option<usize>,
     #[serde(default)]
     sort: Sort,
+    node: Option<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Paging {
@@ -66,7 +69,9 @@ impl Paging {
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(wrong());
         }
-        Ok(Self { offset: asked.offset.unwrap_or(0), limit, sort: asked.sort, path: uri.path().to_owned() })
+        let path = uri.path().to_owned();
+        let node = asked.node.filter(|node| !node.is_empty());
+        Ok(Self { offset: asked.offset.unwrap_or(0), limit, sort: asked.sort, node, path })
     }
 
     /// The page of a list.
@@ -89,8 +94,10 @@ impl Paging {
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static("x-total-count"), HeaderValue::from(total));
         let sort = if self.sort == Sort::QueuedBytes { "&sort=queuedBytes" } else { "" };
+        let node = self.node.as_deref().filter(|node| node.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        let node = node.map_or_else(String::new, |node| format!("&node={node}"));
         let link = |offset: usize, relation: &str| {
-            format!("<{}?offset={offset}&limit={}{sort}>; rel=\"{relation}\"", self.path, self.limit)
+            format!("<{}?offset={offset}&limit={}{sort}{node}>; rel=\"{relation}\"", self.path, self.limit)
         };
         let next = (self.end() < total).then(|| link(self.end(), "next"));
         let previous = (self.offset > 0).then(|| link(self.offset.saturating_sub(self.limit), "prev"));
@@ -101,7 +108,8 @@ impl Paging {
         headers
     }
 
-    fn end(&self) -> usize {
+    /// The first row behind the page.
+    pub(super) fn end(&self) -> usize {
         self.offset.saturating_add(self.limit)
     }
 }

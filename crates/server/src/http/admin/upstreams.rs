@@ -9,8 +9,10 @@ use axum::Json;
 use axum::extract::{Path, State};
 use http::{StatusCode, Uri};
 use pulsewire_protocol::ErrorCode;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
+use super::act::with_missing;
 use super::guard::{Actor, JsonBody, Viewer};
 use crate::app::App;
 use crate::http::problem::Problem;
@@ -79,12 +81,20 @@ pub async fn restart(
 /// 002-32).
 pub async fn cleanup(State(app): State<Arc<App>>, actor: Actor, uri: Uri) -> Result<Json<Value>, Problem> {
     let query = Query::of_url(None, uri.query())?;
-    query.allow(&["idle_ms"])?;
+    query.allow(&["idle_ms", "node"])?;
     let idle_ms = query.count("idle_ms", 0..=IDLE_MS_MAX, 0)?;
-    let closed = app.upstreams.cleanup(idle_ms as u64);
+    let which = app.which_nodes(query.text("node"))?;
+    let here = if which.includes_own() { app.upstreams.cleanup(idle_ms as u64) } else { 0 };
+    let others = app.ask_nodes::<usize>(&which, "cleanup_upstreams", &idle_ms).await;
+    let closed = here + others.answers.iter().map(|(_, closed)| closed).sum::<usize>();
     let target = format!("idle for {idle_ms} ms");
     actor.done(&app, "cleanup_upstreams", &target, &format!("{closed} streams closed")).await;
-    Ok(Json(json!({ "closed": closed })))
+    Ok(Json(with_missing(json!({ "closed": closed }), others.missing)))
+}
+
+/// Does what another node asks.
+pub(crate) fn cleanup_here(app: &App, body: &RawValue) -> Option<Box<RawValue>> {
+    to_raw_value(&app.upstreams.cleanup(serde_json::from_str(body.get()).ok()?)).ok()
 }
 
 /// `GET /api/admin/canary`: how the candidate does.

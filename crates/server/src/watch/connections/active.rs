@@ -9,7 +9,7 @@ use pulsewire_hub::{Order as ShardOrder, Reply};
 use serde_json::{Map, Value};
 
 use super::asked::{Asked, Order};
-use super::{key, list_of, shown};
+use super::{key, list_of, shown, wide};
 use crate::app::{App, Stalled};
 use crate::http::problem::Problem;
 use crate::watch::{List, Query};
@@ -42,9 +42,14 @@ pub(super) async fn list(
         let groups = found.groups;
         return Ok(shown::groups(groups, asked, order.sort, total, matched));
     }
-    let candidates = found.top.into_sorted();
-    let keys: Vec<_> = asked.page(candidates).map(|Candidate { key, .. }| key).collect();
-    Ok(list_of(shown_rows(app, keys).await?, total, matched))
+    let candidates: Vec<_> = asked.page(found.top.into_sorted()).collect();
+    let keys = candidates.iter().map(|candidate| candidate.key).collect();
+    let mut rows = shown_rows(app, keys).await?;
+    if asked.places {
+        let place = |Candidate { key, place }: Candidate<RowKey>| (key.to_string(), place);
+        wide::place(&mut rows, &candidates.into_iter().map(place).collect::<Vec<_>>());
+    }
+    Ok(list_of(rows, total, matched))
 }
 
 /// The rows that are shown already. How many there are in all, and how many match, is what the last page said:

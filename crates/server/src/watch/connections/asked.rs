@@ -21,6 +21,8 @@ pub(super) struct Asked {
     pub(super) offset: usize,
     /// Closed and failed ones of so many milliseconds before now only.
     pub(super) window_ms: Option<i64>,
+    /// Whether rows are to say where they stand, to be put in order with those of other nodes.
+    pub(super) places: bool,
 }
 
 /// Of which connections, which of them, and in which order.
@@ -57,7 +59,17 @@ impl Asked {
             limit: query.count("limit", 1..=ROWS_MAX, LIMIT_DEFAULT)?,
             offset: query.count("offset", 0..=OFFSET_MAX, 0)?,
             window_ms,
+            places: false,
         })
+    }
+
+    /// Whether groups are asked for, not connections.
+    pub(super) fn is_grouped(&self) -> bool {
+        match &self.tab {
+            Tab::Active(order) => order.group.is_some(),
+            Tab::Closed(order) => order.group.is_some(),
+            Tab::Failed(order) => order.group.is_some(),
+        }
     }
 
     /// How many have to be known to choose the page.

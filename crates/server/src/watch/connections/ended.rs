@@ -9,7 +9,7 @@ use pulsewire_hub::{Closed, Failed};
 use serde_json::{Map, Value};
 
 use super::asked::{Asked, Order};
-use super::{list_of, shown};
+use super::{list_of, shown, wide};
 use crate::http::problem::Problem;
 use crate::watch::List;
 use crate::watch::query::wrong;
@@ -53,14 +53,25 @@ pub(super) fn list<F: Field, R: Record<F>>(
     if order.group.is_some() {
         return Ok(shown::groups(groups, asked, order.sort, total, matched));
     }
+    let mut places = Vec::new();
     let numbers = match ids {
         Some(ids) => {
             let number = |id: &String| id.parse().map_err(|_| wrong(format!("`{id}` is no id of this list")));
             ids.iter().map(number).collect::<Result<Vec<u64>, _>>()?
         }
-        None => asked.page(top.into_sorted()).map(|Candidate { key: Reverse(number), .. }| number).collect(),
+        None => {
+            let place = |Candidate { key: Reverse(number), place }: Candidate<Reverse<u64>>| {
+                places.push((number.to_string(), place));
+                number
+            };
+            asked.page(top.into_sorted()).map(place).collect()
+        }
     };
-    Ok(list_of(R::pick(ledger, &numbers).iter().map(R::show).collect(), total, matched))
+    let mut rows: Vec<_> = R::pick(ledger, &numbers).iter().map(R::show).collect();
+    if asked.places {
+        wide::place(&mut rows, &places);
+    }
+    Ok(list_of(rows, total, matched))
 }
 
 impl Record<pulsewire_hub::watch::ClosedField> for Closed {
