@@ -52,6 +52,11 @@ export interface ErrorRow extends Row {
 
 export interface NodeRow extends Row {
   readonly id: string;
+  readonly name?: string;
+  /** `missing` if it says nothing any more. */
+  readonly state?: string;
+  readonly silentMs?: number;
+  readonly brokerState?: string;
   readonly version: string;
   readonly startedAt: string;
   readonly uptimeSeconds: number;

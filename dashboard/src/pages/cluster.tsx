@@ -39,11 +39,12 @@ export function Cluster(): JSX.Element {
 
 function Node({ node, alone }: { readonly node: NodeRow; readonly alone: boolean }): JSX.Element {
   const { id, version, startedAt, draining, storeState } = node;
+  const gone = node.state === 'missing';
   return (
     <section class="panel node" aria-label={`Node ${id}`}>
       <header>
-        <h2>{id}</h2>
-        <StateMark state={draining ? 'warning' : 'target'} text={draining ? 'draining' : 'serving'} />
+        <h2>{node.name ? `${node.name} ` : ''}{id}</h2>
+        <StateMark state={gone ? 'critical' : draining ? 'warning' : 'target'} text={gone ? `missing for ${duration((node.silentMs ?? 0) / 1_000)}` : draining ? 'draining' : 'serving'} />
         <span class="quiet">{version} · up <Time at={startedAt} as="age" /> · {plural(node.shards ?? 0, 'shard')}</span>
       </header>
       <dl class="meters">
@@ -53,11 +54,11 @@ function Node({ node, alone }: { readonly node: NodeRow; readonly alone: boolean
         <Plain name="Memory" text={bytes(node.rssBytes)} />
         <Plain name="Store" text={storeState ?? 'none'} state={stateOfStore(storeState)} />
         <Plain name="Store latency" text={milliseconds(node.storeLatencyMs)} />
-        <Plain name="Broker lag" text={node.brokerLagMs === null ? `${NOTHING} there is none` : milliseconds(node.brokerLagMs)} />
+        <Plain name="Broker lag" text={node.brokerLagMs === null ? `${NOTHING} ${node.brokerState === 'degraded' ? 'not reached' : 'there is none'}` : milliseconds(node.brokerLagMs)} state={node.brokerState === 'degraded' ? 'warning' : undefined} />
         <Plain name="Clock skew" text={node.clockSkewMs === null ? `${NOTHING} ${alone ? 'one node only' : 'not measured'}` : milliseconds(node.clockSkewMs)} />
         <Plain name="Uptime" text={duration(node.uptimeSeconds)} />
       </dl>
-      <Drain node={node} />
+      {!gone && <Drain node={node} alone={alone} />}
     </section>
   );
 }
@@ -90,18 +91,18 @@ function Meter({ name, value, most, text }: MeterProps): JSX.Element {
   );
 }
 
-function Plain({ name, text, state }: { readonly name: string; readonly text: string; readonly state?: State }): JSX.Element {
+function Plain({ name, text, state }: { readonly name: string; readonly text: string; readonly state?: State | undefined }): JSX.Element {
   return <div><dt>{name}</dt><dd>{state ? <StateMark state={state} text={text} /> : <b>{text}</b>}</dd></div>;
 }
 
-function Drain({ node: { id, draining, connections } }: { readonly node: NodeRow }): JSX.Element {
+function Drain({ node: { id, draining, connections }, alone }: { readonly node: NodeRow; readonly alone: boolean }): JSX.Element {
   const [asking, setAsking] = useState(false);
   if (!mayAct.value) return <WhyNot what="Draining a node" />;
   return (
     <p class="panel-text">
       <button type="button" class={draining ? 'button' : 'button danger'} onClick={() => setAsking(true)}>{draining ? 'Let clients in again' : 'Drain …'}</button>
       {asking && (
-        <Confirm title={draining ? `Let clients come to ${id} again?` : `Drain ${id}?`} word={draining ? 'Let them in' : 'Drain'} path="/api/admin/drain" body={{ drain: !draining }} onClose={() => setAsking(false)}>
+        <Confirm title={draining ? `Let clients come to ${id} again?` : `Drain ${id}?`} word={draining ? 'Let them in' : 'Drain'} path="/api/admin/drain" body={alone ? { drain: !draining } : { drain: !draining, node: id }} onClose={() => setAsking(false)}>
           {draining ? <p>Readiness says yes again, and new connections are accepted.</p> : (
             <p>{plural(connections, 'connection')} will be told to come back elsewhere within 30 s, each at another time, and nobody new is let in until this is taken back. With one node only, nobody has anywhere to go. This page's own connection goes, too; what it asks over HTTP is answered as ever.</p>
           )}

@@ -182,6 +182,8 @@ pub(in crate::cli) const ERRORS: &[Column] = &[
 #[cfg(feature = "tui")]
 pub(in crate::cli) const NODES: &[Column] = &[
     column("NODE", "id", Shape::Text(16)),
+    column("NAME", "name", Shape::Text(16)),
+    column("STATE", "state", Shape::Text(8)),
     column("VERSION", "version", Shape::Text(10)),
     column("UP", "startedAt", Shape::Ago),
     column("CONNS", "connections", Shape::Count),
@@ -191,5 +193,8 @@ pub(in crate::cli) const NODES: &[Column] = &[
     column("FILES", "openFiles", Shape::Count),
     column("STORE", "storeState", Shape::Text(10)),
     column("COMMIT", "storeLatencyMs", Shape::Ms),
+    column("BROKER", "brokerState", Shape::Text(8)),
+    column("LAG", "brokerLagMs", Shape::Ms),
+    column("SKEW", "clockSkewMs", Shape::Ms),
     column("DRAINING", "draining", Shape::Text(8)),
 ];
