@@ -4,6 +4,7 @@
 //! more than one CPU the generator keeps to the first and the server to the second, with one shard: what is measured is
 //! the cost of the work, not the scheduler. Comparisons take turns within one run and use medians.
 
+mod cluster;
 mod counts;
 mod fanout;
 mod flat;
@@ -56,6 +57,8 @@ pub struct Bench {
     pub rounds: usize,
     /// A PostgreSQL database that may keep events too, where that is measured.
     pub database: Option<String>,
+    /// A Redis between nodes, where several are measured.
+    pub redis: Option<String>,
     /// Whether generator and server each keep to one CPU.
     pub pin: bool,
     /// Whether progress is shown; only ever on a terminal.
@@ -172,6 +175,14 @@ pub const SCENARIOS: &[Scenario] = &[
                 what they cost with one subscriber and with a hundred for each view.",
         duration: Duration::from_secs(30),
         run: metrics::run,
+    },
+    Scenario {
+        name: "cluster",
+        about: "Three nodes that share a PostgreSQL database: what the hop from one to another adds through Redis and through \
+                PostgreSQL's notifications, what a node is told that has no reader, and strict events a second through one, \
+                two and three nodes. Without a database nothing is measured.",
+        duration: USUAL,
+        run: cluster::run,
     },
     Scenario {
         name: "counts",

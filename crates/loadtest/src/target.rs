@@ -10,11 +10,12 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail};
-use pulsewire_client::{Endpoint, Trust};
+use anyhow::{Context as _, anyhow, bail, ensure};
+use pulsewire_client::{Endpoint, Trust, http1};
 use serde::Deserialize;
 
 use crate::post::Poster;
@@ -311,6 +312,41 @@ impl Target {
     /// When nobody listens.
     pub fn poster(&self) -> anyhow::Result<Poster> {
         Poster::new(self.address, &self.endpoint, self.secure.as_ref(), self.token.as_deref())
+    }
+
+    /// Listens to a channel as an event stream: when each event came, from a thread of its own that ends with the
+    /// stream or the receiver.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens, or the server does not answer with a stream.
+    pub fn listen(&self, channel: &str) -> anyhow::Result<Receiver<Instant>> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_nodelay(true)?;
+        let authority = self.endpoint.authority();
+        let mut headers = vec!["Accept: text/event-stream".to_owned()];
+        headers.extend(self.token.iter().map(|token| format!("Authorization: Bearer {token}")));
+        let path = format!("/api/channels/{channel}/sse");
+        stream.write_all(&http1::write_request("GET", &path, &authority, &headers, b""))?;
+        let mut lines = BufReader::new(stream).lines();
+        let first = lines.next().context("the server closed the stream")??;
+        ensure!(first.contains(" 200"), "no event stream: {first}");
+        // From here on the channel is listened to.
+        for line in lines.by_ref() {
+            if line?.contains(r#""type":"subscribed""#) {
+                break;
+            }
+        }
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let is_event = line.starts_with("data:") && line.contains(r#""type":"event""#);
+                if is_event && sender.send(Instant::now()).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
     }
 
     /// Whether it is the bare loop.

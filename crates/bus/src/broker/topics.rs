@@ -224,3 +224,178 @@ impl Bus {
         self.has_topics() && !self.topics.lock().waiting.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use pulsewire_protocol::{ChannelPattern, Epoch, Sequence};
+    use pulsewire_telemetry::Telemetry;
+
+    use crate::{
+        Audience, Broker, Bus, Channel, ChannelKind, Hint, Namespace, Namespaces, Now, Options, Publication,
+        RingLimits,
+    };
+
+    use super::*;
+
+    /// What was asked of the broker, in order: `+` to hear, `-` to hear no more.
+    #[derive(Default)]
+    struct Asked(Mutex<Vec<String>>);
+
+    impl Broker for Asked {
+        fn announce(&self, _: &Hint) {}
+        fn has_topics(&self) -> bool {
+            true
+        }
+        fn listen(&self, channels: Vec<ChannelName>) {
+            self.0.lock().extend(channels.iter().map(|name| format!("+{name}")));
+        }
+        fn unlisten(&self, channels: Vec<ChannelName>) {
+            self.0.lock().extend(channels.iter().map(|name| format!("-{name}")));
+        }
+    }
+
+    struct Nobody;
+
+    impl Audience for Nobody {
+        fn has_room(&self, _: usize) -> bool {
+            true
+        }
+        fn deliver(&self, _: usize, _: &[Arc<Publication>]) {}
+        fn replaced(&self, _: usize, _: &Arc<Channel>) {}
+    }
+
+    struct World {
+        bus: Bus,
+        asked: Arc<Asked>,
+        now: Now,
+        opened: Arc<Mutex<Vec<Arc<Channel>>>>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let pattern = ChannelPattern::parse("cursor:*").expect("a pattern");
+            let asked = Arc::new(Asked::default());
+            let options = Options {
+                namespaces: Namespaces::new(vec![Namespace::new("cursor", pattern, ChannelKind::Ephemeral)]),
+                shards: 1,
+                channels_max: 100,
+                epoch: Epoch::parse("e").expect("an epoch"),
+                incarnation: 1,
+                store: None,
+                broker: Some(asked.clone()),
+                queue_max: 10,
+                ring: RingLimits::default(),
+                series: Default::default(),
+                tap: None,
+            };
+            let bus = Bus::new(options, Telemetry::new(Default::default()), Box::new(Nobody));
+            let now = Now { mono_ns: 100_000_000_000, wall_ms: 0 };
+            Self { bus, asked, now, opened: Arc::default() }
+        }
+
+        fn open(&self, channel: &str) {
+            let names = vec![(name(channel), Sequence::ZERO)];
+            let opened = self.opened.clone();
+            let reply = move |channels: crate::Opened| opened.lock().extend(channels.expect("they open"));
+            self.bus.open(self.now, names, Box::new(reply));
+        }
+
+        /// What was opened and what was asked of the broker since the last time.
+        fn check(&self, opened: &[&str], asked: &[&str]) {
+            let now: Vec<Arc<Channel>> = std::mem::take(&mut *self.opened.lock());
+            let now: Vec<&str> = now.iter().map(|channel| channel.name.as_str()).collect();
+            let mut told = std::mem::take(&mut *self.asked.0.lock());
+            told.sort();
+            assert_eq!((now, told), (opened.to_vec(), asked.iter().map(|&it| it.to_owned()).collect()));
+        }
+
+        fn after(&mut self, ms: u64) {
+            self.now = self.now.plus_ms(ms);
+            self.bus.tick(self.now);
+        }
+    }
+
+    fn name(channel: &str) -> ChannelName {
+        ChannelName::parse(channel).expect("a name")
+    }
+
+    #[test]
+    fn a_channel_opens_when_its_topic_is_heard() {
+        let world = World::new();
+        assert_eq!(world.bus.broker_reached(), []);
+        world.open("cursor:1");
+        world.open("cursor:1");
+        world.check(&[], &["+cursor:1"]);
+        assert_eq!(world.bus.topics(), (1, 0));
+        world.bus.heard(&[name("cursor:2")], world.now);
+        world.check(&[], &[]);
+        world.bus.heard(&[name("cursor:1")], world.now);
+        world.check(&["cursor:1", "cursor:1"], &[]);
+        assert_eq!(world.bus.topics(), (1, 1));
+        world.open("cursor:1");
+        world.check(&["cursor:1"], &[]);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_a_second_or_for_a_broker_that_is_away() {
+        let mut world = World::new();
+        world.open("cursor:1");
+        world.check(&["cursor:1"], &[]);
+        assert_eq!(world.bus.broker_reached(), [name("cursor:1")], "it is to be heard from now on");
+        world.open("cursor:2");
+        world.after(999);
+        world.check(&[], &["+cursor:2"]);
+        world.after(1);
+        world.check(&["cursor:2"], &[]);
+        world.open("cursor:3");
+        world.check(&[], &["+cursor:3"]);
+        world.bus.broker_lost(world.now);
+        world.check(&["cursor:3"], &[]);
+        assert!(world.bus.is_deaf());
+        let mut again = world.bus.broker_reached();
+        again.sort();
+        assert_eq!(again, [name("cursor:1"), name("cursor:2"), name("cursor:3")]);
+        assert_eq!(world.bus.topics(), (3, 0), "nothing is heard before it is said again");
+    }
+
+    #[test]
+    fn a_topic_is_let_go_when_nobody_has_listened_for_two_looks() {
+        let mut world = World::new();
+        world.bus.broker_reached();
+        world.open("cursor:1");
+        world.open("cursor:2");
+        world.bus.heard(&[name("cursor:1"), name("cursor:2")], world.now);
+        let listened = world.opened.lock()[0].clone();
+        listened.listen(0);
+        world.check(&["cursor:1", "cursor:2"], &["+cursor:1", "+cursor:2"]);
+        world.after(10_000);
+        world.check(&[], &[]);
+        world.after(10_000);
+        world.check(&[], &["-cursor:2"]);
+        listened.unlisten(0);
+        world.open("cursor:1");
+        world.after(10_000);
+        world.check(&["cursor:1"], &[]);
+        world.after(10_000);
+        world.check(&[], &["-cursor:1"]);
+        assert_eq!(world.bus.topics(), (0, 0));
+    }
+
+    #[test]
+    fn what_somebody_listens_to_and_nobody_asked_for_is_found() {
+        let mut world = World::new();
+        world.bus.broker_reached();
+        world.open("cursor:1");
+        world.bus.heard(&[name("cursor:1")], world.now);
+        let listened = world.opened.lock()[0].clone();
+        world.after(10_000);
+        world.after(10_000);
+        world.check(&["cursor:1"], &["+cursor:1", "-cursor:1"]);
+        listened.listen(0);
+        world.after(10_000);
+        world.check(&[], &["+cursor:1"]);
+    }
+}

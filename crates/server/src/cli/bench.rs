@@ -21,7 +21,7 @@ use super::{Exit, Output, Terminal};
 #[derive(Debug, Clone, Args)]
 pub struct Bench {
     /// Scenarios: idle, fanout, flat, saturation, latency, stalled, storm, inbound, keep, resume, reconnect,
-    /// metrics, counts, or all. Proofs: vanish, hostile, scrapers, secrets, rest, or proofs, which take some minutes. Without any: live,
+    /// metrics, cluster, counts, or all. Proofs: vanish, hostile, scrapers, secrets, rest, or proofs, which take some minutes. Without any: live,
     /// a load of a minute on the server that `serve --dev` started here, for looking at it meanwhile.
     #[arg(value_name = "SCENARIO", value_parser = scenario)]
     pub scenarios: Vec<String>,
@@ -67,6 +67,9 @@ pub struct Bench {
     /// Also keep events in this PostgreSQL database, where keeping is measured: a database of its own, tables are made.
     #[arg(long, value_name = "URL", conflicts_with = "url")]
     pub database: Option<String>,
+    /// Also carry events between nodes through this Redis, where several nodes are measured.
+    #[arg(long, value_name = "URL", conflicts_with = "url")]
+    pub redis: Option<String>,
     /// How to print the report.
     #[arg(short, long, default_value = "table")]
     pub output: Output,
@@ -167,6 +170,7 @@ impl Bench {
             duration: self.duration.unwrap_or_default(),
             rounds: usize::from(self.rounds),
             database: self.database.clone(),
+            redis: self.redis.clone(),
             pin: !self.no_pin,
             progress: !self.no_progress,
         })

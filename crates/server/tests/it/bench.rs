@@ -17,6 +17,7 @@ fn short(name: &str) -> Outcome {
         duration: Duration::from_secs(1),
         rounds: 1,
         database: None,
+        redis: None,
         pin: false,
         progress: false,
     };

@@ -66,7 +66,11 @@ impl Server {
         }
         let child = command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
         self.child = Some(child.spawn().unwrap());
-        eventually("Redis answers", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+        eventually("Redis answers", || {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(ended.is_none(), "Redis does not start");
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        });
     }
 
     fn kill(&mut self) {
@@ -329,8 +333,16 @@ fn what_somebody_else_says_through_the_broker_is_refused_and_counted() {
 #[test]
 fn a_user_who_may_only_publish_and_subscribe_to_our_channels_is_enough() {
     let Some(database) = Database::shared() else { return };
-    let rights = "gate on >pass resetchannels &pw:* -@all +publish +subscribe +unsubscribe";
-    let Some(redis) = Server::start(&["--user", rights, "--user", "default off"]) else { return };
+    let (folder, port) = (Folder::new(), free_port());
+    let settings = format!(
+        "port {port}\nbind 127.0.0.1\nsave \"\"\nuser default off\n\
+         user gate on >pass resetchannels &pw:* -@all +publish +subscribe +unsubscribe\n"
+    );
+    let file = folder.write("redis.conf", &settings);
+    if Redis::start().is_none() {
+        return;
+    }
+    let redis = Server::at(port, &[file.to_str().unwrap()]);
     let section = format!("url = \"redis://gate:pass@127.0.0.1:{}\"\nprefix = \"pw:\"", redis.port);
     let mut cluster = Cluster::prepared(&database.fresh_url(), &section, "");
     cluster.add(2);
