@@ -122,6 +122,12 @@ impl App {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// How many other nodes are there.
+    #[must_use]
+    pub fn other_nodes(&self) -> usize {
+        self.cluster.as_ref().map_or(0, |cluster| cluster.nodes.lock().present().len())
+    }
+
     /// What there is now, over all shards, with the node's limits.
     ///
     /// # Errors

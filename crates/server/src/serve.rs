@@ -290,7 +290,7 @@ impl Running {
         let text = format!("the server is stopping: {connections} connections are sent elsewhere");
         events::note(&self.app, events::Kind::Draining, Some(Severity::Warning), text, None);
         let per_second = self.app.live.load().settings.limits.handshakes_per_second;
-        let plan = drain_plan(deadline, connections, per_second);
+        let plan = drain_plan(deadline, connections, per_second, self.app.other_nodes());
         self.app.hub.drain(plan);
         self.app.readers.drain(Some(plan));
         let all_gone = async {
@@ -359,12 +359,23 @@ const STORE_AT_LEAST: Duration = Duration::from_millis(500);
 
 /// Closes are spread so that the last one has a second for its close frame and the store has its time, before the
 /// deadline; few connections need less. Whoever is closed comes back over what is left of the time that a node with the
-/// same budget needs to let all in, and not before this one is gone.
-pub(crate) fn drain_plan(deadline: Duration, connections: usize, handshakes_per_second: usize) -> Drain {
+/// same budget needs to let all in, and not before this one is gone. Where other nodes are there to take them, they come
+/// back within a second of their close, or over what those nodes need beyond the time of the closes (row U4).
+pub(crate) fn drain_plan(
+    deadline: Duration,
+    connections: usize,
+    handshakes_per_second: usize,
+    others: usize,
+) -> Drain {
     let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
     let reserved_ms = (deadline_ms / 10).max(1_500).min(deadline_ms / 2);
     // A hundred connections a second are no storm for whoever takes them over.
     let within_ms = (connections as u64 * 10).min(deadline_ms - reserved_ms);
+    if others > 0 {
+        let needed_ms = crate::pace::window_ms(connections, handshakes_per_second.saturating_mul(others));
+        let beyond_ms = needed_ms.saturating_sub(within_ms);
+        return Drain { within_ms, retry_min_ms: 50, retry_max_ms: beyond_ms.max(1_000) };
+    }
     let needed_ms = crate::pace::window_ms(connections, handshakes_per_second);
     Drain { within_ms, retry_min_ms: 500, retry_max_ms: (within_ms + 2_000).max(needed_ms).max(5_000) }
 }
@@ -594,7 +605,7 @@ mod tests {
     use super::*;
 
     fn plan(deadline_s: u64, connections: usize, per_second: usize) -> (u64, u64) {
-        let plan = drain_plan(Duration::from_secs(deadline_s), connections, per_second);
+        let plan = drain_plan(Duration::from_secs(deadline_s), connections, per_second, 0);
         (plan.within_ms, plan.retry_max_ms)
     }
 
@@ -607,5 +618,15 @@ mod tests {
         assert_eq!(plan(5, 10_000, 1_000), (3_500, 10_000));
         assert_eq!(plan(2, 10_000, 0), (1_000, 5_000));
         assert_eq!(plan(0, 10_000, 0), (0, 5_000));
+    }
+
+    #[test]
+    fn where_other_nodes_take_them_clients_come_back_at_once() {
+        let plan = |connections, others| {
+            let plan = drain_plan(Duration::from_secs(30), connections, 100, others);
+            (plan.within_ms, plan.retry_min_ms, plan.retry_max_ms)
+        };
+        assert_eq!(plan(1_000, 2), (10_000, 50, 1_000));
+        assert_eq!(plan(10_000, 2), (27_000, 50, 23_000), "two nodes need 50 s for them");
     }
 }

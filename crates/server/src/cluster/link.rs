@@ -22,6 +22,9 @@ use crate::app::App;
 
 /// Between two questions whether anything comes back.
 const PROBE: Duration = Duration::from_secs(1);
+/// The longest pause between two attempts, milliseconds: meanwhile the store is asked twice a second, which costs it
+/// more than an attempt costs the broker.
+const LONGEST_MS: u64 = 2_000;
 
 /// What carries messages between nodes.
 pub(super) enum Carrier {
@@ -107,7 +110,7 @@ pub(super) async fn run(
     mut chance: Box<dyn FnMut() -> u64 + Send>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::up_to(LONGEST_MS);
     let mut lost = false;
     loop {
         let mut since = None;

@@ -127,7 +127,7 @@ fn drain_own(app: &Arc<App>, drain: bool, who: &str) -> Drained {
     let mut within_ms = None;
     if drain && changed {
         let per_second = app.live.load().settings.limits.handshakes_per_second;
-        let plan = drain_plan(DRAIN_WITHIN, connections, per_second);
+        let plan = drain_plan(DRAIN_WITHIN, connections, per_second, app.other_nodes());
         within_ms = Some(plan.within_ms);
         app.hub.drain(plan);
         app.readers.drain(Some(plan));
