@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use pulsewire_telemetry::{
-    AuthFailure, CanaryVerdict, Closed, Codec, ConnectionError, Current, Direction, DisconnectReason,
-    DropCause, EventTypeId, Format, GapReason, HandshakeOutcome, HookOutcome, Initiator, Layer, MemoryClass,
-    MemoryPart, MessageError, MessageType, Options, PresenceDrop, PresenceEvent, Proof, PublishOutcome,
-    PublishSource, RateScope, ReadSource, ReconnectOutcome, RejectReason, RejectStage, RepairSource,
-    ShardMetrics, SharedMetrics, SlowAction, StoreFailure, Telemetry, Transport, UpstreamError,
-    UpstreamMessage, UpstreamTrack, Upstreams, Visibility, numbers, render,
+    AuthFailure, Broker, BrokerDrop, BrokerItem, CanaryVerdict, Closed, Codec, ConnectionError, Current,
+    Direction, DisconnectReason, DropCause, EventTypeId, Format, GapReason, HandshakeOutcome, HookOutcome,
+    Initiator, Layer, MemoryClass, MemoryPart, MessageError, MessageType, Options, PresenceDrop,
+    PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource, ReconnectOutcome,
+    RejectReason, RejectStage, RepairSource, ShardMetrics, SharedMetrics, SlowAction, StoreFailure,
+    Telemetry, Transport, UpstreamError, UpstreamMessage, UpstreamTrack, Upstreams, Visibility, numbers,
+    render,
 };
 
 fn seen(telemetry: &Telemetry, now: &Current) -> BTreeMap<String, f64> {
@@ -349,5 +350,34 @@ fn upstream_streams_that_there_are() {
          ws_manager_streams{state=connecting} 1 | ws_manager_streams{state=failed} 5 | \
          ws_manager_streams{state=live} 2 | ws_manager_streams{state=waiting} 3 | \
          ws_manager_track_streams{settings=canary} 2 | ws_manager_track_streams{settings=stable} 13",
+    );
+}
+
+#[test]
+fn what_goes_between_nodes_is_counted_and_summed_up() {
+    let telemetry = Telemetry::new(Options::default());
+    let before = seen(&telemetry, &Current::default());
+    let shared = telemetry.shared();
+    shared.broker_items(Direction::Sent, BrokerItem::Committed, 3);
+    shared.broker_items(Direction::Received, BrokerItem::Other, 2);
+    shared.broker_bytes(Direction::Sent, 700);
+    shared.broker_dropped(BrokerDrop::QueueFull, 4);
+    shared.broker_dropped(BrokerDrop::Refused, 1);
+    shared.broker_shortened();
+    shared.broker_reconnected();
+    let broker =
+        Broker { connected: true, queued_bytes: 9, topics: [3, 2], nodes: [1, 0], clock_skew_ms: 1_500 };
+    let now = Current { broker: Some(broker), ..Current::default() };
+    assert_eq!(
+        moved(&before, &seen(&telemetry, &now)),
+        "p_broker_bytes_total{direction=sent} 700 | p_broker_connected 1 | \
+         p_broker_dropped_total{reason=queue_full} 4 | p_broker_dropped_total{reason=refused} 1 | \
+         p_broker_messages_total{direction=received,kind=other} 2 | \
+         p_broker_messages_total{direction=sent,kind=committed} 3 | p_broker_queue_bytes 9 | \
+         p_broker_reconnects_total 1 | p_broker_shortened_total 1 | p_broker_topics{state=heard} 2 | \
+         p_broker_topics{state=wanted} 3 | p_cluster_nodes{state=present} 1 | w_bus_connected 1 | \
+         w_bus_messages_total{result=dropped} 4 | w_bus_messages_total{result=received} 2 | \
+         w_bus_messages_total{result=refused} 1 | w_bus_messages_total{result=sent} 3 | \
+         w_clock_skew_seconds 1.5"
     );
 }
