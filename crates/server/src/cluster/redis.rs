@@ -183,7 +183,8 @@ impl Address {
         link.check_role().await?;
         let own = [link.name(&Topic::All), link.name(&Topic::Node(self.node.clone()))];
         link.subscribe_names(&own).await?;
-        link.subscribe_names(&link.echoes.to_vec()).await?;
+        let echoes = link.echoes.clone();
+        link.subscribe_names(&echoes).await?;
         Ok(link)
     }
 

@@ -194,7 +194,9 @@ fn a_redis_that_is_killed_and_started_again_costs_no_event_of_a_log() {
     wait_connected(&cluster);
     wait_all(&cluster, "pulsewire_broker_reconnects_total", |count| count >= 1.0);
     cluster.assemble();
-    eventually("the channel is heard again", || redis.ask(&["PUBSUB", "CHANNELS", "*channel:run:1"]) != "");
+    eventually("the channel is heard again", || {
+        !redis.ask(&["PUBSUB", "CHANNELS", "*channel:run:1"]).is_empty()
+    });
     for node in [0, 2] {
         run.say(node);
     }
