@@ -314,6 +314,8 @@ fn a_node_without_its_broker_is_degraded_and_serves() {
     redis.kill();
     let cluster = Cluster::start(&database.fresh_url(), &redis.url(), 1, "");
     let node = &cluster.nodes[0];
+    // A loss of a few seconds would be a connection that is made anew.
+    until("it says so", || node.http("GET", "/readyz", "", "").json()["status"] == "degraded");
     let ready = node.http("GET", "/readyz", "", "");
     let said = ready.json();
     assert_eq!((ready.status, &said["status"]), (200, &json!("degraded")), "{said}");
