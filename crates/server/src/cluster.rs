@@ -428,8 +428,8 @@ impl Cluster {
             }
             samples::KIND if !own => samples::answer(app, self, from, &body),
             presence::KIND if !own => presence::hear(app, self, from, &body),
-            "ask" if !own => questions::answer(app, self, from, body),
-            "answer" => self.questions.answered(from, body),
+            "ask" if !own => questions::answer(app, self, from, &body),
+            "answer" => self.questions.answered(from, &body),
             _ => {}
         }
     }

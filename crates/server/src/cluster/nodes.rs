@@ -132,11 +132,11 @@ impl Nodes {
     /// The other nodes by name.
     #[must_use]
     pub fn others(&self, now: Now) -> BTreeMap<Box<str>, Shown> {
-        let shown = |(name, seen): (&Box<str>, &Seen)| {
+        let shown = |(name, seen): (_, &Seen)| {
             let Seen { beat, heard_ns, skew_ms, missing } = seen;
             let silent_ns = now.since_ns(*heard_ns);
             let (row, figures) = (beat.row.clone(), beat.figures.clone());
-            (name.clone(), Shown { row, figures, missing: *missing, silent_ns, skew_ms: *skew_ms })
+            (Box::clone(name), Shown { row, figures, missing: *missing, silent_ns, skew_ms: *skew_ms })
         };
         self.seen.iter().map(shown).collect()
     }

@@ -111,7 +111,7 @@ impl Cluster {
 
 impl Questions {
     /// Another node answered.
-    pub(super) fn answered(&self, from: &str, body: Box<RawValue>) {
+    pub(super) fn answered(&self, from: &str, body: &RawValue) {
         let Ok(Answered { id, body }) = serde_json::from_str(body.get()) else { return };
         let waiting = self.waiting.lock().get(&id).cloned();
         if let Some(waiting) = waiting {
@@ -122,7 +122,7 @@ impl Questions {
 }
 
 /// Answers another node, beside everything else.
-pub(super) fn answer(app: &Arc<App>, cluster: &Arc<Cluster>, from: &str, body: Box<RawValue>) {
+pub(super) fn answer(app: &Arc<App>, cluster: &Arc<Cluster>, from: &str, body: &RawValue) {
     let Ok(Asked { id, what, body }) = serde_json::from_str(body.get()) else { return };
     if cluster.questions.answering.fetch_add(1, Ordering::Relaxed) >= ANSWERING_MAX as u64 {
         cluster.questions.answering.fetch_sub(1, Ordering::Relaxed);

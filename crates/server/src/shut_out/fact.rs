@@ -226,7 +226,7 @@ mod tests {
             let learned = Learned { news, more: Some(both.clone()) };
             assert_eq!(sets.learn(then, 0), Ok(learned), "what was known before and what is heard");
             assert_eq!(sets.learn(&both, 0), Ok(Learned { news: false, more: None }));
-            assert_eq!(sets.all(), [both.clone()]);
+            assert_eq!(sets.all(), std::slice::from_ref(&both));
         }
     }
 

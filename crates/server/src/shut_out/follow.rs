@@ -161,7 +161,7 @@ async fn hear(app: &Arc<App>, accepted: &Accepted) {
             }
         }
         other => {
-            tracing::warn!(event_type = other, channel = CHANNEL, "an event of a newer version is left out")
+            tracing::warn!(event_type = other, channel = CHANNEL, "an event of a newer version is left out");
         }
     }
 }

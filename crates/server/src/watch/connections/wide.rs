@@ -239,15 +239,15 @@ fn join_groups(rows: Vec<Row>) -> Vec<Row> {
                 "connections" | "subscriptions" | "queuedBytes" | "reconnections" | "messageFailures" => {
                     add(sum, value);
                 }
-                "worstScore" => {
-                    if number(sum).is_none_or(|known| number(&value).is_some_and(|new| new < known)) {
-                        *sum = value;
-                    }
+                "worstScore"
+                    if number(sum).is_none_or(|known| number(&value).is_some_and(|new| new < known)) =>
+                {
+                    *sum = value;
                 }
-                "rttMs" | "latencyMaxMs" => {
-                    if number(sum).is_none_or(|known| number(&value).is_some_and(|new| new > known)) {
-                        *sum = value;
-                    }
+                "rttMs" | "latencyMaxMs"
+                    if number(sum).is_none_or(|known| number(&value).is_some_and(|new| new > known)) =>
+                {
+                    *sum = value;
                 }
                 _ => {}
             }
