@@ -400,7 +400,7 @@ impl Cluster {
                 shared.broker_items(Direction::Received, item.kind(), 1);
             }
             match item {
-                Item::Other { kind, body } => self.take_other(app, &envelope.from, &kind, body),
+                Item::Other { kind, body } => self.take_other(app, &envelope.from, &kind, &body),
                 _ if own => {}
                 Item::Committed(hint) => app.bus.receive(&hint, clock::now()),
                 Item::Passed { channel, events } => app.bus.receive_passed(&channel, events, clock::now()),
@@ -411,7 +411,7 @@ impl Cluster {
         }
     }
 
-    fn take_other(self: &Arc<Self>, app: &Arc<App>, from: &str, kind: &str, body: Box<RawValue>) {
+    fn take_other(self: &Arc<Self>, app: &Arc<App>, from: &str, kind: &str, body: &RawValue) {
         let own = *from == *app.node;
         match kind {
             "beat" => {
@@ -426,10 +426,10 @@ impl Cluster {
                 self.nodes.lock().leaves(from);
                 app.hub.presence.gone(from, clock::now());
             }
-            samples::KIND if !own => samples::answer(app, self, from, &body),
-            presence::KIND if !own => presence::hear(app, self, from, &body),
-            "ask" if !own => questions::answer(app, self, from, &body),
-            "answer" => self.questions.answered(from, &body),
+            samples::KIND if !own => samples::answer(app, self, from, body),
+            presence::KIND if !own => presence::hear(app, self, from, body),
+            "ask" if !own => questions::answer(app, self, from, body),
+            "answer" => self.questions.answered(from, body),
             _ => {}
         }
     }

@@ -26,8 +26,6 @@ use crate::thresholds::compact;
 /// A broker that was lost a moment ago may be a connection that was made anew, milliseconds.
 const BROKER_GRACE_MS: i64 = 3_000;
 
-/// What it means that the broker is not reached.
-const BROKER_LOST: &str = "the broker is not reached: events of log channels of other nodes come later, other events, samples and presence stay on their node; the log says why";
 
 /// How the node is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
