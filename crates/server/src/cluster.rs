@@ -1,7 +1,7 @@
 //! Several nodes: what goes between them is carried here.
 //!
 //! The bus decides what is said and what is done with what is heard ([`pulsewire_bus::Broker`]); here are the
-//! connection to the broker ([`link`]: [`redis`] or [`postgres`]), the table of the nodes ([`nodes`]) and questions to
+//! connection to the broker (`link.rs`: `redis.rs` or `postgres.rs`), the table of the nodes ([`nodes`]) and questions to
 //! other nodes ([`questions`]). Nothing waits for the broker: what it loses of a log is found in the store, and while it is
 //! away nodes ask the store more often.
 

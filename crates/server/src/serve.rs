@@ -280,7 +280,7 @@ impl Running {
         self.stop_unless(deadline, std::future::pending()).await;
     }
 
-    /// The same, until `hurry` comes: then connections are cut, and what was accepted is kept within [`HURRY`].
+    /// The same, until `hurry` comes: then connections are cut, and what was accepted is kept within a second and a half.
     pub async fn stop_unless(self, mut deadline: Duration, hurry: impl Future<Output = ()>) {
         let began = tokio::time::Instant::now();
         self.app.stopping.store(true, Ordering::Relaxed);

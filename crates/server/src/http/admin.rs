@@ -2,7 +2,7 @@
 //!
 //! Every path needs a token with a role that looks on ([`Viewer`]) or, where something changes, that operates
 //! ([`Actor`] stands in front), and a host name that is this server's. Lists are pages; figures come from the shards at the moment of
-//! the request, and of all nodes unless one is named ([`parts`]). Whatever changes something is logged with who did it.
+//! the request, and of all nodes unless one is named (`parts.rs`). Whatever changes something is logged with who did it.
 
 mod act;
 mod figures;

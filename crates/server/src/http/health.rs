@@ -26,7 +26,6 @@ use crate::thresholds::compact;
 /// A broker that was lost a moment ago may be a connection that was made anew, milliseconds.
 const BROKER_GRACE_MS: i64 = 3_000;
 
-
 /// How the node is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {

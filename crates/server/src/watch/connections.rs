@@ -1,7 +1,7 @@
 //! `connections`: who is connected, who was, and who did not get in.
 //!
 //! Shards rank their own connections a slice at a time; what they find is merged here, and rows are asked for of the
-//! chosen page only; in a cluster, each node does that for its own ([`wide`]). With ids, nothing is ranked: a watch refreshes the rows it shows.
+//! chosen page only; in a cluster, each node does that for its own (`wide.rs`). With ids, nothing is ranked: a watch refreshes the rows it shows.
 
 mod active;
 pub(super) mod asked;
