@@ -23,7 +23,7 @@ struct LongTest {
     rounds: (&'static str, &'static str, &'static str),
 }
 
-const TESTS: [LongTest; 4] = [
+const TESTS: [LongTest; 5] = [
     LongTest {
         name: "kill_sqlite",
         test: "kill::what_was_acknowledged_outlives_the_process_in_sqlite",
@@ -38,6 +38,11 @@ const TESTS: [LongTest; 4] = [
         name: "outage",
         test: "postgres::what_was_acknowledged_outlives_stops_of_the_database_and_the_server_is_ready_when_it_is_back",
         rounds: ("PULSEWIRE_OUTAGE_ROUNDS", "12", "2"),
+    },
+    LongTest {
+        name: "cluster",
+        test: "cluster_faults::nothing_is_lost_or_repeated_whatever_happens_to_nodes_redis_and_database",
+        rounds: ("PULSEWIRE_CLUSTER_ROUNDS", "10", "1"),
     },
     LongTest {
         name: "upstreams",
