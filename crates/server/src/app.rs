@@ -153,7 +153,8 @@ impl App {
         if let Some(standing) = &self.redis_streams {
             standing.survey(&mut current);
         }
-        current.broker = self.cluster.as_ref().map(|cluster| cluster.survey(&self.bus));
+        current.broker =
+            self.cluster.as_ref().map(|cluster| cluster.survey(&self.bus, &self.hub.presence.replica()));
         current.watches = self.watches.load(Ordering::Relaxed) as u64;
         current.handshakes_waiting = self.pace.waiting(clock::now().mono_ms());
         current.draining |= self.is_draining();

@@ -26,6 +26,7 @@ use pulsewire_bus::{
     Accepted, Broker, Bus, Envelope, Hint, Item, Key, OpenError, Outgoing, OutgoingOptions, Overflow, Topic,
 };
 use pulsewire_edge::clock;
+use pulsewire_hub::ReplicaStatus;
 use pulsewire_protocol::{ChannelName, Sample};
 use pulsewire_telemetry::{BrokerDrop, Direction, Telemetry, limited};
 use serde_json::value::RawValue;
@@ -344,7 +345,7 @@ impl Cluster {
 
     /// What metrics say of the broker and the other nodes now.
     #[must_use]
-    pub fn survey(&self, bus: &Bus) -> pulsewire_telemetry::Broker {
+    pub fn survey(&self, bus: &Bus, presence: &ReplicaStatus) -> pulsewire_telemetry::Broker {
         let (wanted, heard) = bus.topics();
         let nodes = self.nodes.lock();
         let (present, missing) = nodes.count();
@@ -354,6 +355,14 @@ impl Cluster {
             topics: [wanted as u64, heard as u64],
             nodes: [present as u64, missing as u64],
             clock_skew_ms: nodes.skew_ms(),
+            presence_rows: [presence.entries_own as u64, presence.entries as u64],
+            presence_shared: [
+                presence.asked,
+                presence.served,
+                presence.missed,
+                presence.refused,
+                presence.lost,
+            ],
         }
     }
 

@@ -5,8 +5,8 @@
 //! adds what only it knows (limits, draining).
 
 use crate::labels::{
-    Alert, CanaryVerdict, Codec, MemoryClass, NodeState, SelfCheck, Severity, TopicState, Transport,
-    UpstreamState, UpstreamTrack,
+    Alert, CanaryVerdict, Codec, MemoryClass, NodeState, PresenceOf, PresenceShared, SelfCheck, Severity,
+    TopicState, Transport, UpstreamState, UpstreamTrack,
 };
 use crate::layout::{DURATION_MS, QUEUE_BYTES, SUBSCRIPTIONS};
 
@@ -26,6 +26,10 @@ pub struct Broker {
     pub nodes: [u64; NodeState::COUNT],
     /// By how much the clock of another node differs from this one's at most, milliseconds; the way of a message is in it.
     pub clock_skew_ms: u64,
+    /// Rows of presence, indexed by [`PresenceOf`].
+    pub presence_rows: [u64; PresenceOf::COUNT],
+    /// What has happened since the start while nodes share presence, indexed by [`PresenceShared`].
+    pub presence_shared: [u64; PresenceShared::COUNT],
 }
 
 /// How a present quantity is spread over the things that have it, in buckets.

@@ -316,6 +316,12 @@ labels! {
     /// Other nodes: those that are there, and those that have fallen silent.
     NodeState { Present = "present", Missing = "missing" }
 
+    /// Whose rows of presence: a user in a channel, once for each node.
+    PresenceOf { Own = "own", Others = "others" }
+
+    /// What happens while nodes share presence.
+    PresenceShared { Asked = "asked", Served = "served", Missed = "missed", Refused = "refused", Lost = "lost" }
+
     /// What became of roll-ups that were to be kept.
     ChunkOutcome { Kept = "kept", Failed = "failed", LeftOut = "left_out", GivenUp = "given_up" }
 

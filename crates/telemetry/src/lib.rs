@@ -32,10 +32,11 @@ pub use labels::{
     Alert, AuthFailure, AuthOutcome, BrokerDrop, BrokerItem, BusMessage, CanaryVerdict, ChunkOutcome, Codec,
     ConnectionError, Direction, DisconnectReason, DropCause, GapReason, HandshakeOutcome, HookOutcome,
     InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryClass, MemoryPart, MessageError, MessageType,
-    NodeState, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope, ReadSource,
-    ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource, SampleRefusal,
-    SampleSource, SelfCheck, SeriesSet, Severity, SlowAction, Stage, Status, StoreFailure, TlsResult,
-    TopicState, Transport, UpstreamError, UpstreamMessage, UpstreamState, UpstreamTrack, Visibility,
+    NodeState, PresenceDrop, PresenceEvent, PresenceOf, PresenceShared, Proof, PublishOutcome, PublishSource,
+    RateScope, ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome,
+    RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, Severity, SlowAction, Stage, Status,
+    StoreFailure, TlsResult, TopicState, Transport, UpstreamError, UpstreamMessage, UpstreamState,
+    UpstreamTrack, Visibility,
 };
 pub use process::Process;
 pub use protobuf::render_protobuf;

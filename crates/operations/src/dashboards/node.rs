@@ -202,6 +202,9 @@ fn cluster() -> Row {
             lines("Messages between Nodes", "cps", "What nodes say to each other in a second, by kind. Received far above what this node's clients listen to: PostgreSQL as the broker.")
                 .query("{{kind}}, {{direction}}", "sum by (kind, direction) (rate(pulsewire_broker_messages_total{@}[@]))")
                 .query("{{result}}, all kinds", "sum by (result) (rate(websocket_bus_messages_total{@}[@]))"),
+            lines("Presence between Nodes", "short", "Users in channels that each server tells the others of, and that it keeps of others.")
+                .query("{{of}}, {{instance}}", "max by (of, instance) (pulsewire_presence_rows{@})")
+                .query("{{what}} a second", "sum by (what) (rate(pulsewire_presence_shared_total{@}[@]))"),
             lines("Bytes between Nodes", "Bps", "Bytes in a second to the broker and from it.")
                 .query("{{direction}}", "sum by (direction) (rate(pulsewire_broker_bytes_total{@}[@]))"),
             lines(

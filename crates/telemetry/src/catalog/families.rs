@@ -6,11 +6,11 @@ use crate::labels::{
     Alert, AuthFailure, AuthOutcome, BrokerDrop, BrokerItem, BusMessage, CLOSE_CODE_NAMES, CanaryVerdict,
     ChunkOutcome, Codec, ConnectionError, Direction, DisconnectReason, DropCause, GapReason,
     HandshakeOutcome, HookOutcome, InitialStage, Initiator, KeyFetch, Layer, Loop, MemoryClass, MemoryPart,
-    MessageError, NodeState, PresenceDrop, PresenceEvent, Proof, PublishOutcome, PublishSource, RateScope,
-    ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage, ReloadOutcome, RepairSource,
-    SampleRefusal, SampleSource, SelfCheck, SeriesSet, Severity, SlowAction, Stage, Status, StoreFailure,
-    TlsResult, TopicState, Transport, UpstreamError, UpstreamMessage, UpstreamState, UpstreamTrack,
-    Visibility,
+    MessageError, NodeState, PresenceDrop, PresenceEvent, PresenceOf, PresenceShared, Proof, PublishOutcome,
+    PublishSource, RateScope, ReadSource, ReconnectOutcome, RedisRefusal, RejectReason, RejectStage,
+    ReloadOutcome, RepairSource, SampleRefusal, SampleSource, SelfCheck, SeriesSet, Severity, SlowAction,
+    Stage, Status, StoreFailure, TlsResult, TopicState, Transport, UpstreamError, UpstreamMessage,
+    UpstreamState, UpstreamTrack, Visibility,
 };
 use crate::layout as at;
 use crate::layout::histogram;
@@ -1175,6 +1175,21 @@ pub(crate) const FAMILIES: &[Family] = &[
         &[label("state", NodeState::NAMES)],
         Data::Each(|v, at| v.current.broker.as_ref().map_or(0.0, |broker| broker.nodes[at] as f64)),
         "Other nodes that are there, and that have fallen silent without saying goodbye in the last ten minutes.",
+    ),
+    gauge(
+        "pulsewire_presence_rows",
+        "own",
+        &[label("of", PresenceOf::NAMES)],
+        Data::Each(|v, at| v.current.broker.as_ref().map_or(0.0, |broker| broker.presence_rows[at] as f64)),
+        "Rows of presence that nodes share: a user in a channel, once for each node. Those of others are 200,000 at most.",
+    ),
+    counter(
+        "pulsewire_presence_shared_total",
+        "own",
+        &[label("what", PresenceShared::NAMES)],
+        Data::Each(|v, at| v.current.broker.as_ref().map_or(0.0, |broker| broker.presence_shared[at] as f64)),
+        "Sharing presence between nodes: what was missed and asked for, what others missed and were served, tellings that \
+         did not follow what was known, rows refused because there are too many, and nodes whose rows went because they were silent.",
     ),
     gauge(
         "websocket_clock_skew_seconds",

@@ -365,8 +365,15 @@ fn what_goes_between_nodes_is_counted_and_summed_up() {
     shared.broker_dropped(BrokerDrop::Refused, 1);
     shared.broker_shortened();
     shared.broker_reconnected();
-    let broker =
-        Broker { connected: true, queued_bytes: 9, topics: [3, 2], nodes: [1, 0], clock_skew_ms: 1_500 };
+    let broker = Broker {
+        connected: true,
+        queued_bytes: 9,
+        topics: [3, 2],
+        nodes: [1, 0],
+        clock_skew_ms: 1_500,
+        presence_rows: [4, 5],
+        presence_shared: [1, 2, 3, 4, 5],
+    };
     let now = Current { broker: Some(broker), ..Current::default() };
     assert_eq!(
         moved(&before, &seen(&telemetry, &now)),
@@ -375,7 +382,9 @@ fn what_goes_between_nodes_is_counted_and_summed_up() {
          p_broker_messages_total{direction=received,kind=other} 2 | \
          p_broker_messages_total{direction=sent,kind=committed} 3 | p_broker_queue_bytes 9 | \
          p_broker_reconnects_total 1 | p_broker_shortened_total 1 | p_broker_topics{state=heard} 2 | \
-         p_broker_topics{state=wanted} 3 | p_cluster_nodes{state=present} 1 | w_bus_connected 1 | \
+         p_broker_topics{state=wanted} 3 | p_cluster_nodes{state=present} 1 | p_presence_rows{of=others} 5 | p_presence_rows{of=own} 4 | \
+         p_presence_shared_total{what=asked} 1 | p_presence_shared_total{what=lost} 5 | p_presence_shared_total{what=missed} 3 | \
+         p_presence_shared_total{what=refused} 4 | p_presence_shared_total{what=served} 2 | w_bus_connected 1 | \
          w_bus_messages_total{result=dropped} 4 | w_bus_messages_total{result=received} 2 | \
          w_bus_messages_total{result=refused} 1 | w_bus_messages_total{result=sent} 3 | \
          w_clock_skew_seconds 1.5"
