@@ -316,8 +316,11 @@ impl Cluster {
 
     fn becomes(&self, app: &App, error: Option<String>) {
         let connected = error.is_none();
-        self.status.connected.store(connected, Ordering::Relaxed);
-        self.status.since_ms.store(clock::now().wall_ms, Ordering::Relaxed);
+        let before = self.status.connected.swap(connected, Ordering::Relaxed);
+        // Attempts that fail change nothing.
+        if before != connected {
+            self.status.since_ms.store(clock::now().wall_ms, Ordering::Relaxed);
+        }
         *self.status.error.lock() = error;
         if !connected {
             app.bus.broker_lost(clock::now());

@@ -19,7 +19,7 @@ use crate::monitoring::{self, Prometheus, free_address, hastened, shipped, wait}
 use crate::reading::{Stream, later};
 
 /// Queries that find nothing while nothing is wrong or something is not in use: the panel, a part of the query, and why.
-const EMPTY: [(&str, &str, &str); 10] = [
+const EMPTY: [(&str, &str, &str); 15] = [
     ("Alert States", "WebSocketHighErrorRate", "none of these fires"),
     ("Alert States", "HighWebSocketConnections", "none of these fires"),
     ("Alert States", "CollaborationHighLatency", "none of these fires"),
@@ -28,6 +28,11 @@ const EMPTY: [(&str, &str, &str); 10] = [
     ("Redis", "pulsewire_redis_connected", "no Redis is set"),
     ("Redis", "pulsewire_redis_streams_connected", "no streams of Redis are set"),
     ("Redis Streams: Waiting", "", "no streams of Redis are set"),
+    ("Failed Connections", "pulsewire_handshakes_waiting", "nobody waits for a place"),
+    ("Broker", "", "the server is no node of several"),
+    ("Lag of the Broker", "", "the server is no node of several"),
+    ("Queue to the Broker", "", "the server is no node of several"),
+    ("Clocks", "", "the server is no node of several"),
     ("Failed Attempts by Track", "", "no stream to an upstream was attempted"),
     ("Failed Attempts by Settings", "", "no stream to an upstream was attempted"),
 ];
