@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use pulsewire_protocol::{Attend, Epoch, Interval, Position, Sequence, Shape};
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,8 @@ pub(crate) struct Connected {
     pub(crate) retry_max_ms: Option<u64>,
     /// When the token runs out, in milliseconds since 1970.
     pub(crate) expires_at: Option<i64>,
+    /// What may be shown instead of the token, and for how long.
+    pub(crate) ticket: Option<(String, Duration)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -146,6 +149,10 @@ struct Wire<'a> {
     heartbeat_ms: Option<u64>,
     #[serde(default)]
     retry_max_ms: Option<u64>,
+    #[serde(default)]
+    ticket: Option<String>,
+    #[serde(default)]
+    ticket_ms: Option<u64>,
     #[serde(default)]
     expires_at: Option<i64>,
     #[serde(default)]
@@ -216,8 +223,9 @@ pub(crate) fn read(text: &str) -> Option<Incoming> {
         "welcome" => Incoming::Welcome { client_id: wire.client_id },
         "connected" => {
             let session = wire.session.or(wire.client_id);
+            let ticket = wire.ticket.zip(wire.ticket_ms.map(Duration::from_millis));
             let Wire { heartbeat_ms, retry_max_ms, expires_at, .. } = wire;
-            Incoming::Connected(Connected { session, heartbeat_ms, retry_max_ms, expires_at })
+            Incoming::Connected(Connected { session, heartbeat_ms, retry_max_ms, expires_at, ticket })
         }
         "refreshed" => Incoming::Refreshed { expires_at: wire.expires_at },
         "token_expiring" => Incoming::TokenExpiring,

@@ -89,6 +89,8 @@ pub(crate) struct Session {
     tokens: Tokens,
     /// The token of the last attempt, or a newer one.
     token: Option<String>,
+    /// What the attempt under way shows instead.
+    ticket: Option<String>,
     renew_at: Option<Duration>,
     tracker: Tracker,
     rosters: Rosters,
@@ -145,6 +147,7 @@ impl Session {
             io: Io::default(),
             tokens,
             token: None,
+            ticket: None,
             renew_at: None,
             tracker,
             rosters: Rosters::default(),
@@ -295,6 +298,12 @@ impl Session {
     async fn closed(&mut self, reason: Reason) {
         self.io.link = None;
         self.io.opening = None;
+        let by_ticket = self.ticket.take().is_some();
+        if by_ticket && !self.is_open() && reason.is_unauthorized() {
+            // Not the token was refused: the same attempt is made again with it.
+            self.tokens.keep(None);
+            return self.step(Input::TokenSet, None).await;
+        }
         self.step(Input::Closed { code: reason.code() }, Some(reason)).await;
     }
 
@@ -321,6 +330,7 @@ impl Session {
             (_, State::Closed) => {
                 let settled = self.outbox.close();
                 self.settle(settled);
+                self.tokens.keep(None);
                 self.questions = Questions::default();
             }
             _ => {}
@@ -340,11 +350,20 @@ impl Session {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Authorize => self.io.asking = Some(self.tokens.ask(self.machine.token_reason())),
+            Effect::Authorize => {
+                let reason = self.machine.token_reason();
+                self.ticket = self.tokens.ticket(reason, self.now());
+                // The token that the ticket was made of is the newest still.
+                self.io.asking = Some(match self.ticket {
+                    Some(_) => Box::pin(std::future::ready(Ok(self.token.clone()))),
+                    None => self.tokens.ask(reason),
+                });
+            }
             Effect::Open => {
                 let Options { endpoint, trust, .. } = &self.options;
                 let (endpoint, trust, nonce) = (endpoint.clone(), trust.clone(), self.random.nonce());
-                self.io.opening = Some(Box::pin(Link::open(endpoint, trust, self.token.clone(), nonce)));
+                let shown = self.ticket.clone().or_else(|| self.token.clone());
+                self.io.opening = Some(Box::pin(Link::open(endpoint, trust, shown, nonce)));
             }
             Effect::Greet => self.greet(),
             Effect::Ready => {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::state::TokenReason;
 
@@ -18,6 +19,9 @@ pub enum TokenError {
 }
 
 pub(crate) type Asking = Pin<Box<dyn Future<Output = Result<Option<String>, TokenError>> + Send>>;
+/// The longest ticket that is kept, bytes.
+const TICKET_LEN_BYTES_MAX: usize = 8 * 1024;
+
 type Callback = dyn Fn(TokenReason) -> Asking + Send + Sync;
 
 /// Gives the tokens that a client shows.
@@ -33,8 +37,8 @@ pub enum TokenProvider {
 }
 
 impl TokenProvider {
-    /// Asks `get` for each connection, when the server has refused the last one, and before the one in use runs out.
-    /// One call at a time; one that takes longer than [`Timeouts::token`](crate::Timeouts::token) is dropped and counts
+    /// Asks `get` for each connection, when the server has refused the last one, and before the one in use runs out; not
+    /// for a connection that a ticket opens, which the server gives for the next minutes. One call at a time; one that takes longer than [`Timeouts::token`](crate::Timeouts::token) is dropped and counts
     /// as failed. `None` means to connect without a token.
     pub fn callback<F, Fut>(get: F) -> TokenProvider
     where
@@ -61,17 +65,19 @@ impl fmt::Debug for TokenProvider {
     }
 }
 
-/// The provider, and a token that the application has set meanwhile.
+/// The provider, a token that the application has set meanwhile, and what the server gave to come back with.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     provider: TokenProvider,
     /// Used until the server refuses it.
     set: Option<String>,
+    /// Shown instead of a token until then, on the session's clock.
+    ticket: Option<(String, Duration)>,
 }
 
 impl Tokens {
     pub(crate) fn new(provider: TokenProvider) -> Tokens {
-        Tokens { provider, set: None }
+        Tokens { provider, set: None, ticket: None }
     }
 
     /// Whether a token that was refused or runs out can be replaced.
@@ -79,7 +85,24 @@ impl Tokens {
         matches!(self.provider, TokenProvider::Callback(_))
     }
 
+    /// The newest ticket and its end; `None` when the one that is kept is good for nothing any more.
+    pub(crate) fn keep(&mut self, ticket: Option<(String, Duration)>) {
+        // It becomes a line of a header.
+        let is_plain = |ticket: &str| {
+            ticket.len() <= TICKET_LEN_BYTES_MAX && ticket.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        self.ticket = ticket.filter(|(ticket, _)| is_plain(ticket));
+    }
+
+    /// What to show instead of a token, if there is something that still lasts. Where a token was refused a ticket made
+    /// of it is none the better.
+    pub(crate) fn ticket(&mut self, reason: TokenReason, now: Duration) -> Option<String> {
+        self.ticket.take_if(|(_, until)| reason != TokenReason::Initial || *until <= now);
+        self.ticket.as_ref().map(|(ticket, _)| ticket.clone())
+    }
+
     pub(crate) fn set(&mut self, token: String) {
+        self.ticket = None;
         match self.provider {
             TokenProvider::Callback(_) => self.set = Some(token),
             TokenProvider::None | TokenProvider::Fixed(_) => self.provider = TokenProvider::Fixed(token),
@@ -88,7 +111,7 @@ impl Tokens {
 
     /// Nobody is logged in any more: only a callback can give another one by itself.
     pub(crate) fn forget(&mut self) {
-        self.set = None;
+        (self.set, self.ticket) = (None, None);
         if let TokenProvider::Fixed(_) = self.provider {
             self.provider = TokenProvider::None;
         }

@@ -95,6 +95,16 @@ impl Role {
     }
 }
 
+/// What somebody showed to be let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Shown {
+    /// A token, an API key or nothing, as is said elsewhere.
+    #[default]
+    Credential,
+    /// A ticket, which is not exchanged for another: so none is good for longer than its time after a token was verified.
+    Ticket,
+}
+
 /// An authenticated party, or an anonymous one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
@@ -112,7 +122,12 @@ pub struct Principal {
     pub issued_at_ms: Option<i64>,
     /// Its token's id, for revocation.
     pub token_id: Option<Box<str>>,
+    /// What it showed.
+    pub shown: Shown,
 }
+
+/// Every session has one.
+const _: () = assert!(size_of::<Principal>() <= 88);
 
 impl Principal {
     /// Someone without a token, who may do only what the grants say.
@@ -126,6 +141,7 @@ impl Principal {
             expires_at_ms: None,
             issued_at_ms: None,
             token_id: None,
+            shown: Shown::Credential,
         }
     }
 

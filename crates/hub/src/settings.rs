@@ -1,6 +1,11 @@
 //! What the hub is told by its operator.
 
+use std::fmt;
+use std::sync::Arc;
+
 use pulsewire_protocol::client::BACKOFF_MAX_MS;
+
+use crate::{Now, Principal};
 
 /// Bounds of one session or connection. Each has a counter and a documented answer
 /// (`docs/settings.md`).
@@ -65,6 +70,52 @@ impl Default for Limits {
     }
 }
 
+/// What a client may show instead of its token when it comes back soon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// What it shows; nothing in it is for the client to read.
+    pub text: Box<str>,
+    /// How long it lasts, in milliseconds from when it was made.
+    pub lasts_ms: u64,
+}
+
+type MakeTicket = dyn Fn(&Principal, Now) -> Option<Ticket> + Send + Sync;
+
+/// What makes tickets. They are made when they are sent and kept nowhere.
+#[derive(Clone, Default)]
+pub struct Tickets(Option<Arc<MakeTicket>>);
+
+impl Tickets {
+    /// Tickets made by `make`, which decides from what it is given alone who gets one.
+    pub fn new(make: impl Fn(&Principal, Now) -> Option<Ticket> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(make)))
+    }
+
+    /// A ticket for somebody, if they get one.
+    #[must_use]
+    pub fn make(&self, principal: &Principal, now: Now) -> Option<Ticket> {
+        self.0.as_ref().and_then(|make| make(principal, now))
+    }
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "tickets" } else { "no tickets" })
+    }
+}
+
+/// The same maker, not one that does the same.
+impl PartialEq for Tickets {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+}
+
+impl Eq for Tickets {}
+
 /// Everything the hub is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubSettings {
@@ -81,6 +132,8 @@ pub struct HubSettings {
     /// The longest that a client should wait between attempts to come back, in milliseconds. Default 10 s, which goes
     /// without saying.
     pub retry_max_ms: u64,
+    /// What makes the tickets that clients are given in `connected`. Default: nothing.
+    pub tickets: Tickets,
     /// The event types a client may send as messages of their own (document 000's five by default).
     pub client_events: Box<[Box<str>]>,
 }
@@ -94,6 +147,7 @@ impl Default for HubSettings {
             resume_window_ms: 120_000,
             sessions_move: false,
             retry_max_ms: BACKOFF_MAX_MS,
+            tickets: Tickets::default(),
             client_events: ["task_assign", "draft_approve", "draft_reject", "message_send", "state_sync"]
                 .map(Into::into)
                 .into(),

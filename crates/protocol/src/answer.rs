@@ -86,6 +86,8 @@ pub struct Connected<'a> {
     pub retry_max_ms: Option<u32>,
     /// The server's incarnation: when it changes, sessions and in-memory history are new.
     pub epoch: Option<&'a str>,
+    /// What the client may show instead of its token when it comes back, and how long it lasts in milliseconds.
+    pub ticket: Option<(&'a str, u64)>,
 }
 
 /// What became of a request that changes something.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use pulsewire_bus::Bus;
 use pulsewire_edge::{Carrier, Edge, clock, handshake::OriginPolicy};
-use pulsewire_hub::{ConnectionInfo, Hub, HubSettings, Order, Principal, Reply, Target};
+use pulsewire_hub::{ConnectionInfo, Hub, HubSettings, Order, Principal, Reply, Target, Tickets};
 use pulsewire_protocol::CloseCode;
 use pulsewire_telemetry::{AuthFailure, Current, Telemetry};
 use tokio::sync::oneshot;
@@ -27,6 +27,8 @@ pub struct Live {
     pub settings: Settings,
     /// Turns credentials into principals.
     pub authenticator: Authenticator,
+    /// What tickets are sealed with where no secret is set; the same until the process ends.
+    pub start_key: crate::auth::ticket::StartKey,
     /// Which web pages may connect.
     pub origins: OriginPolicy,
     /// Who answers client events, if anybody.
@@ -272,9 +274,11 @@ async fn ask<T: Send + 'static>(ask: impl FnOnce(&mut dyn FnMut() -> Reply<T>)) 
     tokio::time::timeout(std::time::Duration::from_secs(1), all).await.map_err(|_| Stalled)?
 }
 
-/// The hub's settings, out of the server's.
+/// The hub's settings, out of the server's. `sessions_move` says whether there may be other nodes.
 #[must_use]
-pub fn hub_settings(settings: &Settings) -> HubSettings {
+pub fn hub_settings(live: &Live, sessions_move: bool) -> HubSettings {
+    let settings = &live.settings;
+    let tickets = live.authenticator.tickets().clone();
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let limits = &settings.limits;
     HubSettings {
@@ -297,7 +301,8 @@ pub fn hub_settings(settings: &Settings) -> HubSettings {
         heartbeat_interval_ms: ms(settings.heartbeat.interval),
         heartbeat_timeout_ms: ms(settings.heartbeat.timeout),
         resume_window_ms: ms(settings.session.resume_window),
-        sessions_move: false,
+        sessions_move,
+        tickets: Tickets::new(move |principal, now| tickets.seal(principal, now.wall_ms)),
         retry_max_ms: ms(settings.session.retry_max),
         client_events: settings.hook.events.iter().map(|event| event.as_str().into()).collect(),
     }

@@ -1,7 +1,7 @@
 //! Who is connecting, and what they may do.
 //!
 //! A credential comes from a [`carrier`], is verified by the [`Authenticator`] and becomes a
-//! [`Principal`] or a [`Refusal`]. What a principal may do is decided by the principal alone.
+//! [`Principal`] or a [`Refusal`]. A token may be exchanged for a [`ticket`], which is good for less and for a short time. What a principal may do is decided by the principal alone.
 
 pub mod api_key;
 pub mod attempts;
@@ -11,6 +11,7 @@ pub mod keys;
 pub mod refusal;
 pub mod revocation;
 pub mod signer;
+pub mod ticket;
 mod token;
 pub mod verifier;
 pub mod words;
@@ -23,8 +24,11 @@ pub use carrier::{Carrier, Credential, extract, redacted_query};
 pub use refusal::Refusal;
 pub use revocation::Revocations;
 pub use signer::{NewToken, Signer};
+pub use ticket::Tickets;
 pub use token::{CAPS_MAX, TOKEN_LEN_BYTES_MAX};
 pub use verifier::{SUBJECT_LEN_BYTES_MAX, Verifier};
+
+use ticket::StartKey;
 
 use crate::settings::{Problem, Settings};
 
@@ -37,10 +41,11 @@ pub struct Authenticator {
     verifier: Verifier,
     keys: ApiKeySet,
     revocations: std::sync::Arc<Revocations>,
+    tickets: std::sync::Arc<Tickets>,
 }
 
 impl Authenticator {
-    /// An authenticator for the settings.
+    /// An authenticator for the settings. `start_key` seals tickets where no secret is set that all nodes share.
     ///
     /// # Errors
     ///
@@ -50,9 +55,18 @@ impl Authenticator {
         read: keys::Read<'_>,
         revocations: std::sync::Arc<Revocations>,
         remote: Option<std::sync::Arc<jwks::Remote>>,
+        start_key: &StartKey,
     ) -> Result<Self, Problem> {
         let keys = ApiKeySet::new(settings.auth.api_keys.clone());
-        Ok(Self { verifier: Verifier::new(settings, read, remote)?, keys, revocations })
+        let verifier = Verifier::new(settings, read, remote)?;
+        let tickets = Tickets::new(settings, read, start_key, verifier.default_grants());
+        Ok(Self { verifier, keys, revocations, tickets: tickets.into() })
+    }
+
+    /// What makes tickets.
+    #[must_use]
+    pub const fn tickets(&self) -> &std::sync::Arc<Tickets> {
+        &self.tickets
     }
 
     /// The keys of `auth.jwks_url`.
@@ -76,7 +90,7 @@ impl Authenticator {
         self.verifier.look_for_key(token, now_ms).await;
     }
 
-    /// Who the bearer of a token is. For sockets, which take no API keys.
+    /// Who the bearer of a token is. For operators, who show neither API keys nor tickets.
     ///
     /// # Errors
     ///
@@ -85,7 +99,26 @@ impl Authenticator {
         if ApiKeySet::recognises(token) {
             return Err(Refusal::NotAToken);
         }
-        let principal = self.verifier.verify(token, now_ms)?;
+        if Tickets::recognises(token) {
+            return Err(Refusal::NoTickets);
+        }
+        self.unless_revoked(self.verifier.verify(token, now_ms)?)
+    }
+
+    /// Who the bearer of a token or a ticket is. For sockets and readers.
+    ///
+    /// # Errors
+    ///
+    /// The first reason to refuse it.
+    pub fn token_or_ticket(&self, credential: &str, now_ms: i64) -> Result<Principal, Refusal> {
+        if Tickets::recognises(credential) {
+            self.unless_revoked(self.tickets.open(credential, now_ms)?)
+        } else {
+            self.token(credential, now_ms)
+        }
+    }
+
+    fn unless_revoked(&self, principal: Principal) -> Result<Principal, Refusal> {
         if self.revocations.is_revoked(&principal) { Err(Refusal::Revoked) } else { Ok(principal) }
     }
 

@@ -9,16 +9,17 @@ use std::sync::{Arc, Weak};
 use pulsewire_bus::{Receipt, Refusal, Reply};
 use pulsewire_edge::{Carrier, clock};
 use pulsewire_hub::{
-    Authenticated, Backend, BackendRequest, ConnKey, EventAnswer, Hub, Order, Principal, Work,
+    After, Authenticated, Backend, BackendRequest, ConnKey, EventAnswer, Hub, Order, Principal, Work,
 };
 use pulsewire_protocol::{ChannelName, ErrorCode, Event, EventType, RequestId, SessionId};
 use pulsewire_telemetry::{HookOutcome, PublishOutcome, PublishSource, RateScope, SampleSource, Telemetry};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-use crate::app::App;
+use crate::app::{App, Live};
 use crate::auth::Refusal as Refused;
 use crate::hook::ClientEvent;
+use crate::http::access::Takes;
 use crate::http::publish::publish_as;
 use crate::http::samples::publish_batch;
 use crate::reading::{history, series};
@@ -69,6 +70,7 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
     let hub = &app.hub;
     match work {
         Work::Authenticate { token, remote, after } => {
+            let begins = matches!(after, After::Connect(_));
             let told = move |app: &Arc<App>, outcome: Result<Principal, ErrorCode>| {
                 let outcome = outcome.map(Arc::new);
                 let principal = outcome.as_ref().ok().cloned();
@@ -77,7 +79,9 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
                     app.end_if_shut_out(remote, Some(&principal));
                 }
             };
-            authenticate(app, token, remote, told);
+            // Who refreshes has a new token to show.
+            let takes = if begins { Takes::TokensAndTickets } else { Takes::Tokens };
+            authenticate(app, token, takes, remote, told);
         }
         Work::Fetch { session, principal, wish } => {
             crate::cluster::sessions::fetch(app, shard, conn, session, principal, wish);
@@ -134,6 +138,7 @@ fn perform(app: &Arc<App>, request: BackendRequest) {
 fn authenticate(
     app: &Arc<App>,
     token: Box<str>,
+    takes: Takes,
     remote: std::net::IpAddr,
     told: impl FnOnce(&Arc<App>, Result<Principal, ErrorCode>) + Send + 'static,
 ) {
@@ -145,16 +150,22 @@ fn authenticate(
         return told(app, Err(ErrorCode::RateLimited));
     }
     let code = move |app: &App, refusal: Refused| {
-        app.attempts.failed(remote, per_minute, now);
+        if refusal.is_an_attempt() {
+            app.attempts.failed(remote, per_minute, now);
+        }
         tracing::debug!(%remote, %refusal, "a token was refused");
         refusal.code()
     };
-    match live.authenticator.token(&token, now.wall_ms) {
+    let verify = move |live: &Live, token: &str| match takes {
+        Takes::TokensAndTickets => live.authenticator.token_or_ticket(token, now.wall_ms),
+        _ => live.authenticator.token(token, now.wall_ms),
+    };
+    match verify(&live, &token) {
         Err(refusal) if live.authenticator.may_learn_key(&refusal) => {
             let app = app.clone();
             tokio::spawn(async move {
                 live.authenticator.look_for_key(&token, now.wall_ms).await;
-                let outcome = live.authenticator.token(&token, now.wall_ms);
+                let outcome = verify(&live, &token);
                 told(&app, outcome.map_err(|refusal| code(&app, refusal)));
             });
         }

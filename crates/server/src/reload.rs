@@ -10,8 +10,6 @@ use pulsewire_telemetry::{ReloadOutcome, Severity, logs};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use pulsewire_hub::HubSettings;
-
 use crate::app::{App, hub_settings};
 use crate::events::{self, Kind};
 use crate::notify::Manager;
@@ -115,9 +113,9 @@ pub fn apply(app: &App, sources: &Sources) -> Result<Vec<Change>, Failure> {
     let changes = diff(&old.settings, &settings);
     let settings = settings.for_running(&old.settings, sources).map_err(Failure::Settings)?;
     let sessions_move = app.cluster.is_some();
-    let hub = Arc::new(HubSettings { sessions_move, ..hub_settings(&settings) });
     let live = live(settings, app.address, app.bus.shards(), &app.revocations, &app.telemetry, Some(&old))
         .map_err(Failure::Use)?;
+    let hub = Arc::new(hub_settings(&live, sessions_move));
     let kept = app.upstreams.kept(&live.settings).map_err(|error| Failure::Use(error.into()))?;
     app.tls.put(&live.settings).map_err(|problem| Failure::Settings(vec![problem]))?;
     app.upstreams.configure(Config::of(&live.settings), kept);

@@ -17,7 +17,7 @@ use pulsewire_bus::{
 };
 use pulsewire_edge::handshake::{MissingOrigin, OriginPolicy};
 use pulsewire_edge::{Edge, EdgeOptions, Prepared, clock, codec};
-use pulsewire_hub::{Admission, Drain, HubSettings, ShardOptions};
+use pulsewire_hub::{Admission, Drain, ShardOptions};
 use pulsewire_sources::host::HostOptions;
 use pulsewire_telemetry::{Severity, Telemetry, logs};
 use tokio::net::TcpListener;
@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 use crate::accept::Door;
 use crate::app::{App, Live, hub_settings};
 use crate::auth::jwks::{self, RemoteOptions};
+use crate::auth::ticket::StartKey;
 use crate::auth::{Authenticator, Revocations};
 use crate::collect::{Collector, CollectorOptions};
 use crate::derived::{self, Derived};
@@ -141,7 +142,9 @@ pub async fn start_with(
     let (requests, waiting) = backend::queues(shards);
     let requests: Arc<dyn pulsewire_hub::Backend> = Arc::new(requests);
     let sessions_move = cluster.is_some();
-    let hub_settings = Arc::new(HubSettings { sessions_move, ..hub_settings(&settings) });
+    let revocations = Arc::new(Revocations::default());
+    let live = live(settings.clone(), address, shards, &revocations, &telemetry, None)?;
+    let hub_settings = Arc::new(hub_settings(&live, sessions_move));
     let tag = crate::cluster::tag(&node);
     let sources = (0..shards).map(|_| random::source()).collect::<Result<Vec<_>, _>>()?;
     let sources = parking_lot::Mutex::new(sources);
@@ -160,7 +163,6 @@ pub async fn start_with(
         timeline_max,
     })
     .context("starting the shards")?;
-    let revocations = Arc::new(Revocations::default());
     let (reads_max, channels_max) = (settings.series.reads_max, settings.limits.channels_max);
     let audit = crate::audit::Audit::new(&settings.server.data_dir);
     let redis = settings.redis.url.is_some().then(|| settings.redis.clone());
@@ -168,7 +170,6 @@ pub async fn start_with(
     tls.put(&settings).map_err(|problem| anyhow::anyhow!("{problem}"))?;
     let upstreams = Arc::new(Upstreams::new(&settings, bus.clone(), telemetry.clone())?);
     let node_name = crate::cluster::node_name(&settings);
-    let live = live(settings, address, shards, &revocations, &telemetry, None)?;
     let app = Arc::new(App {
         live: ArcSwap::from_pointee(live),
         telemetry,
@@ -488,7 +489,8 @@ pub fn live(
     let share = Share::of_process(&settings, shards)?;
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
     let remote = remote_keys(&settings, telemetry, before)?;
-    let authenticator = Authenticator::new(&settings, &read, revocations.clone(), remote)
+    let start_key = before.map_or_else(start_key, |live| Ok(live.start_key))?;
+    let authenticator = Authenticator::new(&settings, &read, revocations.clone(), remote, &start_key)
         .map_err(|problem| anyhow::anyhow!("{problem}"))?;
     let missing = if settings.origins.allow_missing { MissingOrigin::Allow } else { MissingOrigin::Refuse };
     let scheme = if settings.tls.is_set() { "https" } else { "http" };
@@ -508,7 +510,15 @@ pub fn live(
             allow_private: settings.hook.allow_private,
         })
     });
-    Ok(Live { authenticator, origins, hook: hook.transpose()?, share, settings })
+    Ok(Live { authenticator, start_key, origins, hook: hook.transpose()?, share, settings })
+}
+
+/// What this process seals tickets with if its settings have no secret.
+fn start_key() -> anyhow::Result<StartKey> {
+    let mut random = random::source().context("the system gives no randomness")?;
+    let mut key = StartKey::default();
+    key.chunks_exact_mut(8).for_each(|chunk| chunk.copy_from_slice(&random().to_le_bytes()));
+    Ok(key)
 }
 
 /// The keys of `auth.jwks_url`: those of before, where nothing about them has changed.

@@ -143,7 +143,12 @@ impl Session {
     }
 
     async fn connected(&mut self, connected: Connected) {
-        let Connected { session, heartbeat_ms, retry_max_ms, expires_at } = connected;
+        let Connected { session, heartbeat_ms, retry_max_ms, expires_at, ticket } = connected;
+        let now = self.now();
+        // Who came with a ticket is given no other; it may come again with the same.
+        if let Some((ticket, lasts)) = ticket {
+            self.tokens.keep(Some((ticket, now.saturating_add(lasts))));
+        }
         self.session = session.or(self.session.take());
         let heartbeat = heartbeat_ms.map(Duration::from_millis);
         let retry_max = retry_max_ms.map(Duration::from_millis);

@@ -37,6 +37,8 @@ impl Session {
         let id = self.next_id();
         self.say(&message::write_refresh(&id, &token));
         self.token = Some(token);
+        // It says what the old token said.
+        self.tokens.keep(None);
     }
 
     /// Asks the server for a sign of life, to see how long it takes.

@@ -173,3 +173,88 @@ async fn logging_out_says_goodbye_and_fails_what_waits() {
     assert_eq!(publishing.await.unwrap().unwrap_err().code(), "disconnected");
     assert_eq!(until(&mut deliveries, State::Closed).await, Some(Reason::Client));
 }
+
+/// Welcomes the client with a ticket for so long.
+async fn welcome_with_ticket(server: &Server, ticket: &str, lasts_ms: u64) -> crate::server::Peer {
+    let mut peer = server.accept().await;
+    peer.read_text().await;
+    let welcome = r#"{"type":"connected","session":"s1","resumed":false,"user":"ada","heartbeat_ms":30000"#;
+    peer.text(&format!(r#"{welcome},"ticket":"{ticket}","ticket_ms":{lasts_ms}}}"#)).await;
+    peer
+}
+
+fn shows(peer: &crate::server::Peer, credential: &str) {
+    let line = format!("\r\nAuthorization: Bearer {credential}\r\n");
+    assert!(peer.request.contains(&line), "{credential}: {}", peer.request);
+}
+
+/// K28.
+#[tokio::test]
+async fn a_ticket_spares_the_callback_until_it_is_refused_and_then_the_callback_is_asked_once() {
+    let server = Server::start().await;
+    let (options, asked) = counting(&server);
+    let (_client, mut deliveries) = Client::start(options);
+    shows(&welcome_with_ticket(&server, "pwt1.one", 300_000).await, "t1");
+    until(&mut deliveries, State::Waiting).await;
+    shows(&welcome_with_ticket(&server, "pwt1.two", 300_000).await, "pwt1.one");
+    assert_eq!(asked.lock().unwrap().len(), 1);
+    until(&mut deliveries, State::Waiting).await;
+    server.refuse("401 Unauthorized").await;
+    shows(&welcome_with_ticket(&server, "pwt1.three", 300_000).await, "t2");
+    until(&mut deliveries, State::Live).await;
+    assert_eq!(*asked.lock().unwrap(), [TokenReason::Initial, TokenReason::Initial]);
+}
+
+/// K28.
+#[tokio::test]
+async fn a_fixed_token_outlives_a_refused_ticket() {
+    let server = Server::start().await;
+    let mut options = options(&server);
+    options.token = TokenProvider::Fixed("fixed".to_owned());
+    let (_client, mut deliveries) = Client::start(options);
+    shows(&welcome_with_ticket(&server, "pwt1.one", 300_000).await, "fixed");
+    until(&mut deliveries, State::Waiting).await;
+    // Closed before the welcome is refused as well.
+    let mut peer = server.accept().await;
+    shows(&peer, "pwt1.one");
+    peer.read_text().await;
+    peer.frame(8, &4501_u16.to_be_bytes()).await;
+    shows(&welcome_with_ticket(&server, "pwt1.two", 300_000).await, "fixed");
+}
+
+/// K28.
+#[tokio::test]
+async fn a_ticket_that_has_ended_or_whose_token_was_replaced_is_not_shown() {
+    let server = Server::start().await;
+    let (options, asked) = counting(&server);
+    let (client, mut deliveries) = Client::start(options);
+    shows(&welcome_with_ticket(&server, "pwt1.one", 0).await, "t1");
+    until(&mut deliveries, State::Waiting).await;
+    let peer = welcome_with_ticket(&server, "pwt1.two", 300_000).await;
+    shows(&peer, "t2");
+    until(&mut deliveries, State::Live).await;
+    client.set_token(Some("mine".to_owned())).await;
+    let mut peer = peer;
+    let refresh = peer.read_text().await;
+    assert!(refresh.ends_with(r#""data":{"token":"mine"}}"#), "{refresh}");
+    drop(peer);
+    until(&mut deliveries, State::Waiting).await;
+    let mut peer = welcome_with_ticket(&server, "pwt1.three", 300_000).await;
+    shows(&peer, "mine");
+    until(&mut deliveries, State::Live).await;
+    // What ends a connection that lives is about the token that the ticket was made of.
+    peer.frame(8, &4501_u16.to_be_bytes()).await;
+    shows(&welcome_with_ticket(&server, "pwt1.four", 300_000).await, "t3");
+    assert_eq!(asked.lock().unwrap().last(), Some(&TokenReason::Rejected));
+}
+
+/// K28.
+#[tokio::test]
+async fn a_ticket_that_would_break_its_header_is_not_kept() {
+    let server = Server::start().await;
+    let (options, _asked) = counting(&server);
+    let (_client, mut deliveries) = Client::start(options);
+    welcome_with_ticket(&server, r"pwt1.one\r\nX: y", 300_000).await;
+    until(&mut deliveries, State::Waiting).await;
+    shows(&welcome_with_ticket(&server, "pwt1.two", 300_000).await, "t2");
+}

@@ -383,6 +383,7 @@ impl<N: Net> Shard<N> {
             self.detached_count -= 1;
         }
         if wish.asked || resumed {
+            let ticket = self.settings.tickets.make(&principal, now);
             let connected = Connected {
                 session: id,
                 resumed,
@@ -393,6 +394,7 @@ impl<N: Net> Shard<N> {
                     .filter(|retry_max_ms| *retry_max_ms != BACKOFF_MAX_MS)
                     .and_then(|retry_max_ms| u32::try_from(retry_max_ms).ok()),
                 epoch: None,
+                ticket: ticket.as_ref().map(|ticket| (&*ticket.text, ticket.lasts_ms)),
             };
             self.answer(index, &Answer::Connected(connected), wish.id.as_ref());
         } else {

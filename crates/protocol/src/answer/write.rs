@@ -180,6 +180,10 @@ fn write_connected(connected: &Connected<'_>, object: &mut Object<'_>) {
     if let Some(epoch) = connected.epoch {
         object.text("epoch", epoch);
     }
+    if let Some((ticket, lasts_ms)) = connected.ticket {
+        object.text("ticket", ticket);
+        object.shown("ticket_ms", lasts_ms);
+    }
 }
 
 fn write_positions(positions: &[(ChannelName, Position)], out: &mut Vec<u8>) {

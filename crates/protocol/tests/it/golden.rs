@@ -119,6 +119,7 @@ fn filled(line: &str) -> String {
         ("\"<number>\"", "75.5"),
         ("\"<whole>\"", "8"),
         ("<token>", "header.payload.signature"),
+        ("<ticket>", "pwt1.contents.seal"),
     ];
     for (placeholder, value) in values {
         line = line.replace(placeholder, value);
@@ -167,6 +168,7 @@ fn write(json: &str, encoding: Encoding) -> Option<Frame> {
             heartbeat_ms: number("heartbeat_ms")? as u32,
             retry_max_ms: number("retry_max_ms").map(|ms| ms as u32),
             epoch: value["epoch"].as_str(),
+            ticket: value["ticket"].as_str().zip(value["ticket_ms"].as_u64()),
         }),
         "refreshed" => Answer::Refreshed { expires_at_ms: value["expires_at"].as_i64() },
         "subscribed" => {

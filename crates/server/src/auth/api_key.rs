@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use pulsewire_hub::principal::{Action, Actions, Grant, NamedBy, Principal, Role};
+use pulsewire_hub::principal::{Action, Actions, Grant, NamedBy, Principal, Role, Shown};
 use pulsewire_protocol::ChannelPattern;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
@@ -125,6 +125,7 @@ fn principal(key: &ApiKey) -> Principal {
         expires_at_ms: None,
         issued_at_ms: None,
         token_id: None,
+        shown: Shown::Credential,
     }
 }
 

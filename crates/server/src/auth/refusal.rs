@@ -105,6 +105,18 @@ pub enum Refusal {
     /// The token, or its user's older tokens, were revoked.
     #[error("the token was revoked")]
     Revoked,
+    /// A ticket that was changed, or sealed with a key that is no longer in use.
+    #[error("the ticket was changed, or sealed before the keys were: connect with your token")]
+    Ticket,
+    /// A ticket has ended. That is ordinary: it is made for the next minutes.
+    #[error("the ticket ended {ago_s} s ago: connect with your token")]
+    TicketExpired {
+        /// How long ago, in seconds.
+        ago_s: i64,
+    },
+    /// A ticket where only tokens are taken.
+    #[error("a ticket opens connections and reads channels, nothing else: send your token")]
+    NoTickets,
     /// An API key where only tokens are taken.
     #[error("this endpoint takes tokens, not API keys")]
     NotAToken,
@@ -114,12 +126,18 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether it counts against the budget of failed attempts of the address it came from.
+    #[must_use]
+    pub const fn is_an_attempt(&self) -> bool {
+        !matches!(self, Self::TicketExpired { .. })
+    }
+
     /// What is counted.
     #[must_use]
     pub const fn reason(&self) -> AuthFailure {
         match self {
             Self::Missing => AuthFailure::MissingToken,
-            Self::Expired { .. } => AuthFailure::ExpiredToken,
+            Self::Expired { .. } | Self::TicketExpired { .. } => AuthFailure::ExpiredToken,
             _ => AuthFailure::InvalidToken,
         }
     }
@@ -129,8 +147,8 @@ impl Refusal {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Missing => ErrorCode::Unauthorized,
-            Self::Expired { .. } => ErrorCode::TokenExpired,
-            Self::NotAToken => ErrorCode::WrongCredential,
+            Self::Expired { .. } | Self::TicketExpired { .. } => ErrorCode::TokenExpired,
+            Self::NotAToken | Self::NoTickets => ErrorCode::WrongCredential,
             _ => ErrorCode::InvalidToken,
         }
     }

@@ -132,15 +132,15 @@ fn insert(set: &RwLock<HashMap<Box<str>, Entry>>, name: &str, entry: Entry, now_
 
 #[cfg(test)]
 mod tests {
-    use pulsewire_hub::principal::{NamedBy, Role};
+    use pulsewire_hub::principal::{NamedBy, Role, Shown};
 
     use super::*;
 
     fn token(sub: &str, issued_at_ms: Option<i64>, id: Option<&str>) -> Principal {
         let grants = Default::default();
         let (sub, token_id) = (sub.into(), id.map(Into::into));
-        let (named_by, role) = (NamedBy::Token, Role::User);
-        Principal { sub, named_by, role, grants, expires_at_ms: Some(10_000), issued_at_ms, token_id }
+        let (named_by, role, shown) = (NamedBy::Token, Role::User, Shown::Credential);
+        Principal { sub, named_by, role, grants, expires_at_ms: Some(10_000), issued_at_ms, token_id, shown }
     }
 
     /// Row A11, at the level of tokens.

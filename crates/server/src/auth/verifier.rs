@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use pulsewire_hub::principal::{Action, Grant, NamedBy, Principal, Role};
+use pulsewire_hub::principal::{Action, Grant, NamedBy, Principal, Role, Shown};
 
 use super::{
     jwks::{KeySet, Remote, VerifyingKey},
@@ -112,6 +112,12 @@ impl Verifier {
         }
     }
 
+    /// The grants of tokens that name none: of those who read, and of applications.
+    #[must_use]
+    pub fn default_grants(&self) -> [Arc<[Grant]>; 2] {
+        self.default_grants.clone()
+    }
+
     /// The keys of `auth.jwks_url`.
     #[must_use]
     pub fn remote(&self) -> Option<&Arc<Remote>> {
@@ -184,6 +190,7 @@ impl Verifier {
             expires_at_ms: claims.exp.map(milliseconds),
             issued_at_ms: claims.iat.map(milliseconds),
             token_id: token_id.map(Into::into),
+            shown: Shown::Credential,
         })
     }
 

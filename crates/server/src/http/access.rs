@@ -83,6 +83,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 pub enum Takes {
     /// Tokens only.
     Tokens,
+    /// Tokens and tickets: what opens a session or reads a channel.
+    TokensAndTickets,
     /// Tokens and API keys.
     TokensAndKeys,
 }
@@ -129,6 +131,7 @@ pub async fn bearer(app: &App, caller: &Caller, takes: Takes) -> Result<Option<A
             })?;
             let verify = || match takes {
                 Takes::Tokens => live.authenticator.token(&credential.text, now.wall_ms),
+                Takes::TokensAndTickets => live.authenticator.token_or_ticket(&credential.text, now.wall_ms),
                 Takes::TokensAndKeys => live.authenticator.token_or_key(&credential.text, now.wall_ms),
             };
             match verify() {
@@ -147,7 +150,9 @@ pub async fn bearer(app: &App, caller: &Caller, takes: Takes) -> Result<Option<A
             Ok(Some(Arc::new(principal)))
         }
         Err(refusal) => {
-            app.attempts.failed(remote, per_minute, now);
+            if refusal.is_an_attempt() {
+                app.attempts.failed(remote, per_minute, now);
+            }
             app.auth_failed(refusal.reason(), Some(remote), None, &refusal.to_string());
             Err(refused(&refusal))
         }

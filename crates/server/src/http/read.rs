@@ -77,9 +77,9 @@ pub async fn admit(
         return Err(Problem::new(ErrorCode::OriginRefused, "this page may not read here"));
     }
     let principal = if live.settings.auth.required {
-        access::required(app, caller, Takes::Tokens).await?
+        access::required(app, caller, Takes::TokensAndTickets).await?
     } else {
-        let bearer = access::bearer(app, caller, Takes::Tokens).await?;
+        let bearer = access::bearer(app, caller, Takes::TokensAndTickets).await?;
         bearer.unwrap_or_else(|| Arc::new(Principal::anonymous(Arc::default())))
     };
     let namespace = app.bus.namespace(name);

@@ -148,7 +148,7 @@ async fn prepare(
         let problem = Problem { retry_after_ms, ..Problem::new(ErrorCode::RateLimited, detail) };
         refuse(RejectReason::RateLimit, problem)
     })?;
-    let bearer = access::bearer(app, caller, Takes::Tokens).await;
+    let bearer = access::bearer(app, caller, Takes::TokensAndTickets).await;
     let principal = bearer.map_err(|problem| {
         let reason = match problem.code {
             ErrorCode::RateLimited => RejectReason::RateLimit,

@@ -25,7 +25,7 @@ const NOW_S: i64 = 1_700_000_000;
 fn authenticator(world: &World) -> Authenticator {
     let sources = world.sources();
     let settings = Settings::load(&sources).unwrap_or_else(|problems| panic!("{problems:?}"));
-    Authenticator::new(&settings, &*sources.read, Arc::new(Revocations::default()), None).unwrap()
+    Authenticator::new(&settings, &*sources.read, Arc::new(Revocations::default()), None, &[7; 32]).unwrap()
 }
 
 /// A token of any header and claims, signed in any way.
@@ -416,7 +416,7 @@ fn a_revoked_token_is_refused_while_the_users_next_one_works() {
     let settings = Settings::load(&sources).unwrap();
     let revocations = Arc::new(Revocations::default());
     let authenticator =
-        Authenticator::new(&settings, &*sources.read, Arc::clone(&revocations), None).unwrap();
+        Authenticator::new(&settings, &*sources.read, Arc::clone(&revocations), None, &[7; 32]).unwrap();
     let token = |sub: &str, iat: i64| {
         let mut claims = claims();
         claims["sub"] = json!(sub);

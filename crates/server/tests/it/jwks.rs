@@ -201,7 +201,8 @@ impl Client {
         let settings = Settings::load(&sources).unwrap();
         let revocations = Arc::new(Revocations::default());
         let authenticator =
-            Authenticator::new(&settings, &*sources.read, revocations, Some(remote.clone())).unwrap();
+            Authenticator::new(&settings, &*sources.read, revocations, Some(remote.clone()), &[7; 32])
+                .unwrap();
         Self { authenticator, remote, outcomes }
     }
 
@@ -436,7 +437,8 @@ fn a_file_holds_several_keys_each_with_its_algorithm() {
     let authenticator = |world: World| {
         let sources = world.set("auth.jwks_file=keys.json").file("keys.json", &set).sources();
         let settings = Settings::load(&sources).unwrap_or_else(|problems| panic!("{problems:?}"));
-        Authenticator::new(&settings, &*sources.read, Arc::new(Revocations::default()), None).unwrap()
+        Authenticator::new(&settings, &*sources.read, Arc::new(Revocations::default()), None, &[7; 32])
+            .unwrap()
     };
     let now_ms = clock::now().wall_ms;
     let (alone, beside) = (authenticator(World::empty()), authenticator(World::new()));

@@ -69,6 +69,7 @@ mod slow;
 mod support;
 mod sys_channels;
 mod terminal;
+mod tickets;
 mod tls;
 mod transcript;
 mod upstream_admin;

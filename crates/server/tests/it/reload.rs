@@ -217,6 +217,7 @@ fn other_values() -> Vec<(&'static str, &'static str)> {
         ("heartbeat.interval", "20s"),
         ("heartbeat.timeout", "6s"),
         ("session.resume_window", "3m"),
+        ("session.ticket_ttl", "1m"),
         ("session.detached_max", "9"),
         ("session.retry_max", "9s"),
         ("limits.connections_max", "20000"),

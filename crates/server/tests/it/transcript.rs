@@ -114,6 +114,7 @@ fn is_a(placeholder: &str, value: &str) -> bool {
         "epoch" => {
             !text.is_empty() && text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
         }
+        "ticket" => text.starts_with("pwt1."),
         "help" | "message" => !text.is_empty(),
         _ => panic!("unknown placeholder <{placeholder}>"),
     }

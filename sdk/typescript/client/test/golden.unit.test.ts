@@ -14,7 +14,7 @@ const folder = new URL('../../../../crates/protocol/tests/golden/', import.meta.
 /** What a placeholder stands for; those with a number of their own stand for the same everywhere. */
 const PLACEHOLDERS: Readonly<Record<string, Json>> = {
   time: 1_699_459_200, ms: 1_800_000_000_000, iso: '2027-01-15T08:00:00Z', session: 's1', session1: 's1', epoch: 'e1', epoch1: 'e1', number: 1.5,
-  whole: 4_200, token: 'token', help: 'Do this.', message: 'What happened',
+  whole: 4_200, token: 'token', ticket: 'ticket', help: 'Do this.', message: 'What happened',
 };
 /** What answers a request, and so has its id. */
 const ANSWERS = ['subscribed', 'unsubscribed', 'history', 'refreshed', 'ack', 'error', 'pong'];
