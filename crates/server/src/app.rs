@@ -274,11 +274,17 @@ async fn ask<T: Send + 'static>(ask: impl FnOnce(&mut dyn FnMut() -> Reply<T>)) 
     tokio::time::timeout(std::time::Duration::from_secs(1), all).await.map_err(|_| Stalled)?
 }
 
-/// The hub's settings, out of the server's. `sessions_move` says whether there may be other nodes.
+/// Everything the hub is told. `sessions_move` says whether there may be other nodes.
 #[must_use]
-pub fn hub_settings(live: &Live, sessions_move: bool) -> HubSettings {
-    let settings = &live.settings;
+pub fn told_to_hub(live: &Live, sessions_move: bool) -> HubSettings {
     let tickets = live.authenticator.tickets().clone();
+    let tickets = Tickets::new(move |principal, now| tickets.seal(principal, now.wall_ms));
+    HubSettings { sessions_move, tickets, ..hub_settings(&live.settings) }
+}
+
+/// The hub's settings, as far as they are the server's.
+#[must_use]
+pub fn hub_settings(settings: &Settings) -> HubSettings {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let limits = &settings.limits;
     HubSettings {
@@ -301,8 +307,8 @@ pub fn hub_settings(live: &Live, sessions_move: bool) -> HubSettings {
         heartbeat_interval_ms: ms(settings.heartbeat.interval),
         heartbeat_timeout_ms: ms(settings.heartbeat.timeout),
         resume_window_ms: ms(settings.session.resume_window),
-        sessions_move,
-        tickets: Tickets::new(move |principal, now| tickets.seal(principal, now.wall_ms)),
+        sessions_move: false,
+        tickets: Tickets::default(),
         retry_max_ms: ms(settings.session.retry_max),
         client_events: settings.hook.events.iter().map(|event| event.as_str().into()).collect(),
     }

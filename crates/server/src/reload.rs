@@ -10,7 +10,7 @@ use pulsewire_telemetry::{ReloadOutcome, Severity, logs};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use crate::app::{App, hub_settings};
+use crate::app::{App, told_to_hub};
 use crate::events::{self, Kind};
 use crate::notify::Manager;
 use crate::serve::live;
@@ -115,7 +115,7 @@ pub fn apply(app: &App, sources: &Sources) -> Result<Vec<Change>, Failure> {
     let sessions_move = app.cluster.is_some();
     let live = live(settings, app.address, app.bus.shards(), &app.revocations, &app.telemetry, Some(&old))
         .map_err(Failure::Use)?;
-    let hub = Arc::new(hub_settings(&live, sessions_move));
+    let hub = Arc::new(told_to_hub(&live, sessions_move));
     let kept = app.upstreams.kept(&live.settings).map_err(|error| Failure::Use(error.into()))?;
     app.tls.put(&live.settings).map_err(|problem| Failure::Settings(vec![problem]))?;
     app.upstreams.configure(Config::of(&live.settings), kept);

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::accept::Door;
-use crate::app::{App, Live, hub_settings};
+use crate::app::{App, Live, told_to_hub};
 use crate::auth::jwks::{self, RemoteOptions};
 use crate::auth::ticket::StartKey;
 use crate::auth::{Authenticator, Revocations};
@@ -144,7 +144,7 @@ pub async fn start_with(
     let sessions_move = cluster.is_some();
     let revocations = Arc::new(Revocations::default());
     let live = live(settings.clone(), address, shards, &revocations, &telemetry, None)?;
-    let hub_settings = Arc::new(hub_settings(&live, sessions_move));
+    let hub_settings = Arc::new(told_to_hub(&live, sessions_move));
     let tag = crate::cluster::tag(&node);
     let sources = (0..shards).map(|_| random::source()).collect::<Result<Vec<_>, _>>()?;
     let sources = parking_lot::Mutex::new(sources);

@@ -188,7 +188,6 @@ fn shows(peer: &crate::server::Peer, credential: &str) {
     assert!(peer.request.contains(&line), "{credential}: {}", peer.request);
 }
 
-/// K28.
 #[tokio::test]
 async fn a_ticket_spares_the_callback_until_it_is_refused_and_then_the_callback_is_asked_once() {
     let server = Server::start().await;
@@ -205,7 +204,6 @@ async fn a_ticket_spares_the_callback_until_it_is_refused_and_then_the_callback_
     assert_eq!(*asked.lock().unwrap(), [TokenReason::Initial, TokenReason::Initial]);
 }
 
-/// K28.
 #[tokio::test]
 async fn a_fixed_token_outlives_a_refused_ticket() {
     let server = Server::start().await;
@@ -222,7 +220,6 @@ async fn a_fixed_token_outlives_a_refused_ticket() {
     shows(&welcome_with_ticket(&server, "pwt1.two", 300_000).await, "fixed");
 }
 
-/// K28.
 #[tokio::test]
 async fn a_ticket_that_has_ended_or_whose_token_was_replaced_is_not_shown() {
     let server = Server::start().await;
@@ -248,7 +245,6 @@ async fn a_ticket_that_has_ended_or_whose_token_was_replaced_is_not_shown() {
     assert_eq!(asked.lock().unwrap().last(), Some(&TokenReason::Rejected));
 }
 
-/// K28.
 #[tokio::test]
 async fn a_ticket_that_would_break_its_header_is_not_kept() {
     let server = Server::start().await;
