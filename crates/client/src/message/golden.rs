@@ -15,6 +15,7 @@ const PLACEHOLDERS: [(&str, &str); 11] = [
     ("epoch1", "\"e7\""),
     ("session", "\"s1\""),
     ("session1", "\"s1\""),
+    ("ticket", "\"pwt1.contents.seal\""),
     ("help", "\"Do this.\""),
     ("message", "\"What happened\""),
 ];

@@ -305,6 +305,16 @@ fn a_tap_shows_what_one_connection_is_sent_and_payloads_to_operators_only() {
     assert_eq!((&told["kind"], &told["payload"]), (&json!("event"), &Value::Null), "{told}");
     assert!(told["sequence"].as_u64() > Some(0) && told["bytes"].as_u64() > Some(0), "{told}");
     assert!(shown["payload"].as_str().unwrap().contains("secret"), "{told}");
+    // What holds a ticket is for nobody but its client.
+    assert!(ann.ask(&json!({"type": "connect"}))["ticket"].is_string());
+    let channel = format!("$sys.tap:{session}/payload");
+    let told = loop {
+        let told = next_of(&mut operator, &channel, "tap");
+        if told["kind"] == "connected" {
+            break told;
+        }
+    };
+    assert_eq!(told["payload"], Value::Null, "{told}");
     drop((viewer, operator));
     let mut late = watching(&server, Role::Viewer, "$sys.tap:nobody");
     assert_eq!(next_of(&mut late, "$sys.tap:nobody", "error")["code"], "bad_request");
