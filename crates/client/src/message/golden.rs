@@ -5,7 +5,7 @@ use std::fs;
 use super::{Incoming, read};
 
 /// What the placeholders of the transcripts stand for.
-const PLACEHOLDERS: [(&str, &str); 11] = [
+const PLACEHOLDERS: [(&str, &str); 12] = [
     ("time", "1699459200.0"),
     ("ms", "1699459200123"),
     ("iso", "\"2025-11-08T12:00:00Z\""),
