@@ -188,7 +188,7 @@ section! {
     /// Sessions that wait at the same time; the oldest is dropped for a new one.
     detached_max: Count = "10000", reloadable();
     /// How long a client may come back with a ticket instead of its token, after it was given one in `connected`; never beyond the token's end. A ticket spares its client the way to the application for a token, and the server the check of its signature. Nodes with the same `cluster.key`, or `auth.secret`, take each other's. 0 makes none and refuses all.
-    ticket_ttl: Span = "5m", range("0s", "1d"), reloadable();
+    ticket_ttl: Span = "1h", range("0s", "1d"), reloadable();
     /// The longest that a client should wait between two attempts to come back, from its next connection on. Longer spreads more clients thinner after an outage.
     retry_max: Span = "10s", range("1s", "10m"), reloadable();
 }
