@@ -237,6 +237,7 @@ mod tests {
     fn tickets_of(change: impl FnOnce(&mut Settings)) -> Tickets {
         let mut settings = Settings::default();
         settings.auth.secret = Some(Secret::new("a test key of more than thirty-two bytes"));
+        settings.session.ticket_ttl = std::time::Duration::from_secs(300);
         change(&mut settings);
         let read = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
         let open = Grant { pattern: ChannelPattern::parse("open:*").unwrap(), actions: Actions::ALL };
