@@ -58,7 +58,7 @@ fn refused(server: &Server, credential: &str) -> (u16, Value) {
 
 #[test]
 fn a_session_is_resumed_with_a_ticket_which_is_not_exchanged_for_another() {
-    let server = Server::start("");
+    let server = Server::start("[session]\nticket_ttl = \"5m\"\n");
     let mut socket = server.open("/ws", &bearer(&server.token("ann", Role::User)));
     let first = connected(&mut socket);
     assert_eq!(first["ticket_ms"], 300_000);
