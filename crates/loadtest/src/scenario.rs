@@ -163,7 +163,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "reconnect",
         about: "10,000 clients with four channels each are cut off at once, miss an event of each channel, and come back as \
-                they are told (limits.handshakes_per_second=1000); beside them 200 subscribers stay, with 2,000 deliveries \
+                they are told (limits.handshakes_per_second=300); beside them 200 subscribers stay, with 2,000 deliveries \
                 a second.",
         duration: USUAL,
         run: reconnect::run,

@@ -22,7 +22,7 @@ use crate::report::Figure;
 use crate::swarm::{Entry, Note, Peer, Swarm};
 
 /// What the node lets in, in a second: the shipped default, which servers under other loads do without.
-const PER_SECOND: &str = "limits.handshakes_per_second=1000";
+const PER_SECOND: &str = "limits.handshakes_per_second=300";
 /// Those who return.
 const CLIENTS: usize = 10_000;
 /// Channels of those who return, and of each of them.

@@ -206,7 +206,7 @@ section! {
     /// New WebSocket connections a minute from one address (an IPv6 address counts with its /64); one more is answered 429 with a time to retry. 0 means no limit. The remedy for clients that come back too fast; behind a proxy that is not among `server.trusted_proxies` all clients are one address.
     handshakes_per_minute: Count = "0", reloadable();
     /// New WebSocket connections and event streams a second, from all addresses together, a tenth of them at once: who has its turn within a second waits for it, and everybody else is answered 503 before anything is spent on it, each with another time to retry, so that those who come back after an outage come at this pace and live traffic keeps its own. Connections of any kind are accepted at four times the pace; the kernel keeps the others meanwhile. 0 means no limit. 0 with `--dev`.
-    handshakes_per_second: Count = "1000", range("0", "1000000"), reloadable();
+    handshakes_per_second: Count = "300", range("0", "1000000"), reloadable();
     /// Connections of one user (`sub`); 0 means no limit. 0 with `--dev`.
     connections_per_user: Count = "100", reloadable();
     /// Channels one session may be subscribed to.
