@@ -5,7 +5,7 @@
 //! the broker everything goes on by looking into the store. It lets go of a topic when nobody has listened for two
 //! looks in a row. The table is bounded by the table of channels.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pulsewire_protocol::ChannelName;
 
@@ -73,6 +73,10 @@ impl Bus {
         let connected = topics.connected;
         let mut missing = Vec::new();
         for name in opening.names().filter(|name| !name.is_system() && self.namespace(name).is_some()) {
+            if topics.known.len() >= self.options.channels_max && !topics.known.contains_key(name) {
+                // Nobody waits for what is not asked for. If somebody listens to it, the next look asks.
+                continue;
+            }
             let known = topics.known.entry(name.clone()).or_insert_with(|| {
                 fresh.push(name.clone());
                 Known { heard: false, touched: true }
@@ -107,10 +111,11 @@ impl Bus {
                 known.heard = true;
             }
         }
-        for waiting in &mut topics.waiting {
-            waiting.missing.retain(|name| !names.contains(name));
+        let Topics { known, waiting, .. } = &mut *topics;
+        for waiting in &mut *waiting {
+            waiting.missing.retain(|name| known.get(name).is_none_or(|known| !known.heard));
         }
-        let ready = topics.waiting.extract_if(.., |waiting| waiting.missing.is_empty());
+        let ready = waiting.extract_if(.., |waiting| waiting.missing.is_empty());
         let ready: Vec<Opening> = ready.map(|waiting| waiting.opening).collect();
         drop(topics);
         for opening in ready {
@@ -187,25 +192,26 @@ impl Bus {
         if !due {
             return;
         }
-        let listened: HashMap<ChannelName, bool> = self
+        let listened: HashSet<ChannelName> = self
             .channels
             .read()
             .values()
             .filter(|channel| !channel.name.is_system() && channel.listeners() > 0)
-            .map(|channel| (channel.name.clone(), false))
+            .map(|channel| channel.name.clone())
             .collect();
         let mut topics = self.topics.lock();
         let gone: Vec<ChannelName> = topics
             .known
-            .extract_if(|name, known| !listened.contains_key(name) && !std::mem::take(&mut known.touched))
+            .extract_if(|name, known| !listened.contains(name) && !std::mem::take(&mut known.touched))
             .map(|(name, _)| name)
             .collect();
         let mut fresh = Vec::new();
-        for name in listened.into_keys() {
-            topics.known.entry(name.clone()).or_insert_with(|| {
+        for name in listened {
+            let known = topics.known.entry(name.clone()).or_insert(Known { heard: false, touched: false });
+            if !known.heard {
+                // Never asked for, or the wish found no place: asking twice does no harm.
                 fresh.push(name);
-                Known { heard: false, touched: false }
-            });
+            }
         }
         let connected = topics.connected;
         drop(topics);
@@ -397,5 +403,35 @@ mod tests {
         listened.listen(0);
         world.after(10_000);
         world.check(&[], &["+cursor:1"]);
+    }
+
+    #[test]
+    fn what_is_listened_to_and_not_confirmed_is_asked_for_again() {
+        let mut world = World::new();
+        world.bus.broker_reached();
+        world.open("cursor:1");
+        world.after(1_000);
+        let listened = world.opened.lock()[0].clone();
+        listened.listen(0);
+        world.check(&["cursor:1"], &["+cursor:1"]);
+        // The wish found no place, perhaps.
+        world.after(10_000);
+        world.check(&[], &["+cursor:1"]);
+        world.bus.heard(&[name("cursor:1")], world.now);
+        world.after(10_000);
+        world.check(&[], &[]);
+    }
+
+    #[test]
+    fn no_more_topics_are_asked_for_than_there_may_be_channels() {
+        let world = World::new();
+        world.bus.broker_reached();
+        for n in 0..101 {
+            world.open(&format!("cursor:{n}"));
+        }
+        assert_eq!(world.bus.topics(), (100, 0));
+        assert_eq!(world.asked.0.lock().len(), 100);
+        let opened = std::mem::take(&mut *world.opened.lock());
+        assert_eq!(opened.len(), 1, "who is beyond them does not wait");
     }
 }
